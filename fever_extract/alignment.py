@@ -1,0 +1,155 @@
+"""Five-point alignment: a similarity transform that puts each face in the same place.
+
+The transform is the least-squares similarity of Umeyama (1991). In the plane, and without
+reflection, it has a closed form in complex numbers: ``w = a z + b``. Training and inference
+crop through the same functions, so that the network sees the same picture in both.
+
+Coordinates are in pixels with the origin at the image's upper left *edge*: the centre of
+the first pixel is (0.5, 0.5), and an image of width w spans 0 to w.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from fever_extract.config import Preprocessing
+
+_SUPERSAMPLE = 2
+
+
+def sampling_matrices(
+    landmarks: npt.NDArray[np.floating], preprocessing: Preprocessing
+) -> npt.NDArray[np.float64]:
+    """Affine maps from crop pixels to image pixels.
+
+    Args:
+        landmarks: ``(n, 5, 2)``, in image pixels.
+        preprocessing: gives the template and the crop's size.
+
+    Returns:
+        ``(n, 2, 3)`` float64.
+    """
+    template = np.asarray(preprocessing.template, dtype=np.float64) * preprocessing.size
+    image = landmarks[..., 0].astype(np.float64) + 1j * landmarks[..., 1]
+    crop = template[:, 0] + 1j * template[:, 1]
+    image_mean, crop_mean = image.mean(axis=1, keepdims=True), crop.mean()
+    image, crop = image - image_mean, crop - crop_mean
+    # Fit image -> crop, whose error is measured in crop pixels, then invert: z = (w - b) / a.
+    spread = np.maximum((np.abs(image) ** 2).sum(axis=1), 1e-12)
+    scale_rotation = (image.conj() * crop).sum(axis=1) / spread
+    scale_rotation = np.where(np.abs(scale_rotation) < 1e-9, 1e-9, scale_rotation)
+    inverse = 1 / scale_rotation
+    offset = image_mean[:, 0] - inverse * crop_mean
+    return np.stack(
+        [
+            np.stack([inverse.real, -inverse.imag, offset.real], axis=-1),
+            np.stack([inverse.imag, inverse.real, offset.imag], axis=-1),
+        ],
+        axis=-2,
+    )
+
+
+def warp(images: torch.Tensor, matrices: torch.Tensor, size: int) -> torch.Tensor:
+    """Sample a square crop from each image; what lies outside repeats the edge.
+
+    The source should have at most about ``2 * size`` pixels where the crop lies
+    (``align`` sees to that): beyond, fine detail would alias.
+
+    Args:
+        images: ``(n, c, h, w)`` float.
+        matrices: ``(n, 2, 3)`` float, from crop pixels to image pixels.
+        size: the crop's side in pixels.
+
+    Returns:
+        ``(n, c, size, size)`` of the images' dtype.
+    """
+    height, width = images.shape[-2:]
+    count = size * _SUPERSAMPLE
+    # affine_grid and grid_sample speak of -1..1 from edge to edge, on both sides.
+    half = matrices.new_tensor([[size / 2, 0, size / 2], [0, size / 2, size / 2], [0, 0, 1]])
+    normalise = matrices.new_tensor([[2 / width, 0], [0, 2 / height]])
+    theta = normalise @ (matrices @ half)
+    theta[:, :, 2] -= 1
+    grid = F.affine_grid(theta, [len(images), 1, count, count], align_corners=False)
+    sampled = F.grid_sample(
+        images, grid.to(images.dtype), padding_mode="border", align_corners=False
+    )
+    return F.avg_pool2d(sampled, _SUPERSAMPLE)
+
+
+def align(
+    image: npt.NDArray[np.uint8],
+    landmarks: npt.NDArray[np.floating],
+    preprocessing: Preprocessing,
+) -> torch.Tensor:
+    """Cut aligned faces out of one image.
+
+    Args:
+        image: ``(h, w, 3)`` uint8 RGB.
+        landmarks: ``(k, 5, 2)``, in the image's pixels.
+        preprocessing: gives the template and the crop's size.
+
+    Returns:
+        ``(k, 3, size, size)`` float32, 0 to 255.
+    """
+    size = preprocessing.size
+    crops = [
+        _sample(image, matrix, size) for matrix in sampling_matrices(landmarks, preprocessing)
+    ]
+    return torch.cat(crops) if crops else torch.zeros(0, 3, size, size)
+
+
+def whole(image: npt.NDArray[np.uint8], preprocessing: Preprocessing) -> torch.Tensor:
+    """The whole picture as a crop, for pictures that are face crops already.
+
+    Args:
+        image: ``(h, w, 3)`` uint8 RGB; if it is not square, it is stretched.
+        preprocessing: gives the crop's size.
+
+    Returns:
+        ``(1, 3, size, size)`` float32, 0 to 255.
+    """
+    height, width = image.shape[:2]
+    size = preprocessing.size
+    if (height, width) == (size, size):
+        return _to_tensor(image)
+    return _sample(image, np.array([[width / size, 0, 0], [0, height / size, 0]]), size)
+
+
+def _sample(
+    image: npt.NDArray[np.uint8], matrix: npt.NDArray[np.float64], size: int
+) -> torch.Tensor:
+    """One crop: cut its surroundings out, reduce them to near its scale, warp."""
+    height, width = image.shape[:2]
+    corners = matrix @ np.array([[0, size, 0, size], [0, 0, size, size], [1, 1, 1, 1]])
+    # A margin keeps the edge's repetition out of the crop unless it is the image's own edge.
+    step = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    margin = 2 * step + 2
+    left, top = (max(0, math.floor(value - margin)) for value in corners.min(axis=1))
+    right = min(width, math.ceil(corners[0].max() + margin))
+    bottom = min(height, math.ceil(corners[1].max() + margin))
+    # A face beyond the border (its landmarks may be) still gets the nearest pixels.
+    left, top = min(left, width - 1), min(top, height - 1)
+    region = _to_tensor(image[top : max(bottom, top + 1), left : max(right, left + 1)])
+
+    shift = np.array([[0, 0, left], [0, 0, top]])
+    matrix = matrix - shift
+    # Whole-number reduction by area; warp itself copes with what remains.
+    factor_x = max(1, min(math.floor(abs(matrix[0, :2]).max()), region.shape[3]))
+    factor_y = max(1, min(math.floor(abs(matrix[1, :2]).max()), region.shape[2]))
+    if factor_x > 1 or factor_y > 1:
+        region = F.avg_pool2d(region, (factor_y, factor_x), ceil_mode=True)
+        matrix = matrix / np.array([[factor_x], [factor_y]])
+    return warp(region, torch.from_numpy(matrix)[None].float(), size)
+
+
+def _to_tensor(image: npt.NDArray[np.uint8]) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()

@@ -1,0 +1,198 @@
+"""The DeepFEVER network: one feature extractor, one embedding, a head for each task.
+
+After Schoneveld and Othmani, "Towards a General Deep Feature Extractor for Facial
+Expression Recognition" (arXiv 2201.07781): the heads are what it is trained through,
+the embedding is what it is used for. The architecture comes from the config; this
+module does no input or output.
+
+State dict keys: ``backbone.*``, ``embedding.0`` (linear), ``embedding.1`` (batch norm),
+and ``heads.<task>`` (linear), where a task is ``expression``, ``blendshapes`` or
+``valence_arousal``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torchvision import models
+
+from fever_extract.config import COMPACT, Backbone, Config, ConfigError
+
+_LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R 601, as in Pillow's mode L
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the network says of a batch of n crops.
+
+    Attributes:
+        embedding: ``(n, d)``.
+        heads: per task that the checkpoint has: ``expression`` ``(n, classes)`` logits,
+            ``blendshapes`` ``(n, 52)`` in 0 to 1, ``valence_arousal`` ``(n, 2)`` in -1 to 1.
+    """
+
+    embedding: torch.Tensor
+    heads: dict[str, torch.Tensor]
+
+
+class FeverNet(nn.Module):
+    """Face crops to embeddings and task outputs.
+
+    Args:
+        config: the architecture; weights are random until a state dict is loaded.
+        dropout: probability of dropping a pooled feature in training.
+
+    Raises:
+        ConfigError: if the backbone is not known.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+    luminance: torch.Tensor
+
+    def __init__(self, config: Config, dropout: float = 0.0) -> None:
+        super().__init__()
+        channels = config.preprocessing.channels
+        self.backbone, features = _build_backbone(config.backbone, channels)
+        self.dropout = nn.Dropout(dropout)
+        self.embedding = nn.Sequential(
+            nn.Linear(features, config.embedding_dim, bias=False),
+            nn.BatchNorm1d(config.embedding_dim),
+        )
+        self.heads = nn.ModuleDict(
+            {name: nn.Linear(config.embedding_dim, size) for name, size in config.heads.items()}
+        )
+        self.channels = channels
+        shape = (1, channels, 1, 1)
+        for name, values in (
+            ("mean", config.preprocessing.mean),
+            ("std", config.preprocessing.std),
+        ):
+            self.register_buffer(name, torch.tensor(values).reshape(shape), persistent=False)
+        self.register_buffer(
+            "luminance", torch.tensor(_LUMINANCE).reshape(1, 3, 1, 1), persistent=False
+        )
+
+    def embed(self, crops: torch.Tensor) -> torch.Tensor:
+        """Aligned crops ``(n, 3 or 1, size, size)``, 0 to 255, to embeddings ``(n, d)``."""
+        features = self.backbone((self._convert(crops) - self.mean) / self.std)
+        embedding: torch.Tensor = self.embedding(self.dropout(features))
+        return embedding
+
+    def classify(self, embedding: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Embeddings ``(n, d)`` to the outputs of each head; see `Output.heads`."""
+        outputs = {name: head(embedding) for name, head in self.heads.items()}
+        if "blendshapes" in outputs:
+            outputs["blendshapes"] = outputs["blendshapes"].sigmoid()
+        if "valence_arousal" in outputs:
+            outputs["valence_arousal"] = outputs["valence_arousal"].tanh()
+        return outputs
+
+    def forward(self, crops: torch.Tensor) -> Output:
+        """Both `embed` and `classify`."""
+        embedding = self.embed(crops)
+        return Output(embedding, self.classify(embedding))
+
+    def _convert(self, crops: torch.Tensor) -> torch.Tensor:
+        if crops.shape[1] == self.channels:
+            return crops
+        if self.channels == 1:
+            return (crops * self.luminance).sum(dim=1, keepdim=True)
+        return crops.expand(-1, self.channels, -1, -1)
+
+
+def _build_backbone(backbone: Backbone, channels: int) -> tuple[nn.Module, int]:
+    """The backbone and the length of the feature vector that it returns."""
+    if backbone.name == COMPACT:
+        return CompactResNet(channels, backbone.widths, backbone.depths), backbone.widths[-1]
+    if backbone.name not in models.list_models(module=models):
+        raise ConfigError(
+            f"backbone.name must be {COMPACT!r} or a torchvision classifier, not {backbone.name!r}"
+        )
+    network: nn.Module = models.get_model(backbone.name, weights=None)
+    features = _replace_classifier(network)
+    if not features:
+        raise ConfigError(f"torchvision's {backbone.name} doesn't end in a linear classifier")
+    if channels == 1:
+        return nn.Sequential(_Repeat(), network), features
+    return network, features
+
+
+def _replace_classifier(network: nn.Module) -> int:
+    """Take the last linear layer off a torchvision classifier; return its input length."""
+    for name in ("fc", "classifier", "head"):
+        layer = getattr(network, name, None)
+        if isinstance(layer, nn.Linear):
+            setattr(network, name, nn.Identity())
+            return layer.in_features
+        if isinstance(layer, nn.Sequential) and isinstance(layer[-1], nn.Linear):
+            last = layer[-1]
+            layer[-1] = nn.Identity()
+            return last.in_features
+    return 0
+
+
+class _Repeat(nn.Module):
+    """One grey channel to the three that torchvision's networks take."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.expand(-1, 3, -1, -1)
+
+
+class CompactResNet(nn.Module):
+    """A small residual network (He et al. 2015) with squeeze-and-excitation (Hu et al. 2017).
+
+    A stride-2 stem, then stages of basic blocks, each but the first starting with stride
+    2, then the mean over space.
+    """
+
+    def __init__(self, channels: int, widths: tuple[int, ...], depths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(channels, widths[0], 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(widths[0]),
+            nn.ReLU(inplace=True),
+        )
+        blocks: list[nn.Module] = []
+        width = widths[0]
+        for stage, (next_width, depth) in enumerate(zip(widths, depths)):
+            for index in range(depth):
+                stride = 2 if stage and index == 0 else 1
+                blocks.append(_Block(width, next_width, stride))
+                width = next_width
+        self.blocks = nn.Sequential(*blocks)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self.blocks(self.stem(x))
+        return features.mean(dim=(2, 3))
+
+
+class _Block(nn.Module):
+    """Two 3x3 convolutions and a squeeze-and-excitation gate beside a shortcut."""
+
+    def __init__(self, width: int, next_width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, next_width, 3, stride=stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(next_width)
+        self.conv2 = nn.Conv2d(next_width, next_width, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(next_width)
+        squeezed = max(8, next_width // 8)
+        self.squeeze = nn.Linear(next_width, squeezed)
+        self.excite = nn.Linear(squeezed, next_width)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or width != next_width:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(width, next_width, 1, stride=stride, bias=False),
+                nn.BatchNorm2d(next_width),
+            )
+        # A block that starts as its shortcut trains more steadily (Goyal et al. 2017).
+        nn.init.zeros_(self.norm2.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = F.relu(self.norm1(self.conv1(x)), inplace=True)
+        y = self.norm2(self.conv2(y))
+        gate = self.excite(F.relu(self.squeeze(y.mean(dim=(2, 3))), inplace=True)).sigmoid()
+        return F.relu(y * gate[:, :, None, None] + self.shortcut(x), inplace=True)

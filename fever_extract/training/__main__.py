@@ -1,0 +1,37 @@
+"""``python -m fever_extract.training``: train weights and measure them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from fever_extract.training.recipe import Recipe
+
+
+def main() -> None:
+    """Parse the command line and run one stage."""
+    parser = argparse.ArgumentParser(prog="python -m fever_extract.training", description=__doc__)
+    stages = parser.add_subparsers(dest="stage", required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--data",
+        type=Path,
+        default=os.environ.get("FEVER_DATA"),
+        help="folder of ferplus.parquet and faces.parquet (default: FEVER_DATA)",
+    )
+    common.add_argument("--device", help="torch device (default: the best there is)")
+    train = stages.add_parser("train", parents=[common], help="train weights by a recipe")
+    train.add_argument("--recipe", default="base", help="recipe file or name (default: base)")
+    train.add_argument("--output", type=Path, required=True, help="folder for the run")
+    arguments = parser.parse_args()
+    if arguments.data is None:
+        parser.error("say where the data is, with --data or FEVER_DATA")
+
+    from fever_extract.training.train import train as run
+
+    run(Recipe.read(arguments.recipe), arguments.data, arguments.output, arguments.device)
+
+
+if __name__ == "__main__":
+    main()
