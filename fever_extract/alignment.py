@@ -101,9 +101,7 @@ def align(
         ``(k, 3, size, size)`` float32, 0 to 255.
     """
     size = preprocessing.size
-    crops = [
-        _sample(image, matrix, size) for matrix in sampling_matrices(landmarks, preprocessing)
-    ]
+    crops = [_sample(image, matrix, size) for matrix in sampling_matrices(landmarks, preprocessing)]
     return torch.cat(crops) if crops else torch.zeros(0, 3, size, size)
 
 

@@ -38,7 +38,11 @@ _MAX_DEPTH = 64
 _MAX_CLASSES = 10_000
 
 
-class ConfigError(ValueError):
+class WeightsError(ValueError):
+    """Weights that can't be found, downloaded or used; the message says what to do next."""
+
+
+class ConfigError(WeightsError):
     """A ``config.json`` that can't be used; the message names the field."""
 
 
@@ -205,23 +209,32 @@ def _build(kind: type, where: str, values: object) -> Any:
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise ConfigError(f"{where} has unknown field(s): {', '.join(unknown)}")
-    tuples = {name for name, item in known.items() if str(item.type).startswith("tuple")}
+    missing = sorted(
+        name
+        for name, item in known.items()
+        if name not in values
+        and item.default is dataclasses.MISSING
+        and item.default_factory is dataclasses.MISSING
+    )
+    if missing:
+        raise ConfigError(f"{where} lacks field(s): {', '.join(missing)}")
+    lists = {name for name, item in known.items() if str(item.type).startswith("tuple")}
     try:
         return kind(
-            **{name: _tuple(value) if name in tuples else value for name, value in values.items()}
+            **{
+                name: _tuple(f"{where}.{name}", value) if name in lists else value
+                for name, value in values.items()
+            }
         )
-    except ConfigError:
-        raise
     except TypeError as error:
         raise ConfigError(f"{where}: {error}") from None
 
 
-def _tuple(value: object) -> object:
-    if isinstance(value, list):
-        return tuple(_tuple(item) for item in value)
-    if isinstance(value, str):
-        raise ConfigError(f"expected a list, not the text {value[:40]!r}")
-    return value
+def _tuple(name: str, value: object) -> tuple[object, ...]:
+    """A JSON list, and the lists in it, as tuples."""
+    if not isinstance(value, list):
+        raise ConfigError(f"{name} must be a list, not {value!r:.60}")
+    return tuple(tuple(item) if isinstance(item, list) else item for item in value)
 
 
 def _check_text(name: str, value: object) -> None:

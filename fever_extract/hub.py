@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fever_extract.config import Config, ConfigError
+from fever_extract.config import Config, ConfigError, WeightsError
 from fever_extract.files import replace_atomically
 
 if TYPE_CHECKING:
@@ -26,13 +26,9 @@ EMBEDDED = "embedded"
 _METADATA = {"format": "pt", "library": "fever-extract"}
 
 
-class WeightsError(ValueError):
-    """Weights that can't be found, downloaded or used; the message says what to do next."""
-
-
 @dataclass(frozen=True)
-class Weights:
-    """A checkpoint, read and checked.
+class Checkpoint:
+    """Weights that were read.
 
     Attributes:
         config: its ``config.json``.
@@ -47,9 +43,7 @@ class Weights:
     source: str
 
 
-def load(
-    source: str | os.PathLike[str] | None = None, revision: str | None = None
-) -> Weights:
+def load(source: str | os.PathLike[str] | None = None, revision: str | None = None) -> Checkpoint:
     """Find and read weights.
 
     Looked for in this order: nothing given, the embedded default; a folder that exists;
@@ -138,7 +132,7 @@ def _download(name: str, revision: str | None) -> Path:
         raise WeightsError(f"{tried}, and could not be had from the Hub: {reason}") from error
 
 
-def _read(folder: Path, name: str) -> Weights:
+def _read(folder: Path, name: str) -> Checkpoint:
     from safetensors import SafetensorError
     from safetensors.torch import load as from_bytes
 
@@ -148,7 +142,7 @@ def _read(folder: Path, name: str) -> Weights:
     try:
         config = Config.from_json((folder / CONFIG).read_bytes())
     except ConfigError as error:
-        raise WeightsError(f"{name}: {CONFIG}: {error}") from None
+        raise ConfigError(f"{name}: {CONFIG}: {error}") from None
     data = (folder / MODEL).read_bytes()
     try:
         tensors = from_bytes(data)
@@ -158,4 +152,4 @@ def _read(folder: Path, name: str) -> Weights:
         key: tensor.float() if tensor.is_floating_point() else tensor
         for key, tensor in tensors.items()
     }
-    return Weights(config, state_dict, hashlib.sha256(data).hexdigest(), name)
+    return Checkpoint(config, state_dict, hashlib.sha256(data).hexdigest(), name)

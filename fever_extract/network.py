@@ -12,6 +12,7 @@ and ``heads.<task>`` (linear), where a task is ``expression``, ``blendshapes`` o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision import models
 
-from fever_extract.config import COMPACT, Backbone, Config, ConfigError
+from fever_extract.config import COMPACT, Backbone, Config, ConfigError, WeightsError
 
 _LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R 601, as in Pillow's mode L
 
@@ -65,6 +66,7 @@ class FeverNet(nn.Module):
         self.heads = nn.ModuleDict(
             {name: nn.Linear(config.embedding_dim, size) for name, size in config.heads.items()}
         )
+        self.config = config
         self.channels = channels
         shape = (1, channels, 1, 1)
         for name, values in (
@@ -102,6 +104,47 @@ class FeverNet(nn.Module):
         if self.channels == 1:
             return (crops * self.luminance).sum(dim=1, keepdim=True)
         return crops.expand(-1, self.channels, -1, -1)
+
+
+def build(config: Config, state_dict: Mapping[str, torch.Tensor]) -> FeverNet:
+    """A network with weights, ready for inference.
+
+    Raises:
+        WeightsError: if a tensor is missing, left over or of another shape than the
+            config says; names the first.
+    """
+    # Without memory first: a config may describe more than the file (or the machine) holds.
+    with torch.device("meta"):
+        expected = FeverNet(config).state_dict()
+    for name in [*expected, *state_dict]:
+        want, have = (
+            tuple(tensors[name].shape) if name in tensors else "missing"
+            for tensors in (expected, state_dict)
+        )
+        if want != have:
+            raise WeightsError(
+                f"the weights don't fit their config: tensor {name!r} is {have} in the file, "
+                f"{want} by the config"
+            )
+    network = FeverNet(config)
+    network.load_state_dict(dict(state_dict))
+    return network.eval()
+
+
+def pick_device(device: str | torch.device | None = None) -> torch.device:
+    """The device that was asked for, or CUDA where there is one, else the CPU.
+
+    Raises:
+        ValueError: if it is not known or not there.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+        return torch.device(device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {str(device)!r} can't be used: {reason}") from None
 
 
 def _build_backbone(backbone: Backbone, channels: int) -> tuple[nn.Module, int]:
@@ -164,6 +207,9 @@ class CompactResNet(nn.Module):
                 blocks.append(_Block(width, next_width, stride))
                 width = next_width
         self.blocks = nn.Sequential(*blocks)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         features: torch.Tensor = self.blocks(self.stem(x))
@@ -188,8 +234,6 @@ class _Block(nn.Module):
                 nn.Conv2d(width, next_width, 1, stride=stride, bias=False),
                 nn.BatchNorm2d(next_width),
             )
-        # A block that starts as its shortcut trains more steadily (Goyal et al. 2017).
-        nn.init.zeros_(self.norm2.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = F.relu(self.norm1(self.conv1(x)), inplace=True)

@@ -7,6 +7,7 @@ so that a run that goes on after a kill sees what it would have seen.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from torch.nn import functional as F
 from fever_extract.alignment import sampling_matrices, warp
 from fever_extract.config import Preprocessing
 from fever_extract.training.data import Faces
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 def crop_matrices(faces: Faces, preprocessing: Preprocessing) -> torch.Tensor:
@@ -30,7 +34,7 @@ def crop_matrices(faces: Faces, preprocessing: Preprocessing) -> torch.Tensor:
     return torch.from_numpy(matrices).float()
 
 
-def whole_picture(faces: Faces, preprocessing: Preprocessing) -> np.ndarray:
+def whole_picture(faces: Faces, preprocessing: Preprocessing) -> npt.NDArray[np.float64]:
     """The matrix ``(2, 3)`` that takes the whole picture as the crop."""
     step = faces.images.shape[1] / preprocessing.size
     return np.array([[step, 0.0, 0.0], [0.0, step, 0.0]])
@@ -43,8 +47,8 @@ def jitter(matrices: torch.Tensor, size: int, generator: torch.Generator) -> tor
     def uniform(limit: float) -> torch.Tensor:
         return (torch.rand(count, generator=generator) * 2 - 1) * limit
 
-    angle, zoom = uniform(math.radians(15)), uniform(0.12).exp()
-    stretch, shear = uniform(0.06).exp(), uniform(0.06)
+    angle, zoom = uniform(math.radians(10)), uniform(0.08).exp()
+    stretch, shear = uniform(0.04).exp(), uniform(0.04)
     linear = torch.stack(
         [
             torch.stack([angle.cos() * zoom * stretch, -angle.sin() * zoom + shear], -1),
@@ -53,7 +57,7 @@ def jitter(matrices: torch.Tensor, size: int, generator: torch.Generator) -> tor
         -2,
     )
     centre = torch.full((2, 1), size / 2)
-    shift = torch.stack([uniform(0.06 * size), uniform(0.06 * size)], -1)[:, :, None]
+    shift = torch.stack([uniform(0.04 * size), uniform(0.04 * size)], -1)[:, :, None]
     affine = torch.cat([linear, centre + shift - linear @ centre], dim=2)
     last = torch.tensor([[[0.0, 0.0, 1.0]]]).expand(count, 1, 3)
     return matrices @ torch.cat([affine, last], dim=1)
@@ -99,21 +103,21 @@ def distort(crops: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     def column(low: float, high: float) -> torch.Tensor:
         return (low + (high - low) * rand(count))[:, None, None, None]
 
-    # Low resolution: a quarter of the batch, all to one random size.
-    poor = rand(count) < 0.25
+    # Low resolution: a few faces of the batch, all to one random size.
+    poor = rand(count) < 0.15
     small = int(torch.randint(14, 49, (), generator=generator))
     reduced = F.interpolate(crops[poor], size=(small, small), mode="area")
     crops = crops.clone()
     crops[poor] = F.interpolate(reduced, size=(size, size), mode="bilinear")
     # Light: gamma, contrast, brightness.
-    crops = (crops / 255).clamp(1e-3, 1) ** column(-0.5, 0.5).exp() * 255
+    crops = (crops / 255).clamp(1e-3, 1) ** column(-0.3, 0.3).exp() * 255
     mean = crops.mean(dim=(1, 2, 3), keepdim=True)
-    crops = (crops - mean) * column(0.6, 1.4) + mean + column(-35, 35)
+    crops = (crops - mean) * column(0.7, 1.3) + mean + column(-25, 25)
     noise = torch.randn(crops.shape, generator=generator)
-    crops = crops + noise * column(-16, 8).clamp(min=0)
-    # Occlusion: half of the faces lose a block of up to 30 % of the crop.
-    hidden = rand(count) < 0.5
-    area, aspect = 0.02 + 0.28 * rand(count), (rand(count) * 2 - 1).exp()
+    crops = crops + noise * column(-24, 8).clamp(min=0)
+    # Occlusion: some faces lose a block of up to 22 % of the crop.
+    hidden = rand(count) < 0.4
+    area, aspect = 0.02 + 0.2 * rand(count), (rand(count) * 2 - 1).exp()
     height, width = (area * aspect).sqrt() / 2, (area / aspect).sqrt() / 2
     ticks = (torch.arange(size) + 0.5) / size
     inside_y = (ticks[None] - rand(count, 1)).abs() < height[:, None]

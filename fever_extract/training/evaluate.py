@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from fever_extract.config import EXPRESSIONS, Preprocessing
+from fever_extract.config import EXPRESSIONS
 from fever_extract.network import FeverNet
 from fever_extract.training import augment
 from fever_extract.training.data import Faces, majority
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Accuracy:
         return float(np.nanmean(list(self.by_class.values())))
 
     @classmethod
-    def of(cls, predicted: np.ndarray, truth: np.ndarray) -> Accuracy:
+    def of(cls, predicted: npt.NDArray[np.int64], truth: npt.NDArray[np.int64]) -> Accuracy:
         """From class indices ``(n,)`` and ``(n,)``."""
         right = predicted == truth
         classes = {
@@ -45,27 +49,21 @@ class Accuracy:
 
 @torch.inference_mode()
 def predict(
-    network: FeverNet,
-    faces: Faces,
-    preprocessing: Preprocessing,
-    device: torch.device,
-    mirror: bool = False,
-    batch_size: int = 256,
-) -> tuple[np.ndarray, np.ndarray]:
+    network: FeverNet, faces: Faces, mirror: bool = False, batch_size: int = 256
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Embeddings ``(n, d)`` and expression probabilities ``(n, 8)``, float32.
 
     Args:
         network: in any mode; it is put into evaluation mode.
         faces: pictures with landmarks, aligned as `Extractor` would align them.
-        preprocessing: of the network.
-        device: where the network is.
         mirror: average the probabilities with those of the mirror image.
         batch_size: crops at a time.
     """
     network.eval()
+    preprocessing, device = network.config.preprocessing, network.mean.device
     matrices = augment.crop_matrices(faces, preprocessing)
     embeddings, probabilities = [], []
-    for indices in torch.arange(len(faces)).split(batch_size):
+    for indices in torch.split(torch.arange(len(faces)), batch_size):
         crops = augment.sample(faces, indices, matrices[indices], preprocessing).to(device)
         output = network(crops)
         chances = output.heads["expression"].softmax(dim=1)
@@ -76,14 +74,8 @@ def predict(
     return np.concatenate(embeddings), np.concatenate(probabilities)
 
 
-def evaluate_head(
-    network: FeverNet,
-    faces: Faces,
-    preprocessing: Preprocessing,
-    device: torch.device,
-    mirror: bool = False,
-) -> Accuracy:
+def evaluate_head(network: FeverNet, faces: Faces, mirror: bool = False) -> Accuracy:
     """The network's own head under the "majority" protocol."""
     truth = majority(faces.expression)
-    _, probabilities = predict(network, faces, preprocessing, device, mirror)
+    _, probabilities = predict(network, faces, mirror)
     return Accuracy.of(probabilities.argmax(axis=1)[truth >= 0], truth[truth >= 0])

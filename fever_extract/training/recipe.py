@@ -6,6 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fever_extract.config import Backbone
 
@@ -23,7 +24,7 @@ class Recipe:
         size: side of the grey crop, in pixels.
         epochs, batch_size: passes over FER+ train; labelled faces a step.
         unlabelled: unlabelled faces that join each step's labelled ones.
-        peak_lr, momentum, weight_decay: SGD with a one-cycle schedule.
+        peak_lr, weight_decay: AdamW with a one-cycle schedule.
         dropout: on the pooled features.
         unaligned: share of the faces that are shown as cropped by their data set.
         blendshape_weight: of the blendshape loss beside the expression loss.
@@ -35,14 +36,13 @@ class Recipe:
     depths: tuple[int, ...] = (2, 2, 2, 2)
     embedding_dim: int = 256
     size: int = 64
-    epochs: int = 24
+    epochs: int = 20
     batch_size: int = 128
     unlabelled: int = 16
-    peak_lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    dropout: float = 0.2
-    unaligned: float = 0.15
+    peak_lr: float = 0.0015
+    weight_decay: float = 0.05
+    dropout: float = 0.1
+    unaligned: float = 0.1
     blendshape_weight: float = 0.5
     seed: int = 0
 
@@ -62,10 +62,9 @@ class Recipe:
         path = Path(path)
         if not path.suffix:
             path = RECIPES / f"{path}.json"
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         unknown = set(values) - {item.name for item in dataclasses.fields(cls)}
         if unknown:
             raise ValueError(f"{path}: unknown field(s) {', '.join(sorted(unknown))}")
-        return cls(
-            **{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-        )
+        values = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        return cls(**values)

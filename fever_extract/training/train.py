@@ -6,20 +6,23 @@ import dataclasses
 import json
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from fever_extract import hub
 from fever_extract.config import EXPRESSIONS, Config, Preprocessing
 from fever_extract.files import replace_atomically
-from fever_extract.network import FeverNet
+from fever_extract.network import FeverNet, pick_device
 from fever_extract.training import augment
 from fever_extract.training.data import Faces, read_ferplus, read_unlabelled
 from fever_extract.training.evaluate import evaluate_head
 from fever_extract.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
@@ -44,23 +47,18 @@ def train(recipe: Recipe, data: Path, output: Path, device: str | None = None) -
     Raises:
         ValueError: if the checkpoint there belongs to another recipe.
     """
-    run = Run(recipe, data, output, device or best_device())
+    run = Run(recipe, data, output, device)
     while run.epoch < recipe.epochs:
         run.train_epoch()
     hub.save(output, run.config, run.network.state_dict())
     return output
 
 
-def best_device() -> str:
-    """``cuda`` where there is one, else ``cpu``."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 class Run:
     """The state of a run: network, optimiser, schedule and the epochs that are done."""
 
-    def __init__(self, recipe: Recipe, data: Path, output: Path, device: str) -> None:
-        self.recipe, self.output, self.device = recipe, output, torch.device(device)
+    def __init__(self, recipe: Recipe, data: Path, output: Path, device: str | None) -> None:
+        self.recipe, self.output, self.device = recipe, output, pick_device(device)
         labelled, self.valid = read_ferplus(data, "train"), read_ferplus(data, "valid")
         # Where most of the vote said "unknown" or "no face", there is nothing to learn.
         self.sets = [
@@ -79,24 +77,22 @@ class Run:
         self.network = FeverNet(self.config, recipe.dropout).to(self.device)
         # Most blendshapes are near zero on most faces: begin at their means, not at a half.
         means = torch.from_numpy(np.nanmean(blendshapes, axis=0)).clamp(0.01, 0.99)
-        self.network.heads["blendshapes"].bias.data.copy_(means.logit())  # type: ignore[operator,union-attr]
+        self.network.heads["blendshapes"].bias.data.copy_(means.logit())  # type: ignore[operator]
         decayed = [p for p in self.network.parameters() if p.ndim > 1]
         others = [p for p in self.network.parameters() if p.ndim <= 1]
-        self.optimizer = torch.optim.SGD(
+        self.optimizer = torch.optim.AdamW(
             [
                 {"params": decayed, "weight_decay": recipe.weight_decay},
                 {"params": others, "weight_decay": 0.0},
             ],
             lr=recipe.peak_lr,
-            momentum=recipe.momentum,
-            nesterov=True,
         )
         self.steps = len(self.sets[0]) // recipe.batch_size
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer,
             recipe.peak_lr,
             total_steps=recipe.epochs * self.steps + 1,
-            pct_start=0.25,
+            pct_start=0.2,
             cycle_momentum=False,
         )
         self.epoch = 0
@@ -123,7 +119,7 @@ class Run:
             losses = self._step(orders, step, generator)
             for name, value in losses.items():
                 totals[name] = totals.get(name, 0.0) + value / self.steps
-        valid = evaluate_head(self.network, self.valid, self.preprocessing, self.device)
+        valid = evaluate_head(self.network, self.valid)
         self.epoch += 1
         self.seconds += time.monotonic() - start
         line = {
@@ -149,9 +145,7 @@ class Run:
             crops.append(crop)
             targets.append(target)
         x = augment.distort(torch.cat(crops), generator).to(self.device)
-        expression, blendshapes = (
-            torch.cat(parts).to(self.device) for parts in zip(*targets)
-        )
+        expression, blendshapes = (torch.cat(parts).to(self.device) for parts in zip(*targets))
         with torch.autocast(self.device.type, torch.bfloat16):
             outputs = self.network(x).heads
         loss_expression = soft_cross_entropy(outputs["expression"].float(), expression)
@@ -252,7 +246,7 @@ def _config(recipe: Recipe, faces: Faces) -> Config:
     )
 
 
-def _select(faces: Faces, mask: np.ndarray) -> Faces:
+def _select(faces: Faces, mask: npt.NDArray[np.bool_]) -> Faces:
     values = {
         item.name: getattr(faces, item.name)
         for item in dataclasses.fields(faces)
@@ -263,4 +257,4 @@ def _select(faces: Faces, mask: np.ndarray) -> Faces:
 
 def _prepare_unlabelled(faces: Faces) -> Faces:
     """Only faces with blendshapes teach anything here."""
-    return _select(faces, np.isfinite(faces.blendshapes).all(axis=1))
+    return _select(faces, np.asarray(np.isfinite(faces.blendshapes).all(axis=1)))

@@ -1,0 +1,188 @@
+"""The command ``fever-extract``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from importlib import metadata, resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fever_extract.options import SELECT
+from fever_extract.records import Status, Summary
+
+if TYPE_CHECKING:
+    from fever_extract.extractor import Extractor
+
+DONE, NOTHING_READ, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+_PACKAGES = (
+    "torch torchvision facenet-pytorch huggingface-hub safetensors pillow numpy pyarrow "
+    "scikit-learn"
+).split()
+_SHOWN_FAILURES = 10  # of each status
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 done, 1 nothing could be read, 2 wrong usage."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        code: int = chosen.run(chosen)
+    except (OSError, ValueError, ImportError) as error:
+        # What a user can mend ends in one line; anything else is a bug and shows its trace.
+        print(f"fever-extract: {error}", file=sys.stderr)
+        return WRONG_USAGE
+    except KeyboardInterrupt:
+        print("fever-extract: interrupted; no table was written", file=sys.stderr)
+        return INTERRUPTED
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fever-extract", description="Facial-expression vectors from photographs."
+    )
+    parser.add_argument("--version", action="version", version=metadata.version("fever-extract"))
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    weights = argparse.ArgumentParser(add_help=False)
+    weights.add_argument(
+        "--weights",
+        metavar="SOURCE",
+        help="folder or Hub repository org/name[@revision] (default: the embedded weights)",
+    )
+    weights.add_argument("--revision", help="branch, tag or commit of a Hub repository")
+    weights.add_argument("--device", help="torch device (default: cuda where there is one)")
+
+    extract = commands.add_parser(
+        "extract", parents=[weights], help="a folder of photographs to a table of vectors"
+    )
+    extract.add_argument("photos", metavar="PHOTOS", help="a folder (recursive), or one image")
+    extract.add_argument(
+        "-o", "--output", required=True, metavar="TABLE", help="a .parquet, .npz or .csv file"
+    )
+    extract.add_argument("--all-faces", action="store_true", help="a row per face, not per image")
+    extract.add_argument("--select", choices=SELECT, help="which of several faces")
+    extract.add_argument("--min-face-size", type=float, metavar="PIXELS")
+    extract.add_argument("--min-confidence", type=float, metavar="0..1")
+    extract.add_argument(
+        "--aligned", action="store_true", help="the images are aligned face crops: don't detect"
+    )
+    extract.add_argument(
+        "--fallback", choices=["whole"], help="take the whole picture where no face is found"
+    )
+    extract.add_argument("--normalize", action="store_true", help="scale vectors to length 1")
+    extract.add_argument("--batch-size", type=int, metavar="N", help="images at a time")
+    extract.add_argument("--strict", action="store_true", help="exit 1 if any image has no vector")
+    extract.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+    extract.set_defaults(run=_extract)
+
+    demo = commands.add_parser("demo", parents=[weights], help="try it on one known photograph")
+    demo.add_argument("-o", "--output", default="fever-demo.jpg", help="annotated picture to write")
+    demo.set_defaults(run=_demo)
+
+    info = commands.add_parser("info", parents=[weights], help="version, weights, device, packages")
+    info.set_defaults(run=_info)
+    return parser
+
+
+def _extractor(chosen: argparse.Namespace) -> Extractor:
+    from fever_extract.extractor import Extractor
+
+    return Extractor(chosen.weights, revision=chosen.revision, device=chosen.device)
+
+
+def _extract(chosen: argparse.Namespace) -> int:
+    from fever_extract.folder import find_inputs
+    from fever_extract.tables import check_output
+
+    # Before torch is imported and weights are loaded: a typing error is told at once.
+    check_output(Path(chosen.output))
+    try:
+        find_inputs(chosen.photos)
+    except ValueError as error:
+        print(f"fever-extract: {error}", file=sys.stderr)
+        return NOTHING_READ
+
+    names = "select min_face_size min_confidence batch_size fallback".split()
+    options: dict[str, Any] = {
+        name: getattr(chosen, name) for name in names if getattr(chosen, name) is not None
+    }
+    options.update(aligned=chosen.aligned, normalize=chosen.normalize)
+    if chosen.quiet:
+        options["show_progress"] = False
+    summary = _extractor(chosen).extract_folder(
+        chosen.photos, chosen.output, all_faces=chosen.all_faces, **options
+    )
+    if not chosen.quiet:
+        _print_summary(summary)
+    if not any(status.was_read for status in summary.statuses):
+        print(f"fever-extract: no image in {chosen.photos} could be read", file=sys.stderr)
+        return NOTHING_READ
+    return NOTHING_READ if chosen.strict and summary.failures else DONE
+
+
+def _print_summary(summary: Summary) -> None:
+    print(summary)
+    by_status: dict[Status, list[str]] = defaultdict(list)
+    for path, status, message in summary.failures:
+        by_status[status].append(f"  {path}: {message}")
+    for status, lines in by_status.items():
+        print(f"{status} ({len(lines)}):")
+        print("\n".join(lines[:_SHOWN_FAILURES]))
+        if len(lines) > _SHOWN_FAILURES:
+            print(f"  ... and {len(lines) - _SHOWN_FAILURES} more; the table has them all")
+
+
+def _demo(chosen: argparse.Namespace) -> int:
+    from fever_extract import images
+    from fever_extract.drawing import annotate
+    from fever_extract.files import replace_atomically
+
+    photograph = resources.files("fever_extract.assets") / "astronaut.jpg"
+    pixels = images.read(photograph.read_bytes())
+    extractor = _extractor(chosen)
+    faces = extractor.extract_faces(pixels)
+    print(f"{extractor!r}\nphotograph: Eileen Collins, NASA (public domain), 512x512")
+    for face in faces:
+        print(f"face: box {face.box.round().astype(int).tolist()}, score {face.score:.3f}")
+        ranked = sorted(face.expressions.items(), key=lambda item: -item[1])
+        print("expressions: " + ", ".join(f"{name} {value:.2f}" for name, value in ranked))
+        start = ", ".join(f"{value:.3f}" for value in face.vector[:4])
+        print(f"vector: {len(face.vector)} numbers, starting {start}")
+    output = Path(chosen.output)
+    with replace_atomically(output) as temporary:
+        annotate(pixels, faces).save(temporary, format=_picture_format(output))
+    print(f"annotated picture: {output}")
+    return DONE
+
+
+def _picture_format(path: Path) -> str:
+    from PIL import Image
+
+    name = Image.registered_extensions().get(path.suffix.lower())
+    if name is None or name not in Image.SAVE:
+        raise ValueError(f"{path}: give a picture's name, such as demo.jpg or demo.png")
+    return name
+
+
+def _info(chosen: argparse.Namespace) -> int:
+    extractor = _extractor(chosen)
+    print(f"fever-extract {metadata.version('fever-extract')}, Python {sys.version.split()[0]}")
+    print(f"weights: {extractor.config.name} ({extractor.source})")
+    print(f"  sha256: {extractor.sha256}")
+    print(f"  vector: {extractor.embedding_dim} numbers")
+    print(f"  heads: {', '.join(extractor.config.heads) or 'none'}")
+    print(f"device: {extractor.device}")
+    for name in _PACKAGES:
+        try:
+            print(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            print(f"{name} is not installed")
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""Anything that a user has, as RGB pixels; and the pictures in a folder."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeGuard, Union
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fever_extract.records import ExtractionError, Status
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+ImageLike = Union[str, "os.PathLike[str]", bytes, Image.Image, "npt.NDArray[np.uint8]"]
+"""A path, an encoded file's bytes, a PIL image, or an ``(h, w[, 3 or 4])`` uint8 array."""
+
+EXTENSIONS = frozenset(
+    ".avif .bmp .dib .gif .heic .heif .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm "
+    ".tga .tif .tiff .webp".split()
+)
+"""What counts as a picture in a folder, in any case of letters."""
+
+# Raster formats only: others run programs (EPS calls Ghostscript) or are no photographs.
+# HEIF is there if pillow-heif has registered it.
+_FORMATS = "JPEG PNG WEBP MPO BMP DIB GIF TIFF PPM JPEG2000 AVIF TGA HEIF".split()
+
+_EXPECTED = (
+    "expected a path, an encoded image's bytes, a PIL image, or a uint8 RGB array of shape "
+    "(height, width, 3)"
+)
+
+
+def check(image: object) -> None:
+    """Refuse what can't be an image, whatever it holds.
+
+    Raises:
+        TypeError, ValueError: saying what was expected and what came.
+    """
+    if isinstance(image, np.ndarray):
+        _check_array(image)
+    elif not isinstance(image, (str, os.PathLike, bytes, Image.Image)):
+        raise TypeError(f"{_EXPECTED}; got {type(image).__name__}")
+
+
+def is_single(images: ImageLike | Iterable[ImageLike]) -> TypeGuard[ImageLike]:
+    """Whether this is one image rather than a collection of them."""
+    if isinstance(images, np.ndarray):
+        # An array of texts or objects is a column of paths or images.
+        return images.dtype.kind not in "OU" or images.ndim == 0
+    return not isinstance(images, Iterable) or isinstance(
+        images, (str, os.PathLike, bytes, Image.Image)
+    )
+
+
+def read(image: ImageLike) -> npt.NDArray[np.uint8]:
+    """Decode one image: upright, first frame, 8 bits, on white where it is transparent.
+
+    Returns:
+        ``(h, w, 3)`` uint8 RGB, C-contiguous and writable.
+
+    Raises:
+        ExtractionError: ``not_found`` or ``decode_error``, with the decoder's reason.
+        TypeError, ValueError: if it can't be an image at all; see `check`.
+    """
+    check(image)
+    if isinstance(image, np.ndarray):
+        pixels = image if image.shape[2:] == (3,) else _to_rgb(Image.fromarray(image))
+        return np.require(pixels, requirements=["C", "W"])  # as torch wants it
+    try:
+        if isinstance(image, Image.Image):
+            return _decode(image)
+        with Image.open(_file(image), formats=_formats()) as file:
+            return _decode(file)
+    except ExtractionError:
+        raise
+    except Exception as error:
+        # Decoders raise nearly anything on a damaged file; none of it may end a run.
+        reason = str(error) or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):
+            reason = "not an image in a known format, or its header is damaged"
+        raise ExtractionError(Status.DECODE_ERROR, f"could not be decoded: {reason}") from error
+
+
+def list_images(folder: str | os.PathLike[str]) -> Iterator[str]:
+    """Paths of the pictures in a folder and below it, relative to it, in sorted order.
+
+    Names that begin with a dot are passed over, and links to folders are not followed.
+    """
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS:
+                yield os.path.relpath(os.path.join(parent, name), folder)
+
+
+def _check_array(image: npt.NDArray[np.generic]) -> None:
+    came = f"got shape {image.shape}, dtype {image.dtype}"
+    if image.dtype != np.uint8:
+        raise TypeError(f"{_EXPECTED}; {came}. Values from 0 to 255 need .astype('uint8') first")
+    if image.ndim == 4:
+        raise ValueError(f"{_EXPECTED}; {came}. For a batch, pass list(array)")
+    if image.ndim == 3 and image.shape[0] in (1, 3) and image.shape[2] not in (3, 4):
+        raise ValueError(f"{_EXPECTED}; {came}. Channels come last: array.transpose(1, 2, 0)")
+    if image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,), (4,)) or image.size == 0:
+        raise ValueError(f"{_EXPECTED}; {came}")
+
+
+def _file(image: str | os.PathLike[str] | bytes) -> Path | io.BytesIO:
+    if isinstance(image, bytes):
+        return io.BytesIO(image)
+    path = Path(image)
+    if path.is_dir():
+        raise ExtractionError(
+            Status.NOT_FOUND, f"{path} is a folder; extract_folder takes whole folders"
+        )
+    if not path.exists():
+        raise ExtractionError(Status.NOT_FOUND, f"{path} does not exist")
+    return path
+
+
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in _FORMATS if name in Image.OPEN]
+
+
+def _decode(image: Image.Image) -> npt.NDArray[np.uint8]:
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit and image.width * image.height > limit:
+        raise ExtractionError(
+            Status.DECODE_ERROR,
+            f"{image.width}x{image.height} pixels are over Pillow's limit of {limit}, as in a "
+            "decompression bomb; raise PIL.Image.MAX_IMAGE_PIXELS if it is a real picture",
+        )
+    return _to_rgb(ImageOps.exif_transpose(image))
+
+
+def _to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
+    if image.mode.startswith(("I", "F")):
+        image = _to_eight_bits(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return np.array(image.convert("RGB"))
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit, 32-bit and floating-point grey to 0 to 255; Pillow itself would clip."""
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+    top = values.max()
+    if image.mode.startswith("I") and (image.mode != "I" or top > 255):
+        values = values / 257
+    elif image.mode == "F" and top <= 1:
+        values = values * 255
+    return Image.fromarray(values.round().clip(0, 255).astype(np.uint8))

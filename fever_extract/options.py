@@ -1,0 +1,81 @@
+"""What a user may choose, for an `Extractor` or for one call of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+SELECT = ("largest", "most_confident", "center")
+SMALLEST_FACE = 12
+"""MTCNN's first network sees no less."""
+
+
+class OptionArguments(TypedDict, total=False):
+    """`Options` as keyword arguments; see there."""
+
+    batch_size: int
+    select: Literal["largest", "most_confident", "center"]
+    min_face_size: float | None
+    min_confidence: float
+    aligned: bool
+    fallback: Literal["whole"] | None
+    normalize: bool
+    on_error: Literal["nan", "raise"]
+    show_progress: bool | None
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options and their defaults.
+
+    Attributes:
+        batch_size: images at a time; vectors don't depend on it.
+        select: which face comes first where there are several: the ``largest`` box, the
+            ``most_confident`` detection, or the one nearest to the ``center``.
+        min_face_size: smallest face that is looked for, in pixels; None for 1/32 of the
+            image's shorter side, and 20 at least.
+        min_confidence: detections with a lower score, 0 to 1, are left out.
+        aligned: images are aligned face crops already; detection is skipped.
+        fallback: ``"whole"`` takes the whole picture as the face where none is found.
+            For sets of face crops only.
+        normalize: scale each vector to length 1.
+        on_error: what `extract` does about an input without a vector: a row of NaN and
+            one warning that counts them, or an exception.
+        show_progress: a progress bar; None shows it on a terminal, for several images.
+
+    Raises:
+        ValueError, TypeError: if a value is not one of those above.
+    """
+
+    batch_size: int = 32
+    select: str = "largest"
+    min_face_size: float | None = None
+    min_confidence: float = 0.9
+    aligned: bool = False
+    fallback: str | None = None
+    normalize: bool = False
+    on_error: str = "nan"
+    show_progress: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
+        if self.min_face_size is not None and not self.min_face_size >= SMALLEST_FACE:
+            raise ValueError(
+                f"min_face_size must be at least {SMALLEST_FACE} pixels, not {self.min_face_size}"
+            )
+        if not 0 <= self.min_confidence <= 1:
+            raise ValueError(f"min_confidence must be from 0 to 1, not {self.min_confidence}")
+        _check_choice("select", self.select, SELECT)
+        _check_choice("fallback", self.fallback, (None, "whole"))
+        _check_choice("on_error", self.on_error, ("nan", "raise"))
+
+    def replace(self, changes: OptionArguments) -> Options:
+        """These options with some of them changed."""
+        return dataclasses.replace(self, **changes)
+
+
+def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")

@@ -1,0 +1,150 @@
+"""What a user gets back: statuses, faces, records and the summary of a job."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+class Status(str, Enum):
+    """What became of one input."""
+
+    OK = "ok"
+    NO_FACE = "no_face"
+    TOO_SMALL = "too_small"
+    DECODE_ERROR = "decode_error"
+    NOT_FOUND = "not_found"
+    DETECT_ERROR = "detect_error"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def was_read(self) -> bool:
+        """Whether a picture could be made of the input at all."""
+        return self not in (Status.DECODE_ERROR, Status.NOT_FOUND)
+
+
+class ExtractionError(Exception):
+    """An input without a vector, where errors were asked for (``on_error="raise"``).
+
+    Attributes:
+        status: what became of the input; never `Status.OK`.
+    """
+
+    def __init__(self, status: Status, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+    def __reduce__(self) -> tuple[type, tuple[Status, str]]:
+        return type(self), (self.status, str(self))
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """One face and its vector.
+
+    Attributes:
+        box: ``(4,)`` float32: x1, y1, x2, y2 in pixels of the upright picture.
+        score: the detector's confidence, 0 to 1; NaN if there was no detection.
+        landmarks: ``(5, 2)`` float32 in pixels: left eye, right eye, nose, left and right
+            mouth corner, as seen; NaN if there was no detection.
+        vector: ``(d,)`` float32, the embedding.
+        expressions: probability of each expression; empty if the weights have no such head.
+        blendshapes: each blendshape, 0 to 1; empty if the weights have no such head.
+        valence, arousal: -1 to 1; None if the weights have no such head.
+        detected: False where the whole picture was taken as the face, because it was
+            asked for (``aligned=True`` or ``fallback="whole"``).
+    """
+
+    box: npt.NDArray[np.float32]
+    score: float
+    landmarks: npt.NDArray[np.float32]
+    vector: npt.NDArray[np.float32]
+    expressions: Mapping[str, float] = field(default_factory=dict)
+    blendshapes: Mapping[str, float] = field(default_factory=dict)
+    valence: float | None = None
+    arousal: float | None = None
+    detected: bool = True
+
+    @property
+    def expression(self) -> str | None:
+        """The most probable expression."""
+        return max(self.expressions, key=self.expressions.__getitem__, default=None)
+
+    @property
+    def probability(self) -> float | None:
+        """How probable that expression is, 0 to 1."""
+        return max(self.expressions.values(), default=None)
+
+    @property
+    def size(self) -> float:
+        """Side of a square as large as the box, in pixels."""
+        x1, y1, x2, y2 = self.box.tolist()
+        return float((max(x2 - x1, 0.0) * max(y2 - y1, 0.0)) ** 0.5)
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """What became of one input.
+
+    Attributes:
+        status: `Status.OK` exactly if there is a face.
+        error: why there is none, for people; None if there is.
+        faces: the chosen face, or all faces where all were asked for.
+    """
+
+    status: Status
+    error: str | None = None
+    faces: tuple[Face, ...] = ()
+
+    @property
+    def face(self) -> Face | None:
+        """The first face."""
+        return self.faces[0] if self.faces else None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of a folder.
+
+    Attributes:
+        output: the table that was written.
+        images: number of inputs.
+        faces: number of vectors.
+        statuses: number of inputs by status; statuses that did not occur are left out.
+        failures: (path, status, message) of every input without a vector.
+        seconds: wall-clock time.
+    """
+
+    output: Path
+    images: int
+    faces: int
+    statuses: Mapping[Status, int]
+    failures: tuple[tuple[str, Status, str], ...]
+    seconds: float
+
+    def __str__(self) -> str:
+        rate = self.images / self.seconds if self.seconds else 0.0
+        return (
+            f"{self.images} images in {self.seconds:.1f} s ({rate:.1f} images/s), "
+            f"{self.faces} vectors in {self.output}; {describe(self.statuses)}"
+        )
+
+
+def count_statuses(records: Iterable[Record]) -> Counter[Status]:
+    """How many records there are of each status."""
+    return Counter(record.status for record in records)
+
+
+def describe(statuses: Mapping[Status, int]) -> str:
+    """Counts by status in words, in the order of `Status`: ``3 ok, 1 no_face``."""
+    return ", ".join(f"{statuses[status]} {status}" for status in Status if statuses.get(status))
