@@ -141,6 +141,8 @@ def _demo(chosen: argparse.Namespace) -> int:
     from fever_extract.drawing import annotate
     from fever_extract.files import replace_atomically
 
+    output = Path(chosen.output)
+    format_ = _picture_format(output)
     photograph = resources.files("fever_extract.assets") / "astronaut.jpg"
     pixels = images.read(photograph.read_bytes())
     extractor = _extractor(chosen)
@@ -152,9 +154,8 @@ def _demo(chosen: argparse.Namespace) -> int:
         print("expressions: " + ", ".join(f"{name} {value:.2f}" for name, value in ranked))
         start = ", ".join(f"{value:.3f}" for value in face.vector[:4])
         print(f"vector: {len(face.vector)} numbers, starting {start}")
-    output = Path(chosen.output)
     with replace_atomically(output) as temporary:
-        annotate(pixels, faces).save(temporary, format=_picture_format(output))
+        annotate(pixels, faces).save(temporary, format=format_)
     print(f"annotated picture: {output}")
     return DONE
 

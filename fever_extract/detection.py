@@ -95,20 +95,22 @@ class Detector:
         """Find all faces of one image.
 
         Args:
-            image: ``(h, w, 3)`` uint8 RGB, of any size.
+            image: ``(h, w, 3)`` uint8 RGB, of any size, C-contiguous and writable.
             smallest: the smallest face that is looked for, in pixels; 12 at least.
             min_confidence: faces with a lower score are left out.
         """
         # O-Net sees the smallest face in 48 pixels: more of them than that are of no use.
         reduction = max(1, int(smallest / _O_SIZE))
         if reduction > 1:
-            image = np.asarray(Image.fromarray(image).reduce(reduction))
+            image = np.array(Image.fromarray(image).reduce(reduction))
         pyramid = _Pyramid(image, self.device)
         boxes = self._propose(pyramid, smallest / reduction)
         boxes = self._refine(pyramid, boxes)
         boxes, scores, landmarks = self._output(pyramid, boxes)
         boxes, landmarks = boxes * reduction, landmarks * reduction
-        keep = scores >= min_confidence
+        # The networks also find some faces that are smaller than they were asked for.
+        areas = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1)
+        keep = (scores >= min_confidence) & (areas >= smallest**2)
         boxes, scores, landmarks = boxes[keep], scores[keep], landmarks[keep]
         return Detections(boxes.cpu().numpy(), scores.cpu().numpy(), landmarks.cpu().numpy())
 
@@ -169,7 +171,7 @@ class _Pyramid:
 
     def __init__(self, image: npt.NDArray[np.uint8], device: torch.device) -> None:
         self.height, self.width = image.shape[:2]
-        pixels = torch.from_numpy(np.array(image, copy=None)).to(device)
+        pixels = torch.from_numpy(image).to(device)
         self._levels = [(pixels.permute(2, 0, 1)[None].float() - 127.5) / 128]
         while min(self._levels[-1].shape[2:]) >= 2 * _CELL:
             self._levels.append(F.avg_pool2d(self._levels[-1], 2, ceil_mode=True))

@@ -23,7 +23,8 @@ MODEL = "model.safetensors"
 EMBEDDED = "embedded"
 """What the weights inside the package are called where a source is shown."""
 
-_METADATA = {"format": "pt", "library": "fever-extract"}
+# One entry only: safetensors writes several in random order, and the bytes are an identity.
+_METADATA = {"format": "pt"}
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,13 @@ def read(image: ImageLike) -> npt.NDArray[np.uint8]:
     try:
         if isinstance(image, Image.Image):
             return _decode(image)
-        with Image.open(_file(image), formats=_formats()) as file:
+        source = _file(image)
+        with Image.open(source, formats=_formats()) as file:
+            if file.format != "PNG":
+                return _decode(file)
+            # Pillow checks a PNG's checksums only when asked, and can't decode after that.
+            file.verify()
+        with Image.open(source, formats=["PNG"]) as file:
             return _decode(file)
     except ExtractionError:
         raise

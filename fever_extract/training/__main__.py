@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from pathlib import Path
 
+from fever_extract.files import replace_atomically
 from fever_extract.training.recipe import Recipe
 
 
@@ -24,13 +26,26 @@ def main() -> None:
     train = stages.add_parser("train", parents=[common], help="train weights by a recipe")
     train.add_argument("--recipe", default="base", help="recipe file or name (default: base)")
     train.add_argument("--output", type=Path, required=True, help="folder for the run")
+    evaluate = stages.add_parser("evaluate", parents=[common], help="measure weights on FER+ test")
+    evaluate.add_argument("--weights", help="folder or Hub repository (default: the embedded)")
+    evaluate.add_argument("--output", type=Path, help="JSON file to write (default: print only)")
     arguments = parser.parse_args()
     if arguments.data is None:
         parser.error("say where the data is, with --data or FEVER_DATA")
 
-    from fever_extract.training.train import train as run
+    # Both import torch, which --help need not wait for.
+    if arguments.stage == "train":
+        from fever_extract.training.train import train as run
 
-    run(Recipe.read(arguments.recipe), arguments.data, arguments.output, arguments.device)
+        run(Recipe.read(arguments.recipe), arguments.data, arguments.output, arguments.device)
+    else:
+        from fever_extract.training.evaluate import evaluate as measure
+
+        text = json.dumps(measure(arguments.weights, arguments.data, arguments.device), indent=2)
+        print(text)
+        if arguments.output:
+            with replace_atomically(arguments.output) as temporary:
+                temporary.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import platform
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from fever_extract import hub
 from fever_extract.config import EXPRESSIONS
-from fever_extract.network import FeverNet
+from fever_extract.network import FeverNet, build, pick_device
 from fever_extract.training import augment
-from fever_extract.training.data import Faces, majority
+from fever_extract.training.data import Faces, majority, read_ferplus
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -79,3 +84,73 @@ def evaluate_head(network: FeverNet, faces: Faces, mirror: bool = False) -> Accu
     truth = majority(faces.expression)
     _, probabilities = predict(network, faces, mirror)
     return Accuracy.of(probabilities.argmax(axis=1)[truth >= 0], truth[truth >= 0])
+
+
+def linear_probe(
+    vectors: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int64],
+    test_vectors: npt.NDArray[np.float32],
+) -> npt.NDArray[np.int64]:
+    """Predictions of a logistic regression on frozen vectors, at scikit-learn's defaults.
+
+    Args:
+        vectors, labels: ``(n, d)`` and ``(n,)`` to fit on.
+        test_vectors: ``(m, d)``.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    predicted: npt.NDArray[np.int64] = probe.fit(vectors, labels).predict(test_vectors)
+    return predicted
+
+
+def evaluate(
+    weights: str | os.PathLike[str] | None, data: Path, device: str | None = None
+) -> dict[str, object]:
+    """Measure weights on FER+ test: the network's head, and a linear probe on the vectors.
+
+    Args:
+        weights: as in `fever_extract.Extractor`.
+        data: folder of the Parquet tables.
+        device: torch device; the best there is by default.
+
+    Returns:
+        What was measured and what with, ready for JSON. Accuracies are 0 to 1.
+    """
+    checkpoint = hub.load(weights)
+    network = build(checkpoint.config, checkpoint.state_dict).to(pick_device(device))
+    test, train = read_ferplus(data, "test"), read_ferplus(data, "train")
+    truth = majority(test.expression)
+    vectors, plain = predict(network, test)
+    _, mirrored = predict(network, test, mirror=True)
+    unaligned = dataclasses.replace(test, landmarks=np.full_like(test.landmarks, np.nan))
+    _, as_cropped = predict(network, unaligned)
+    labels = majority(train.expression)
+    train_vectors, _ = predict(network, train)
+    probe = linear_probe(train_vectors[labels >= 0], labels[labels >= 0], vectors)
+
+    def accuracy(predicted: npt.NDArray[np.int64]) -> dict[str, object]:
+        measured = Accuracy.of(predicted[truth >= 0], truth[truth >= 0])
+        return {
+            "accuracy": measured.accuracy,
+            "mean_class_accuracy": measured.mean_class_accuracy,
+            "by_class": measured.by_class,
+        }
+
+    return {
+        "weights": checkpoint.config.name,
+        "sha256": checkpoint.sha256,
+        "data": "FER+ test, majority protocol, 8 classes",
+        "faces": int((truth >= 0).sum()),
+        "faces_by_class": dict(
+            zip(EXPRESSIONS, np.bincount(truth[truth >= 0], minlength=len(EXPRESSIONS)).tolist())
+        ),
+        "head": accuracy(plain.argmax(axis=1)),
+        "head_with_mirror_image": accuracy(mirrored.argmax(axis=1)),
+        "head_without_alignment": accuracy(as_cropped.argmax(axis=1)),
+        "linear_probe": accuracy(probe),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {network.mean.device}",
+        "torch": str(torch.__version__),
+    }

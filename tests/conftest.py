@@ -1,0 +1,55 @@
+"""Shared fixtures. What needs ``../shared`` is skipped where it is not there."""
+
+import os
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fever_extract import Extractor
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+# Several test processes on two cores get in each other's way with more.
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+
+
+@pytest.fixture(scope="session")
+def extractor() -> Extractor:
+    return Extractor(device="cpu")
+
+
+@pytest.fixture(scope="session")
+def astronaut_path() -> Path:
+    return Path(str(resources.files("fever_extract.assets") / "astronaut.jpg"))
+
+
+@pytest.fixture(scope="session")
+def astronaut(astronaut_path: Path) -> Image.Image:
+    return Image.open(astronaut_path).convert("RGB")
+
+
+@pytest.fixture(scope="session")
+def landscape() -> np.ndarray:
+    """A photograph without a face."""
+    from sklearn.datasets import load_sample_images
+
+    return load_sample_images().images[0]
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    if not (SHARED / "photos").is_dir():
+        pytest.skip("needs ../shared/photos")
+    return SHARED / "photos"
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    folder = Path(os.environ.get("FEVER_DATA", SHARED / "data"))
+    if not (folder / "ferplus.parquet").is_file():
+        pytest.skip("needs ../shared/data")
+    return folder

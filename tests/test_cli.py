@@ -1,0 +1,134 @@
+"""The command, in a process of its own, as a user runs it."""
+
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+
+def fever(
+    *arguments: object, cwd: object = None, **environment: str
+) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "fever_extract.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, astronaut_path):
+    root = tmp_path_factory.mktemp("photos")
+    for name in ("a.jpg", "b.jpg"):
+        (root / name).write_bytes(astronaut_path.read_bytes())
+    (root / "broken.png").write_bytes(b"broken")
+    return root
+
+
+def test_extract(folder, tmp_path):
+    run = fever("extract", folder, "-o", tmp_path / "f.parquet")
+    assert run.returncode == 0, run.stderr
+    assert "3 images in" in run.stdout
+    assert "2 ok, 1 decode_error" in run.stdout
+    assert re.search(r"broken\.png: could not be decoded", run.stdout)
+    assert run.stderr == "", "no progress bar in a log"
+    assert pq.read_table(tmp_path / "f.parquet").num_rows == 3
+
+
+def test_options_reach_the_job(folder, tmp_path):
+    options = ["--normalize", "--all-faces", "--select", "center", "--min-face-size", 30]
+    run = fever("extract", folder, "-o", tmp_path / "f.npz", "--quiet", *options)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+    with np.load(tmp_path / "f.npz") as table:
+        good = table["embedding"][table["status"] == "ok"]
+    np.testing.assert_allclose(np.linalg.norm(good, axis=1), 1, atol=1e-5)
+
+
+def test_strict_makes_a_failed_image_an_error(folder, tmp_path):
+    assert fever("extract", folder, "-o", tmp_path / "f.csv", "--strict").returncode == 1
+    assert (tmp_path / "f.csv").exists()
+
+
+def test_nothing_could_be_read(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"broken")
+    run = fever("extract", tmp_path, "-o", tmp_path / "f.csv")
+    assert run.returncode == 1
+    assert "could be read" in run.stderr
+
+
+def test_an_empty_folder(tmp_path):
+    run = fever("extract", tmp_path, "-o", tmp_path / "f.csv")
+    assert run.returncode == 1
+    assert run.stderr.startswith("fever-extract: no images in")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["extract"],
+        ["extract", "nowhere", "-o", "f.csv"],
+        ["extract", ".", "-o", "f.xlsx"],
+        ["extract", ".", "-o", "missing/f.csv"],
+        ["extract", ".", "-o", "f.csv", "--select", "best"],
+        ["extract", ".", "-o", "f.csv", "--batch-size", "0"],
+        ["extract", ".", "-o", "f.csv", "--weights", "nowhere"],
+        ["demo", "-o", "demo.xyz"],
+        ["dance"],
+    ],
+)
+def test_wrong_usage_is_one_line_and_a_2(arguments, folder):
+    run = fever(*arguments, cwd=folder)
+    assert run.returncode == 2, run.stderr
+    assert "Traceback" not in run.stderr
+    assert run.stderr.strip().splitlines()[-1].startswith("fever-extract")
+    assert not list(folder.glob("f.*"))
+
+
+def test_a_missing_extra_is_told_before_any_work(folder, tmp_path):
+    """pyarrow is hidden from the process by a module of its name that can't be found."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Hide:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] == 'pyarrow':\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "import importlib.util\n"
+        "find = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, package=None: (\n"
+        "    None if name == 'pyarrow' else find(name, package))\n"
+        "sys.meta_path.insert(0, Hide())\n"
+    )
+    run = fever("extract", folder, "-o", tmp_path / "f.parquet", PYTHONPATH=str(tmp_path))
+    assert run.returncode == 2
+    assert "pip install 'fever-extract[parquet]'" in run.stderr
+
+
+def test_demo(tmp_path):
+    run = fever("demo", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert "face: box" in run.stdout
+    assert "expressions: happiness" in run.stdout
+    picture = np.asarray(Image.open(tmp_path / "fever-demo.jpg"))
+    assert picture.shape == (512, 512, 3)
+    yellow = (picture[..., 0] > 220) & (picture[..., 2] < 90)
+    assert yellow.sum() > 500, "a box was drawn"
+
+
+def test_info(extractor):
+    run = fever("info")
+    assert run.returncode == 0
+    assert extractor.sha256 in run.stdout
+    assert "facenet-pytorch 2.5" in run.stdout
+
+
+def test_version_and_help():
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", fever("--version").stdout)
+    assert "extract" in fever("--help").stdout

@@ -1,0 +1,177 @@
+"""A folder becomes a table, whatever is in it."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from fever_extract import Status
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, astronaut, landscape):
+    """40 pictures in two folders, 5 % of them broken, one without a face."""
+    root = tmp_path_factory.mktemp("photos")
+    (root / "sub").mkdir()
+    for index in range(38):
+        picture = astronaut.resize((200 + 7 * index, 200 + 5 * index))
+        picture.save(root / ("sub" if index % 3 else "") / f"{index:02}.jpg")
+    (root / "10b.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut short")
+    (root / "sub" / "20b.png").write_bytes(b"")
+    Image.fromarray(landscape).save(root / "zzz.webp")
+    (root / "notes.txt").write_text("not a picture")
+    return root
+
+
+@pytest.fixture(scope="module")
+def parquet(extractor, folder, tmp_path_factory):
+    output = tmp_path_factory.mktemp("tables") / "features.parquet"
+    summary = extractor.extract_folder(folder, output, batch_size=7)
+    return summary, pq.read_table(output)
+
+
+def test_all_good_rows_in_order_beside_records_for_the_bad(parquet, folder):
+    summary, table = parquet
+    paths = table["path"].to_pylist()
+    statuses = dict(zip(paths, table["status"].to_pylist()))
+    assert paths == sorted(paths, key=lambda path: (path.count(os.sep), path))
+    assert len(paths) == 41
+    assert statuses.pop("10b.jpg") == "decode_error"
+    assert statuses.pop(os.path.join("sub", "20b.png")) == "decode_error"
+    assert statuses.pop("zzz.webp") == "no_face"
+    assert set(statuses.values()) == {"ok"}
+    assert summary.images == 41
+    assert summary.faces == 38
+    assert summary.statuses == {Status.OK: 38, Status.DECODE_ERROR: 2, Status.NO_FACE: 1}
+    assert {path for path, _, _ in summary.failures} == set(paths) - set(statuses)
+    assert "38 ok, 1 no_face, 2 decode_error" in str(summary)
+
+
+def test_the_vectors_are_those_of_extract(extractor, parquet, folder):
+    _, table = parquet
+    matrix = np.stack(table["embedding"].to_numpy())
+    assert matrix.shape == (41, extractor.embedding_dim)
+    with pytest.warns(UserWarning, match="3 of 41"):
+        direct = extractor.extract([folder / path for path in table["path"].to_pylist()])
+    np.testing.assert_allclose(matrix, direct, atol=1e-4)
+
+
+def test_a_row_describes_its_face(parquet):
+    _, table = parquet
+    for row in table.to_pylist():
+        if row["status"] != "ok":
+            assert row["error"]
+            assert row["face_index"] == -1
+            assert np.isnan(row["score"])
+            assert np.isnan(row["embedding"]).all()
+            assert row["expression"] == ""
+            continue
+        x1, y1, x2, y2 = row["box"]
+        eyes = np.array(row["landmarks"]).reshape(5, 2)[:2]
+        assert ((eyes > (x1, y1)) & (eyes < (x2, y2))).all()
+        assert row["face_size"] == pytest.approx(((x2 - x1) * (y2 - y1)) ** 0.5)
+        assert row["expression"] == "happiness"
+        assert 0.5 < row["probability"] <= 1
+        assert (row["face_index"], row["error"], row["detected"]) == (0, "", True)
+
+
+def test_the_table_names_what_made_it(extractor, parquet):
+    _, table = parquet
+    metadata = json.loads(table.schema.metadata[b"fever_extract"])
+    assert metadata["weights_sha256"] == extractor.sha256
+    assert metadata["version"]
+    assert metadata["options"]["select"] == "largest"
+
+
+def test_npz_and_csv_hold_the_same(extractor, parquet, folder, tmp_path):
+    _, table = parquet
+    extractor.extract_folder(folder, tmp_path / "f.npz")
+    extractor.extract_folder(folder, tmp_path / "f.csv")
+    expected = np.stack(table["embedding"].to_numpy())
+
+    with np.load(tmp_path / "f.npz") as npz:
+        assert npz["path"].tolist() == table["path"].to_pylist()
+        assert npz["landmarks"].shape == (41, 5, 2)
+        assert json.loads(str(npz["fever_extract"]))["weights_sha256"] == extractor.sha256
+        np.testing.assert_allclose(npz["embedding"], expected, atol=1e-4)
+
+    with open(tmp_path / "f.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == table["path"].to_pylist()
+    vectors = [[float(row[f"embedding_{i}"]) for i in range(256)] for row in rows]
+    np.testing.assert_allclose(vectors, expected, atol=1e-4)
+    metadata = json.loads((tmp_path / "f.csv.json").read_text())
+    assert metadata["weights_sha256"] == extractor.sha256
+
+
+def test_all_faces_give_a_row_each(extractor, astronaut, tmp_path):
+    canvas = np.full((512, 1024, 3), 90, np.uint8)
+    canvas[:, :512], canvas[:, 512:] = np.array(astronaut), np.array(astronaut)
+    Image.fromarray(canvas).save(tmp_path / "two.png")
+    summary = extractor.extract_folder(tmp_path, tmp_path / "f.parquet", all_faces=True)
+    rows = pq.read_table(tmp_path / "f.parquet")
+    assert summary.images == 1
+    assert summary.faces == 2
+    assert rows["face_index"].to_pylist() == [0, 1]
+
+
+def test_one_file_is_a_folder_of_one(extractor, folder, tmp_path):
+    summary = extractor.extract_folder(folder / "00.jpg", tmp_path / "f.npz")
+    assert summary.statuses == {Status.OK: 1}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_not_utf8_ends_no_run(extractor, folder, tmp_path):
+    target = os.path.join(os.fsencode(tmp_path), b"caf\xe9.jpg")
+    with open(target, "wb") as file:
+        file.write((folder / "00.jpg").read_bytes())
+    extractor.extract_folder(tmp_path, tmp_path / "f.parquet")
+    assert pq.read_table(tmp_path / "f.parquet")["path"].to_pylist() == ["caf\\xe9.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("output", "error", "message"),
+    [
+        ("missing/f.parquet", FileNotFoundError, "missing does not exist"),
+        ("f.xlsx", ValueError, r"\.parquet, \.npz, \.csv"),
+        ("f", ValueError, "must end in"),
+    ],
+)
+def test_a_bad_output_is_refused_first(extractor, tmp_path, output, error, message):
+    with pytest.raises(error, match=message):
+        extractor.extract_folder("nowhere", tmp_path / output)
+
+
+def test_empty_and_missing_folders(extractor, tmp_path):
+    with pytest.raises(ValueError, match="no images in"):
+        extractor.extract_folder(tmp_path, tmp_path / "f.npz")
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
+        extractor.extract_folder("nowhere", tmp_path / "f.npz")
+
+
+@pytest.mark.parametrize("extension", ["parquet", "csv", "npz"])
+def test_a_killed_run_leaves_the_old_table_whole(folder, tmp_path, extension):
+    output = tmp_path / f"f.{extension}"
+    output.write_bytes(b"the old table")
+    command = [sys.executable, "-m", "fever_extract.cli", "extract", str(folder), "-o", str(output)]
+    process = subprocess.Popen(
+        [*command, "--batch-size", "1"], stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 60
+    while len(os.listdir(tmp_path)) < 2 and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate()
+    assert process.returncode == 130, error
+    assert b"interrupted" in error
+    assert os.listdir(tmp_path) == [output.name]
+    assert output.read_bytes() == b"the old table"

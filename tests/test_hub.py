@@ -1,0 +1,84 @@
+"""Weights from a folder, or a clear error."""
+
+import pytest
+import torch
+from test_config import config
+
+from fever_extract import Extractor, WeightsError, hub
+from fever_extract.network import FeverNet
+
+
+@pytest.fixture
+def folder(tmp_path):
+    hub.save(tmp_path / "tiny", config(), FeverNet(config()).state_dict())
+    return tmp_path / "tiny"
+
+
+def test_a_local_folder(folder, astronaut):
+    extractor = Extractor(folder, device="cpu")
+    assert extractor.embedding_dim == 12
+    assert extractor.source == str(folder)
+    assert len(extractor.sha256) == 64
+    assert extractor.extract(astronaut).shape == (12,)
+    assert "tiny" in repr(extractor)
+
+
+def test_the_embedded_default_says_what_it_is(extractor):
+    assert extractor.source == "embedded"
+    assert extractor.config.name.startswith("fever-")
+    assert extractor.embedding_dim <= 512
+
+
+def test_two_weights_have_two_identities(folder, extractor):
+    assert hub.load(folder).sha256 != extractor.sha256
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
+def test_a_missing_file(folder, file):
+    (folder / file).unlink()
+    with pytest.raises(WeightsError, match=f"has no {file}"):
+        Extractor(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html></html>", b"\x80\x04\x95pickle", b"cut"])
+def test_a_model_that_is_no_safetensors(folder, content):
+    model = folder / "model.safetensors"
+    model.write_bytes(model.read_bytes()[:-100] if content == b"cut" else content)
+    with pytest.raises(WeightsError, match="not a whole safetensors file"):
+        Extractor(folder)
+
+
+def test_a_config_that_does_not_fit(folder):
+    (folder / "config.json").write_text(config(embedding_dim=13).to_json())
+    with pytest.raises(WeightsError, match=r"embedding\.0\.weight"):
+        Extractor(folder)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "../up/there", "/no/such/folder", "a/b/c", "a b/c d"])
+def test_what_is_no_folder_and_no_repository(name):
+    with pytest.raises(WeightsError, match="is no folder here"):
+        Extractor(name)
+
+
+def test_revisions_belong_to_the_hub(folder):
+    with pytest.raises(WeightsError, match="no revisions"):
+        Extractor(folder, revision="v1")
+    with pytest.raises(WeightsError, match="give org/name"):
+        Extractor(revision="v1")
+    with pytest.raises(WeightsError, match="two revisions"):
+        Extractor("org/name@v1", revision="v2")
+
+
+def test_the_hub_out_of_reach_is_one_line(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(WeightsError, match="could not be had from the Hub") as caught:
+        Extractor("some-org/some-name")
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_overflow_are_not_written(tmp_path):
+    state = FeverNet(config()).state_dict()
+    state["embedding.0.weight"] = torch.full((12, 16), 1e6)
+    with pytest.raises(WeightsError, match="not finite"):
+        hub.save(tmp_path / "bad", config(), state)
+    assert not (tmp_path / "bad" / "model.safetensors").exists()

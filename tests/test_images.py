@@ -1,0 +1,242 @@
+"""Every kind of picture, good and bad, with the record that it gives."""
+
+import io
+import os
+import struct
+
+import numpy as np
+import pytest
+from helpers import cosine
+from PIL import Image, ImageCms
+
+from fever_extract import ExtractionError, Status, images
+
+
+def encoded(image: Image.Image, format_: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format_, **options)
+    return buffer.getvalue()
+
+
+def rotated_by_exif(image: Image.Image) -> bytes:
+    """Stored on its side, with the tag that says so."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(image.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=95, exif=exif)
+
+
+def sixteen_bits(image: Image.Image) -> bytes:
+    grey = np.asarray(image.convert("L")).astype(np.uint16) * 257
+    return encoded(Image.fromarray(grey), "PNG")
+
+
+def animated(image: Image.Image) -> bytes:
+    black = Image.new("RGB", image.size)
+    return encoded(image, "WEBP", save_all=True, append_images=[black, black], quality=95)
+
+
+def on_transparency(image: Image.Image) -> bytes:
+    result = image.convert("RGBA")
+    result.putalpha(255)
+    result.paste((0, 0, 0, 0), (0, 0, 60, 512))
+    return encoded(result, "PNG")
+
+
+GOOD = {
+    "exif": rotated_by_exif,
+    "grey": lambda image: encoded(image.convert("L"), "JPEG", quality=95),
+    "grey_alpha": lambda image: encoded(image.convert("LA"), "PNG"),
+    "palette": lambda image: encoded(image.quantize(256), "PNG"),
+    "palette_transparent": lambda image: encoded(image.quantize(256), "GIF", transparency=0),
+    "cmyk": lambda image: encoded(image.convert("CMYK"), "JPEG", quality=95),
+    "16_bit": sixteen_bits,
+    "float": lambda image: encoded(image.convert("F"), "TIFF"),
+    "rgba": on_transparency,
+    "animated": animated,
+    "webp": lambda image: encoded(image, "WEBP", quality=95),
+    "bmp": lambda image: encoded(image, "BMP"),
+    "tiff": lambda image: encoded(image, "TIFF"),
+}
+
+
+@pytest.mark.parametrize("kind", GOOD)
+def test_it_works(extractor, astronaut, kind):
+    """Nearly the vector of the plain picture: the network sees grey, and codecs lose a little."""
+    plain = extractor.extract(astronaut)
+    vector = extractor.extract(GOOD[kind](astronaut), on_error="raise")
+    assert cosine(vector, plain) > 0.97
+
+
+def test_exif_gives_the_upright_vector(extractor, astronaut):
+    upright = encoded(astronaut, "PNG")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = encoded(astronaut.transpose(Image.Transpose.ROTATE_90), "PNG", exif=exif)
+    a, b = extractor.extract([upright, turned])
+    np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_a_pil_image_is_turned_as_well(extractor, astronaut):
+    a = extractor.extract(rotated_by_exif(astronaut))
+    b = extractor.extract(Image.open(io.BytesIO(rotated_by_exif(astronaut))))
+    np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_an_unusual_colour_mode(astronaut):
+    lab = ImageCms.applyTransform(
+        astronaut,
+        ImageCms.buildTransform(
+            ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB"
+        ),
+    )
+    assert images.read(lab).shape == (512, 512, 3)
+
+
+def png_with_wrong_checksum(image: Image.Image) -> bytes:
+    data = bytearray(encoded(image, "PNG"))
+    start = data.index(b"IDAT")
+    (length,) = struct.unpack(">I", data[start - 4 : start])
+    data[start + 4 + length] ^= 0xFF
+    return bytes(data)
+
+
+BROKEN = {
+    "empty": lambda image: b"",
+    "text": lambda image: b"This is no picture.\n" * 40,
+    "half a jpeg": lambda image: encoded(image, "JPEG")[: len(encoded(image, "JPEG")) // 2],
+    "wrong checksum": png_with_wrong_checksum,
+    "random": lambda image: np.random.default_rng(0).bytes(20_000),
+    "pdf": lambda image: encoded(image, "PDF"),
+    "eps": lambda image: encoded(image, "EPS"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize("from_file", [True, False])
+def test_a_broken_file_is_a_record_and_the_run_goes_on(
+    extractor, astronaut, tmp_path, kind, from_file
+):
+    broken = BROKEN[kind](astronaut)
+    if from_file:
+        path = tmp_path / "broken.jpg"
+        path.write_bytes(broken)
+        broken = path
+    first, last = extractor.extract_records([broken, astronaut])
+    assert first.status is Status.DECODE_ERROR
+    assert first.error.startswith("could not be decoded: ")
+    assert len(first.error) > len("could not be decoded: ")
+    assert last.status is Status.OK
+
+
+def test_reasons_are_pillows(astronaut):
+    with pytest.raises(ExtractionError, match="truncated"):
+        images.read(BROKEN["half a jpeg"](astronaut))
+    with pytest.raises(ExtractionError, match="IDAT"):
+        images.read(png_with_wrong_checksum(astronaut))
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_unpacked(extractor, tmp_path):
+    tracemalloc = pytest.importorskip("tracemalloc")
+    path = tmp_path / "bomb.png"
+    Image.new("1", (20_000, 20_000)).save(path)
+    tracemalloc.start()
+    (record,) = extractor.extract_records(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert record.status is Status.DECODE_ERROR
+    assert "exceeds limit" in record.error
+    assert peak < 20_000_000
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_picture_just_over_the_limit_is_refused_too(tmp_path):
+    path = tmp_path / "large.png"
+    Image.new("1", (10_000, 10_000)).save(path)
+    with pytest.raises(ExtractionError, match="MAX_IMAGE_PIXELS"):
+        images.read(path)
+
+
+def test_what_does_not_exist(extractor, tmp_path):
+    missing, folder = extractor.extract_records([tmp_path / "missing.jpg", str(tmp_path)])
+    assert missing.status is Status.NOT_FOUND
+    assert "does not exist" in missing.error
+    assert folder.status is Status.NOT_FOUND
+    assert "is a folder" in folder.error
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read(tmp_path, astronaut):
+    path = tmp_path / "secret.png"
+    astronaut.save(path)
+    path.chmod(0)
+    with pytest.raises(ExtractionError, match=r"[Pp]ermission"):
+        images.read(path)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 400), (400, 5), (12, 12), (19, 300)])
+def test_tiny_pictures(extractor, size):
+    (record,) = extractor.extract_records(Image.new("RGB", size, "grey"))
+    assert record.status is Status.TOO_SMALL
+    assert f"{size[0]}x{size[1]}" in record.error
+
+
+@pytest.mark.parametrize("size", [(20, 20), (21, 400), (48, 48), (640, 480), (37, 2000)])
+@pytest.mark.parametrize("color", ["black", "white"])
+def test_blank_pictures_have_no_face(extractor, size, color):
+    assert extractor.extract_records(Image.new("RGB", size, color))[0].status is Status.NO_FACE
+
+
+def test_noise_of_any_size_is_no_error(extractor):
+    random = np.random.default_rng(0)
+    sizes = random.integers(1, 200, (40, 2))
+    noise = [random.integers(0, 256, (h, w, 3), np.uint8) for h, w in sizes]
+    statuses = {record.status for record in extractor.extract_records(noise)}
+    assert statuses <= {Status.NO_FACE, Status.TOO_SMALL, Status.OK}
+
+
+def test_a_tiny_aligned_picture_is_too_small(extractor):
+    (record,) = extractor.extract_records(Image.new("RGB", (1, 1)), aligned=True)
+    assert record.status is Status.TOO_SMALL
+
+
+WRONG = {
+    "float": (np.zeros((50, 50, 3)), TypeError, "float64"),
+    "chw": (np.zeros((3, 50, 50), np.uint8), ValueError, "transpose"),
+    "empty": (np.zeros((0, 50, 3), np.uint8), ValueError, r"\(0, 50, 3\)"),
+    "batch": (np.zeros((2, 50, 50, 3), np.uint8), ValueError, r"list\(array\)"),
+    "five channels": (np.zeros((50, 50, 5), np.uint8), ValueError, r"\(50, 50, 5\)"),
+    "none": (None, TypeError, "NoneType"),
+    "number": (7, TypeError, "int"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+@pytest.mark.parametrize("in_a_list", [True, False])
+def test_what_can_be_no_image_is_a_mistake(extractor, astronaut, kind, in_a_list):
+    value, error, message = WRONG[kind]
+    with pytest.raises(error, match=message) as caught:
+        extractor.extract([astronaut, value] if in_a_list else value)
+    assert "expected a path" in str(caught.value)
+
+
+def test_arrays_of_two_and_four_channels(astronaut):
+    grey = np.array(astronaut.convert("L"))
+    assert images.read(grey).shape == (512, 512, 3)
+    clear = np.zeros((30, 30, 4), np.uint8)
+    assert (images.read(clear) == 255).all(), "transparent is white"
+
+
+def test_a_read_only_or_mirrored_array_is_fine(extractor, astronaut):
+    pixels = np.array(astronaut)
+    pixels.setflags(write=False)
+    extractor.extract(pixels[:, ::-1], on_error="raise")
+
+
+def test_listing_a_folder(tmp_path):
+    for name in ["b.JPG", "a.png", "note.txt", ".hidden.jpg", "sub/c.webp", ".git/d.jpg", "é.tiff"]:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    (tmp_path / "sub" / "loop").symlink_to(tmp_path)
+    names = list(images.list_images(tmp_path))
+    assert names == ["a.png", "b.JPG", "é.tiff", os.path.join("sub", "c.webp")]

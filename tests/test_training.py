@@ -1,0 +1,192 @@
+"""The training submodule, on faces that it is handed in the real format."""
+
+import dataclasses
+import io
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from fever_extract import Extractor
+from fever_extract.config import EXPRESSIONS
+from fever_extract.training import augment
+from fever_extract.training.data import majority, read_ferplus, read_unlabelled
+from fever_extract.training.evaluate import Accuracy, evaluate
+from fever_extract.training.recipe import Recipe
+from fever_extract.training.train import Run, masked_mean_square, soft_cross_entropy, train
+
+NAMES = ["_neutral", "mouthSmileLeft", "mouthSmileRight"]
+LANDMARKS = np.array([[15.5, 18.4], [32.9, 18.0], [24.1, 28.5], [17.0, 37.8], [31.6, 37.5]])
+
+
+def drawn_face(happy: bool, side: int, random: np.random.Generator) -> bytes:
+    """A drawing that smiles or does not: learnable in seconds."""
+    picture = Image.new("L", (48, 48), int(random.integers(120, 200)))
+    draw = ImageDraw.Draw(picture)
+    for x, y in LANDMARKS[:2]:
+        draw.ellipse((x - 3, y - 2, x + 3, y + 2), fill=20)
+    if happy:
+        draw.chord((15, 30, 33, 44), 0, 180, fill=250)
+    else:
+        draw.line((17, 38, 31, 38), fill=20, width=2)
+    buffer = io.BytesIO()
+    picture.resize((side, side)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def rows(count: int, side: int) -> dict[str, list]:
+    random = np.random.default_rng(side)
+    happy = random.random(count) < 0.5
+    landmarks = [(LANDMARKS * side / 48 + random.normal(0, 0.5, (5, 2))).ravel() for _ in happy]
+    blendshapes = [np.array([0, value, value], np.float32) for value in happy]
+    return {
+        "name": [f"{index}.png" for index in range(count)],
+        "happy": happy.tolist(),
+        "image": [drawn_face(value, side, random) for value in happy],
+        "landmarks": [None if i % 10 == 9 else x for i, x in enumerate(landmarks)],
+        "blendshapes": [None if i % 7 == 6 else x for i, x in enumerate(blendshapes)],
+    }
+
+
+def write(path, columns: dict[str, object]) -> None:
+    columns["landmarks"] = pa.array(columns["landmarks"], pa.list_(pa.float32(), 10))
+    columns["blendshapes"] = pa.array(columns["blendshapes"], pa.list_(pa.float32(), len(NAMES)))
+    table = pa.table(columns)
+    pq.write_table(table.replace_schema_metadata({"blendshape_names": ",".join(NAMES)}), path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    columns = rows(240, 48)
+    happy = np.array(columns.pop("happy"))
+    columns["split"] = (["train"] * 6 + ["valid", "test"]) * 30
+    for name in [*EXPRESSIONS, "unknown", "not_face"]:
+        columns[f"votes_{name}"] = np.zeros(240, np.int8)
+    columns["votes_happiness"] = np.where(happy, 9, 1).astype(np.int8)
+    columns["votes_neutral"] = np.where(happy, 1, 7).astype(np.int8)
+    columns["votes_unknown"] = np.where(happy, 0, 2).astype(np.int8)
+    write(root / "ferplus.parquet", columns)
+    unlabelled = rows(40, 120)
+    del unlabelled["happy"]
+    write(root / "faces.parquet", unlabelled)
+    return root
+
+
+RECIPE = Recipe(
+    name="test",
+    widths=(8, 16),
+    depths=(1, 1),
+    embedding_dim=8,
+    size=32,
+    epochs=4,
+    batch_size=32,
+    unlabelled=4,
+    peak_lr=0.01,
+)
+
+
+def test_reading(folder):
+    faces = read_ferplus(folder, "train")
+    assert faces.images.shape == (180, 48, 48)
+    assert faces.blendshape_names == tuple(NAMES)
+    assert np.isnan(faces.landmarks).all(axis=(1, 2)).sum() == 18
+    happy = faces.expression[:, 1] == 1
+    assert np.allclose(faces.expression[~happy, 0], 7 / 9), "single votes are dropped"
+    assert set(majority(faces.expression)) == {0, 1}
+    assert read_unlabelled(folder).images.shape == (40, 96, 96)
+
+
+def test_majority_is_more_than_half():
+    shares = np.array([[0.5, 0.5], [0.51, 0.49], [0.4, 0.2], [0.0, 0.0]])
+    assert majority(shares).tolist() == [-1, 0, -1, -1]
+
+
+def test_a_missing_table_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"ferplus\.parquet is missing; .*--data"):
+        read_ferplus(tmp_path, "train")
+
+
+def test_it_learns_and_its_weights_load(folder, tmp_path):
+    output = train(dataclasses.replace(RECIPE, epochs=30), folder, tmp_path / "run", "cpu")
+    log = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in log] == list(range(1, 31))
+    assert log[-1]["expression_loss"] < log[0]["expression_loss"]
+    assert log[-1]["valid_accuracy"] > 0.9
+    result = evaluate(output, folder, device="cpu")
+    assert result["head"]["accuracy"] > 0.9
+    assert result["linear_probe"]["accuracy"] > 0.9
+    extractor = Extractor(output, device="cpu")
+    assert extractor.config.metadata["recipe"]["epochs"] == 30
+    smile = drawn_face(True, 48, np.random.default_rng(5))
+    (record,) = extractor.extract_records(smile, aligned=True)
+    assert record.face.expression == "happiness"
+    assert record.face.blendshapes["mouthSmileLeft"] > 0.5
+
+
+def test_a_run_goes_on_where_it_was_stopped(folder, tmp_path):
+    whole = train(RECIPE, folder, tmp_path / "whole", device="cpu")
+    stopped = Run(RECIPE, folder, tmp_path / "stopped", "cpu")
+    for _ in range(2):
+        stopped.train_epoch()
+    resumed = train(RECIPE, folder, tmp_path / "stopped", device="cpu")
+    assert (whole / "model.safetensors").read_bytes() == (
+        resumed / "model.safetensors"
+    ).read_bytes()
+
+
+def test_another_recipe_does_not_go_on(folder, tmp_path):
+    one = dataclasses.replace(RECIPE, epochs=1)
+    train(one, folder, tmp_path / "run", device="cpu")
+    with pytest.raises(ValueError, match="another recipe"):
+        train(RECIPE, folder, tmp_path / "run", device="cpu")
+
+
+def test_our_recipes_can_be_read(tmp_path):
+    assert Recipe.read("base").name == "fever-base"
+    (tmp_path / "odd.json").write_text('{"name": "x", "speed": 3}')
+    with pytest.raises(ValueError, match="speed"):
+        Recipe.read(tmp_path / "odd.json")
+
+
+def test_soft_labels_weigh_by_their_sum():
+    logits = torch.zeros(3, 8)
+    target = torch.zeros(3, 8)
+    target[0, 0], target[1, 0] = 1.0, 0.5
+    expected = np.log(8) * (1 + 0.5) / 2
+    assert soft_cross_entropy(logits, target).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_missing_blendshapes_do_not_count():
+    values = torch.tensor([[0.5, 0.5], [0.5, 0.5]], requires_grad=True)
+    target = torch.tensor([[0.0, float("nan")], [float("nan"), float("nan")]])
+    loss = masked_mean_square(values, target, torch.ones(2))
+    assert loss.item() == pytest.approx(0.25)
+    loss.backward()
+    assert torch.isfinite(values.grad).all()
+
+
+def test_a_mirror_image_swaps_left_and_right():
+    names = ("browLeft", "jawOpen", "browRight")
+    assert augment.mirrored_names(names).tolist() == [2, 1, 0]
+
+
+def test_distortion_is_repeatable_and_in_range():
+    crops = torch.rand(16, 1, 64, 64) * 255
+    once = augment.distort(crops, torch.Generator().manual_seed(3))
+    again = augment.distort(crops, torch.Generator().manual_seed(3))
+    assert torch.equal(once, again)
+    assert once.min() >= 0
+    assert once.max() <= 255
+    assert not torch.equal(once, crops)
+
+
+def test_accuracy_by_class():
+    measured = Accuracy.of(np.array([0, 0, 1, 1]), np.array([0, 0, 0, 1]))
+    assert measured.accuracy == 0.75
+    assert measured.by_class["neutral"] == pytest.approx(2 / 3)
+    assert measured.mean_class_accuracy == pytest.approx((2 / 3 + 1) / 2)
