@@ -29,6 +29,7 @@ _CELL = 12  # P-Net's receptive field, and so the smallest face on a level of it
 _R_SIZE, _O_SIZE = 24, 48
 _SCALE_STEP = 0.709  # about half the area from level to level
 _P_THRESHOLD, _R_THRESHOLD, _O_THRESHOLD = 0.6, 0.7, 0.7
+_SETTLE = 2  # more looks at a face once it is found
 _CHUNK = 512  # crops at a time through R-Net and O-Net
 
 
@@ -107,12 +108,15 @@ class Detector:
         boxes = self._propose(pyramid, smallest / reduction)
         boxes = self._refine(pyramid, boxes)
         boxes, scores, landmarks = self._output(pyramid, boxes)
-        boxes, landmarks = boxes * reduction, landmarks * reduction
         # The networks also find some faces that are smaller than they were asked for.
         areas = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1)
-        keep = (scores >= min_confidence) & (areas >= smallest**2)
-        boxes, scores, landmarks = boxes[keep], scores[keep], landmarks[keep]
-        return Detections(boxes.cpu().numpy(), scores.cpu().numpy(), landmarks.cpu().numpy())
+        keep = (scores >= min_confidence) & (areas >= (smallest / reduction) ** 2)
+        boxes, landmarks = self._settle(pyramid, boxes[keep], landmarks[keep])
+        return Detections(
+            (boxes * reduction).cpu().numpy(),
+            scores[keep].cpu().numpy(),
+            (landmarks * reduction).cpu().numpy(),
+        )
 
     def _propose(self, pyramid: _Pyramid, smallest: float) -> torch.Tensor:
         """P-Net over all scales: candidate squares ``(k, 4)``."""
@@ -150,17 +154,39 @@ class Detector:
         boxes, crops = pyramid.crop(boxes, _O_SIZE)
         if not len(boxes):
             return boxes, boxes.new_zeros(0), boxes.new_zeros(0, 5, 2)
-        offsets, points, scores = _in_chunks(self._onet, crops)
-        keep = scores[:, 1] > _O_THRESHOLD
-        boxes, offsets, points, scores = boxes[keep], offsets[keep], points[keep], scores[keep, 1]
-        sides = boxes[:, 2:4] - boxes[:, :2] + 1
-        landmarks = torch.stack([points[:, :5], points[:, 5:]], dim=2)
-        landmarks = landmarks * sides[:, None] + boxes[:, None, :2] - 1
-        boxes = bbreg(boxes, offsets)
+        boxes, scores, landmarks = self._look(boxes, crops)
+        keep = scores > _O_THRESHOLD
+        boxes, scores, landmarks = boxes[keep], scores[keep], landmarks[keep]
         # A box inside a larger one is the same face: overlap over the smaller area.
         picked = nms_numpy(boxes.cpu().numpy(), scores.cpu().numpy(), 0.7, "Min")
         keep = torch.as_tensor(picked, dtype=torch.long, device=boxes.device).reshape(-1)
         return boxes[keep], scores[keep], landmarks[keep]
+
+    def _look(
+        self, boxes: torch.Tensor, crops: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """O-Net on crops: moved boxes ``(k, 4)``, scores ``(k,)``, landmarks ``(k, 5, 2)``."""
+        offsets, points, scores = _in_chunks(self._onet, crops)
+        sides = boxes[:, 2:] - boxes[:, :2] + 1
+        landmarks = torch.stack([points[:, :5], points[:, 5:]], dim=2)
+        landmarks = landmarks * sides[:, None] + boxes[:, None, :2] - 1
+        return bbreg(boxes, offsets), scores[:, 1], landmarks
+
+    def _settle(
+        self, pyramid: _Pyramid, boxes: torch.Tensor, landmarks: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Look again where the faces were found: boxes ``(k, 4)``, landmarks ``(k, 5, 2)``.
+
+        Where O-Net puts the landmarks depends a little on the square that it is given, and
+        that on how the pyramid's levels fell. Looking at its own answer again forgets the
+        first square, so that a face has the same landmarks in another cut of the picture.
+        """
+        for _ in range(_SETTLE):
+            squares, crops = pyramid.crop(rerec(boxes.clone()), _O_SIZE)
+            if not len(squares) or len(squares) < len(boxes):
+                break  # no faces, or one has its centre outside: leave them where they are
+            boxes, _, landmarks = self._look(squares, crops)
+        return boxes, landmarks
 
 
 class _Pyramid:
