@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -83,8 +84,27 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("-o", "--output", default="fever-demo.jpg", help="annotated picture to write")
     demo.set_defaults(run=_demo)
 
-    info = commands.add_parser("info", parents=[weights], help="version, weights, device, packages")
+    info = commands.add_parser("info", help="version, weights, device, packages")
+    info.add_argument("weights", nargs="?", metavar="SOURCE", help="folder or org/name[@revision]")
+    info.add_argument("--revision", help="branch, tag or commit of a Hub repository")
+    info.add_argument("--device", help="torch device (default: cuda where there is one)")
     info.set_defaults(run=_info)
+
+    download = commands.add_parser("download", help="weights from the Hub into its cache")
+    download.add_argument("name", metavar="ORG/NAME[@REVISION]")
+    download.add_argument("--revision", help="branch, tag or commit")
+    download.set_defaults(run=_download)
+
+    push = commands.add_parser("push", parents=[weights], help="publish weights on the Hub")
+    push.add_argument("name", metavar="ORG/NAME")
+    push.add_argument("--to", metavar="BRANCH", help="branch to commit to (default: main)")
+    push.add_argument("--private", action="store_true", default=None, help="if it is made anew")
+    push.add_argument("--create-pr", action="store_true", help="open a pull request")
+    push.set_defaults(run=_push)
+
+    export = commands.add_parser("export", parents=[weights], help="the network as an ONNX file")
+    export.add_argument("output", metavar="MODEL.onnx")
+    export.set_defaults(run=_export)
     return parser
 
 
@@ -174,6 +194,7 @@ def _info(chosen: argparse.Namespace) -> int:
     print(f"fever-extract {metadata.version('fever-extract')}, Python {sys.version.split()[0]}")
     print(f"weights: {extractor.config.name} ({extractor.source})")
     print(f"  sha256: {extractor.sha256}")
+    print(f"  licence: {extractor.config.license}")
     print(f"  vector: {extractor.embedding_dim} numbers")
     print(f"  heads: {', '.join(extractor.config.heads) or 'none'}")
     print(f"device: {extractor.device}")
@@ -182,6 +203,34 @@ def _info(chosen: argparse.Namespace) -> int:
             print(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             print(f"{name} is not installed")
+    return DONE
+
+
+def _download(chosen: argparse.Namespace) -> int:
+    from fever_extract import hub
+
+    # Loaded, not only fetched: a repository that can't be used is told of now.
+    options = hub.HubOptions(revision=chosen.revision)
+    hub.load(chosen.name, options)
+    print(hub.download(chosen.name, dataclasses.replace(options, local_files_only=True)))
+    return DONE
+
+
+def _push(chosen: argparse.Namespace) -> int:
+    url = _extractor(chosen).push_to_hub(
+        chosen.name, revision=chosen.to, private=chosen.private, create_pr=chosen.create_pr
+    )
+    print(url)
+    return DONE
+
+
+def _export(chosen: argparse.Namespace) -> int:
+    from fever_extract import hub
+    from fever_extract.export import export_onnx
+
+    checkpoint = hub.load(chosen.weights, hub.HubOptions(revision=chosen.revision))
+    difference = export_onnx(checkpoint, Path(chosen.output))
+    print(f"{chosen.output}: differs from torch by at most {difference:.1e}")
     return DONE
 
 

@@ -36,6 +36,7 @@ _MAX_SIZE = 1024
 _MAX_WIDTH = 8192
 _MAX_DEPTH = 64
 _MAX_CLASSES = 10_000
+_MAX_TEXT = 1_000_000
 
 
 class WeightsError(ValueError):
@@ -179,9 +180,11 @@ class Config:
             ConfigError: if it is no JSON, of a newer format, or a field is missing,
                 unknown, of the wrong type or out of range.
         """
+        if len(text) > _MAX_TEXT:
+            raise ConfigError(f"larger than {_MAX_TEXT} characters, which no config is")
         try:
             values = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"not valid JSON: {error}") from None
         if not isinstance(values, dict) or "format_version" not in values:
             raise ConfigError("not a fever-extract config: it has no format_version")

@@ -1,11 +1,11 @@
-"""`Extractor`: detect, align, embed."""
+"""`Extractor`, the public face of the package; the work is done in `fever_extract.pipeline`."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from fever_extract import hub, images
 from fever_extract.config import Config
 from fever_extract.images import ImageLike
-from fever_extract.options import SMALLEST_FACE, OptionArguments, Options
+from fever_extract.options import OptionArguments, Options
 from fever_extract.records import (
     ExtractionError,
     Face,
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     import torch
     from typing_extensions import Unpack
 
-    from fever_extract.detection import Detections
-
 
 class Extractor:
     """Facial-expression vectors from images.
@@ -38,7 +36,8 @@ class Extractor:
     Args:
         weights: the embedded default if left out; else a local folder, or a Hugging Face
             Hub repository ``org/name`` or ``org/name@revision``.
-        revision: branch, tag or commit of a Hub repository.
+        revision, cache_dir, token, local_files_only: how to speak to the Hub; see
+            `fever_extract.hub.HubOptions`.
         device: torch device; by default CUDA where there is one, else the CPU.
         options: any of `fever_extract.Options`, as defaults for every call.
 
@@ -55,21 +54,20 @@ class Extractor:
         weights: str | os.PathLike[str] | None = None,
         *,
         revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
         device: str | torch.device | None = None,
         **options: Unpack[OptionArguments],
     ) -> None:
         self._options = Options().replace(options)
-        checkpoint = hub.load(weights, revision)
+        self._checkpoint = hub.load(
+            weights, hub.HubOptions(revision, cache_dir, token, local_files_only)
+        )
         # torch takes seconds to import: pay when an Extractor is made, not before.
-        from fever_extract.detection import Detector
-        from fever_extract.network import build, pick_device
+        from fever_extract.pipeline import Pipeline
 
-        self._device = pick_device(device)
-        self._network = build(checkpoint.config, checkpoint.state_dict).to(self._device)
-        self._detector = Detector(self._device)
-        self._config = checkpoint.config
-        self._sha256 = checkpoint.sha256
-        self._source = checkpoint.source
+        self._pipeline = Pipeline(self._checkpoint, device)
 
     @property
     def embedding_dim(self) -> int:
@@ -79,27 +77,27 @@ class Extractor:
     @property
     def config(self) -> Config:
         """The configuration of the weights in use."""
-        return self._config
+        return self._checkpoint.config
 
     @property
     def device(self) -> torch.device:
         """Where the networks run."""
-        return self._device
+        return self._pipeline.device
 
     @property
     def sha256(self) -> str:
         """SHA-256 of the weights' file in hexadecimal: which weights made a vector."""
-        return self._sha256
+        return self._checkpoint.sha256
 
     @property
     def source(self) -> str:
         """Where the weights came from: ``embedded``, a folder, or a Hub repository."""
-        return self._source
+        return self._checkpoint.source
 
     def __repr__(self) -> str:
         return (
-            f"Extractor({self.config.name!r}, source={self._source!r}, "
-            f"embedding_dim={self.embedding_dim}, device={str(self._device)!r})"
+            f"Extractor({self.config.name!r}, source={self.source!r}, "
+            f"embedding_dim={self.embedding_dim}, device={str(self.device)!r})"
         )
 
     def extract(
@@ -205,7 +203,48 @@ class Extractor:
         """
         from fever_extract.folder import run
 
-        return run(self, folder, output, all_faces, self._options.replace(options))
+        chosen = self._options.replace(options)
+        return run(self, self._pipeline, folder, output, all_faces=all_faces, options=chosen)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the weights in use, with a model card, as a folder that `Extractor` takes.
+
+        Args:
+            folder: made if it does not exist.
+        """
+        from fever_extract.card import write_card
+
+        hub.save(folder, self.config, self._checkpoint.state_dict)
+        write_card(folder, self.config)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        revision: str | None = None,
+        private: bool | None = None,
+        create_pr: bool = False,
+        token: str | bool | None = None,
+    ) -> str:
+        """Publish the weights in use, with a model card; returns where they are to be seen.
+
+        Args:
+            repo_id: ``org/name`` on the Hugging Face Hub; made if it does not exist.
+            revision, private, create_pr, token: as in `fever_extract.hub.publish`.
+
+        Raises:
+            fever_extract.WeightsError: if the Hub refuses or can't be reached.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return hub.publish(
+                folder,
+                repo_id,
+                revision=revision,
+                private=private,
+                create_pr=create_pr,
+                token=token,
+            )
 
     def _stream(
         self,
@@ -225,134 +264,5 @@ class Extractor:
         with tqdm(total=len(listed), unit="image", disable=hidden) as bar:
             for start in range(0, len(listed), options.batch_size):
                 batch = listed[start : start + options.batch_size]
-                yield from self.process(batch, options, all_faces)
+                yield from self._pipeline.process(batch, options, all_faces)
                 bar.update(len(batch))
-
-    def process(
-        self, batch: Iterable[ImageLike], options: Options, all_faces: bool = False
-    ) -> list[Record]:
-        """Records of images that are held in memory together."""
-        found = [self._find(image, options, all_faces) for image in batch]
-        outputs = self._embed([item.crops for item in found if isinstance(item, _Found)], options)
-        return [
-            Record(
-                Status.OK,
-                faces=tuple(
-                    self._face(item, index, *next(outputs)) for index in range(len(item.crops))
-                ),
-            )
-            if isinstance(item, _Found)
-            else Record(item.status, str(item))
-            for item in found
-        ]
-
-    def _find(
-        self, image: ImageLike, options: Options, all_faces: bool
-    ) -> _Found | ExtractionError:
-        """Read one image and cut its faces out."""
-        try:
-            pixels = images.read(image)
-        except ExtractionError as error:
-            return error
-        if options.aligned:
-            return self._whole(pixels)
-        try:
-            found = self._detect(pixels, options, all_faces)
-        except ExtractionError as error:
-            may_fall_back = error.status in (Status.NO_FACE, Status.TOO_SMALL)
-            return self._whole(pixels) if options.fallback and may_fall_back else error
-        return found
-
-    def _detect(self, pixels: npt.NDArray[np.uint8], options: Options, all_faces: bool) -> _Found:
-        from fever_extract import alignment
-        from fever_extract.detection import smallest_face
-
-        height, width = pixels.shape[:2]
-        smallest = smallest_face(height, width, options.min_face_size)
-        if min(height, width) < smallest:
-            raise ExtractionError(
-                Status.TOO_SMALL,
-                f"the picture is {width}x{height} pixels; faces under {smallest:.0f} pixels are "
-                "not looked for (min_face_size)",
-            )
-        try:
-            faces = self._detector.detect(pixels, smallest, options.min_confidence)
-        except Exception as error:
-            # Out of memory, say: one image's trouble, not the run's.
-            raise ExtractionError(Status.DETECT_ERROR, f"detection failed: {error}") from error
-        if not len(faces):
-            raise ExtractionError(
-                Status.NO_FACE,
-                f"no face of {smallest:.0f} pixels or more found with a confidence of "
-                f"{options.min_confidence} or more",
-            )
-        faces = faces.take(faces.order(options.select, width, height))
-        if not all_faces:
-            faces = faces.take(np.arange(1))
-        crops = alignment.align(pixels, faces.landmarks, self.config.preprocessing)
-        return _Found(faces, crops, detected=True)
-
-    def _whole(self, pixels: npt.NDArray[np.uint8]) -> _Found | ExtractionError:
-        """The whole picture as a face, where the user said that it is one."""
-        from fever_extract import alignment
-        from fever_extract.detection import Detections
-
-        height, width = pixels.shape[:2]
-        if min(height, width) < SMALLEST_FACE:
-            return ExtractionError(
-                Status.TOO_SMALL,
-                f"the picture is {width}x{height} pixels; a face needs {SMALLEST_FACE}",
-            )
-        face = Detections(
-            boxes=np.array([[0, 0, width, height]], np.float32),
-            scores=np.full(1, np.nan, np.float32),
-            landmarks=np.full((1, 5, 2), np.nan, np.float32),
-        )
-        return _Found(face, alignment.whole(pixels, self.config.preprocessing), detected=False)
-
-    def _embed(
-        self, crops: list[torch.Tensor], options: Options
-    ) -> Iterator[tuple[npt.NDArray[np.float32], dict[str, list[float]]]]:
-        """Each crop's vector and head outputs, in order."""
-        import torch
-
-        for chunk in torch.split(torch.cat(crops), options.batch_size) if crops else ():
-            with torch.inference_mode():
-                output = self._network(chunk.to(self._device))
-                vectors, heads = output.embedding, dict(output.heads)
-                if "expression" in heads:
-                    heads["expression"] = heads["expression"].softmax(dim=1)
-                if options.normalize:
-                    vectors = torch.nn.functional.normalize(vectors)
-            rows = {name: values.tolist() for name, values in heads.items()}
-            for index, vector in enumerate(vectors.cpu().numpy()):
-                yield vector.copy(), {name: values[index] for name, values in rows.items()}
-
-    def _face(
-        self,
-        found: _Found,
-        index: int,
-        vector: npt.NDArray[np.float32],
-        heads: dict[str, list[float]],
-    ) -> Face:
-        valence, arousal = heads.get("valence_arousal", (None, None))
-        return Face(
-            box=found.faces.boxes[index],
-            score=float(found.faces.scores[index]),
-            landmarks=found.faces.landmarks[index],
-            vector=vector,
-            expressions=dict(zip(self.config.expressions, heads.get("expression", ()))),
-            blendshapes=dict(zip(self.config.blendshapes, heads.get("blendshapes", ()))),
-            valence=valence,
-            arousal=arousal,
-            detected=found.detected,
-        )
-
-
-@dataclass(frozen=True)
-class _Found:
-    """The faces of one image before they are embedded."""
-
-    faces: Detections
-    crops: torch.Tensor
-    detected: bool

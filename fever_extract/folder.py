@@ -18,18 +18,21 @@ from fever_extract.tables import Columns, check_output, open_table
 
 if TYPE_CHECKING:
     from fever_extract.extractor import Extractor
+    from fever_extract.pipeline import Pipeline
 
 _ROWS_AT_ONCE = 2048  # a row group that Parquet readers like, at 2 MB of vectors
 
 
 def run(
     extractor: Extractor,
+    pipeline: Pipeline,
     folder: str | os.PathLike[str],
     output: str | os.PathLike[str],
+    *,
     all_faces: bool,
     options: Options,
 ) -> Summary:
-    """See `Extractor.extract_folder`."""
+    """See `Extractor.extract_folder`; ``pipeline`` is the extractor's."""
     start = time.monotonic()
     output = Path(output)
     check_output(output)
@@ -45,7 +48,7 @@ def run(
         waiting = []
         for first in range(0, len(paths), options.batch_size):
             batch = paths[first : first + options.batch_size]
-            records = extractor.process([root / path for path in batch], options, all_faces)
+            records = pipeline.process([root / path for path in batch], options, all_faces)
             for path, record in zip(map(_printable, batch), records):
                 waiting.append((path, record))
                 statuses[record.status] += 1

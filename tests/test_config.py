@@ -76,7 +76,9 @@ def test_a_bad_field_is_named(path, value, message):
         Config.from_json(changed(path, value))
 
 
-@pytest.mark.parametrize("text", ["", "<html>not found</html>", "[]", "null", b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "text", ["", "<html>not found</html>", "[]", "null", b"\xff\xfe", "[" * 99_999, " " * 2_000_000]
+)
 def test_what_is_no_config(text):
     with pytest.raises(ConfigError):
         Config.from_json(text)

@@ -209,7 +209,7 @@ def test_detection_trouble_is_a_record(extractor, astronaut, monkeypatch):
     def out_of_memory(*_):
         raise RuntimeError("not enough memory")
 
-    monkeypatch.setattr(extractor._detector, "_refine", out_of_memory)
+    monkeypatch.setattr(extractor._pipeline._detector, "_refine", out_of_memory)
     (record,) = extractor.extract_records(astronaut)
     assert record.status is Status.DETECT_ERROR
     assert "not enough memory" in record.error

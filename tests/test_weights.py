@@ -1,7 +1,6 @@
 """The embedded default, measured on FER+ where ``../shared/data`` is there."""
 
 import hashlib
-import json
 import os
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 
 from fever_extract.alignment import align, whole
+from fever_extract.card import model_card
 from fever_extract.training.data import Faces, majority, read_ferplus
 from fever_extract.training.evaluate import linear_probe
 
@@ -24,10 +24,12 @@ def test_the_folder_is_a_whole_hub_repository(extractor):
 
 def test_the_model_card_is_about_these_weights(extractor):
     card = (WEIGHTS / "README.md").read_text()
-    evaluation = json.loads((WEIGHTS / "evaluation.json").read_text())
+    assert card == model_card(extractor.config)
+    evaluation = extractor.config.metadata["evaluation"]
     assert evaluation["sha256"] == extractor.sha256
-    assert f"{evaluation['head']['accuracy']:.2%}"[:-1] in card
-    assert f"{evaluation['linear_probe']['accuracy']:.2%}"[:-1] in card
+    assert f"| {100 * evaluation['head']['accuracy']:.1f} |" in card
+    assert extractor.sha256 in card
+    assert "not the weights" in card
 
 
 def aligned_crops(faces: Faces, preprocessing) -> list[np.ndarray]:

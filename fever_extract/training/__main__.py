@@ -7,7 +7,6 @@ import json
 import os
 from pathlib import Path
 
-from fever_extract.files import replace_atomically
 from fever_extract.training.recipe import Recipe
 
 
@@ -26,9 +25,15 @@ def main() -> None:
     train = stages.add_parser("train", parents=[common], help="train weights by a recipe")
     train.add_argument("--recipe", default="base", help="recipe file or name (default: base)")
     train.add_argument("--output", type=Path, required=True, help="folder for the run")
+    train.add_argument("--init", help="weights to begin from (default: random)")
     evaluate = stages.add_parser("evaluate", parents=[common], help="measure weights on FER+ test")
     evaluate.add_argument("--weights", help="folder or Hub repository (default: the embedded)")
-    evaluate.add_argument("--output", type=Path, help="JSON file to write (default: print only)")
+    evaluate.add_argument(
+        "--write", action="store_true", help="write the figures into the folder's config and card"
+    )
+    evaluate.add_argument(
+        "--description", type=Path, help="with --write: Markdown for the card, how they were made"
+    )
     arguments = parser.parse_args()
     if arguments.data is None:
         parser.error("say where the data is, with --data or FEVER_DATA")
@@ -37,15 +42,19 @@ def main() -> None:
     if arguments.stage == "train":
         from fever_extract.training.train import train as run
 
-        run(Recipe.read(arguments.recipe), arguments.data, arguments.output, arguments.device)
+        recipe = Recipe.read(arguments.recipe)
+        run(recipe, arguments.data, arguments.output, arguments.device, arguments.init)
     else:
         from fever_extract.training.evaluate import evaluate as measure
+        from fever_extract.training.evaluate import write_evaluation
 
-        text = json.dumps(measure(arguments.weights, arguments.data, arguments.device), indent=2)
-        print(text)
-        if arguments.output:
-            with replace_atomically(arguments.output) as temporary:
-                temporary.write_text(text + "\n", encoding="utf-8")
+        if arguments.write and not (arguments.weights and Path(arguments.weights).is_dir()):
+            parser.error("--write needs --weights FOLDER")
+        result = measure(arguments.weights, arguments.data, arguments.device)
+        print(json.dumps(result, indent=2))
+        if arguments.write:
+            about = arguments.description and arguments.description.read_text(encoding="utf-8")
+            write_evaluation(arguments.weights, result, about)
 
 
 if __name__ == "__main__":

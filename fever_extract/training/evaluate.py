@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from fever_extract import hub
+from fever_extract.card import write_card
 from fever_extract.config import EXPRESSIONS
 from fever_extract.network import FeverNet, build, pick_device
 from fever_extract.training import augment
@@ -142,6 +144,7 @@ def evaluate(
     return {
         "weights": checkpoint.config.name,
         "sha256": checkpoint.sha256,
+        "command": "python -m fever_extract.training evaluate",
         "data": "FER+ test, majority protocol, 8 classes",
         "faces": int((truth >= 0).sum()),
         "faces_by_class": dict(
@@ -154,3 +157,25 @@ def evaluate(
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {network.mean.device}",
         "torch": str(torch.__version__),
     }
+
+
+def write_evaluation(
+    folder: str | os.PathLike[str],
+    evaluation: Mapping[str, object],
+    description: str | None = None,
+) -> None:
+    """Put figures into a folder's ``config.json``, and make its model card anew.
+
+    Args:
+        folder: of the weights that were measured.
+        evaluation: what `evaluate` returned.
+        description: Markdown on how the weights were made; kept as it was if left out.
+    """
+    checkpoint = hub.load(folder)
+    added: dict[str, object] = {"evaluation": dict(evaluation)}
+    if description is not None:
+        added["description"] = description
+    metadata = {**checkpoint.config.metadata, **added}
+    config = dataclasses.replace(checkpoint.config, metadata=metadata)
+    hub.save(folder, config, checkpoint.state_dict)
+    write_card(folder, config)

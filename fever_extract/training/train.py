@@ -15,7 +15,7 @@ from tqdm import tqdm
 from fever_extract import hub
 from fever_extract.config import EXPRESSIONS, Config, Preprocessing
 from fever_extract.files import replace_atomically
-from fever_extract.network import FeverNet, pick_device
+from fever_extract.network import FeverNet, build, pick_device
 from fever_extract.training import augment
 from fever_extract.training.data import Faces, read_ferplus, read_unlabelled
 from fever_extract.training.evaluate import evaluate_head
@@ -32,7 +32,13 @@ LOG = "log.jsonl"
 TEMPLATE = ((0.32, 0.38), (0.68, 0.38), (0.5, 0.593), (0.35, 0.77), (0.65, 0.77))
 
 
-def train(recipe: Recipe, data: Path, output: Path, device: str | None = None) -> Path:
+def train(
+    recipe: Recipe,
+    data: Path,
+    output: Path,
+    device: str | None = None,
+    init: str | Path | None = None,
+) -> Path:
     """Train, going on from ``output``'s checkpoint if a run was stopped there.
 
     Args:
@@ -40,6 +46,7 @@ def train(recipe: Recipe, data: Path, output: Path, device: str | None = None) -
         data: folder of the Parquet tables.
         output: folder for checkpoint, log and, at the end, the weights.
         device: torch device; the best there is by default.
+        init: weights to begin from, as `Extractor` takes them; random by default.
 
     Returns:
         ``output``, a folder that `Extractor` loads.
@@ -47,17 +54,28 @@ def train(recipe: Recipe, data: Path, output: Path, device: str | None = None) -
     Raises:
         ValueError: if the checkpoint there belongs to another recipe.
     """
-    run = Run(recipe, data, output, device)
+    run = Run(recipe, data, output, device, init)
     while run.epoch < recipe.epochs:
         run.train_epoch()
-    hub.save(output, run.config, run.network.state_dict())
+    halved = {
+        name: tensor.half() if tensor.is_floating_point() else tensor
+        for name, tensor in run.network.state_dict().items()
+    }
+    hub.save(output, run.config, halved)
     return output
 
 
 class Run:
     """The state of a run: network, optimiser, schedule and the epochs that are done."""
 
-    def __init__(self, recipe: Recipe, data: Path, output: Path, device: str | None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: Path,
+        output: Path,
+        device: str | None,
+        init: str | Path | None = None,
+    ) -> None:
         self.recipe, self.output, self.device = recipe, output, pick_device(device)
         labelled, self.valid = read_ferplus(data, "train"), read_ferplus(data, "valid")
         # Where most of the vote said "unknown" or "no face", there is nothing to learn.
@@ -66,7 +84,8 @@ class Run:
             _prepare_unlabelled(read_unlabelled(data)),
         ]
         blendshapes = self.sets[0].blendshapes
-        self.config = _config(recipe, self.sets[0])
+        first = hub.load(init) if init else None
+        self.config = _config(recipe, self.sets[0], first)
         self.blendshape_scale = torch.from_numpy(
             1 / np.maximum(np.nanstd(blendshapes, axis=0), 0.05)
         ).to(self.device)
@@ -78,6 +97,8 @@ class Run:
         # Most blendshapes are near zero on most faces: begin at their means, not at a half.
         means = torch.from_numpy(np.nanmean(blendshapes, axis=0)).clamp(0.01, 0.99)
         self.network.heads["blendshapes"].bias.data.copy_(means.logit())  # type: ignore[operator]
+        if first:
+            self.network.load_state_dict(build(self.config, first.state_dict).state_dict())
         decayed = [p for p in self.network.parameters() if p.ndim > 1]
         others = [p for p in self.network.parameters() if p.ndim <= 1]
         self.optimizer = torch.optim.AdamW(
@@ -227,7 +248,7 @@ def masked_mean_square(
     return error.square().sum() / known.sum().clamp(min=1)
 
 
-def _config(recipe: Recipe, faces: Faces) -> Config:
+def _config(recipe: Recipe, faces: Faces, first: hub.Checkpoint | None) -> Config:
     mean, std = float(faces.images.mean()), float(faces.images.std())
     return Config(
         name=recipe.name,
@@ -242,7 +263,12 @@ def _config(recipe: Recipe, faces: Faces) -> Config:
         embedding_dim=recipe.embedding_dim,
         expressions=EXPRESSIONS,
         blendshapes=faces.blendshape_names,
-        metadata={"recipe": dataclasses.asdict(recipe)},
+        metadata={
+            "recipe": dataclasses.asdict(recipe),
+            "init": {"recipe": first.config.metadata.get("recipe"), "sha256": first.sha256}
+            if first
+            else None,
+        },
     )
 
 

@@ -1,0 +1,124 @@
+"""The model card that travels with weights, made from their config alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from fever_extract.config import Config
+from fever_extract.files import replace_atomically
+from fever_extract.hub import CARD
+
+_ROWS = {
+    "head": "The network's own head",
+    "head_with_mirror_image": "The same, averaged with the mirror image",
+    "head_without_alignment": "The head, on the pictures as FER+ crops them, not aligned",
+    "linear_probe": "Logistic regression on the vectors (scikit-learn's defaults, standardised)",
+}
+
+
+def model_card(config: Config) -> str:
+    """The text of a ``README.md``: the Hub's metadata, use, figures, making and limits.
+
+    Figures come from ``config.metadata["evaluation"]`` (as
+    `fever_extract.training.evaluate.evaluate` returns it), the making from
+    ``config.metadata["description"]``; where they are missing, the card says so.
+    """
+    evaluation = config.metadata.get("evaluation")
+    heads = {
+        "expression": f"the probabilities of {len(config.expressions)} expressions "
+        f"({', '.join(config.expressions)})",
+        "blendshapes": f"{len(config.blendshapes)} blendshapes",
+        "valence_arousal": "valence and arousal",
+    }
+    template = resources.files("fever_extract.assets") / "model_card.md"
+    return template.read_text(encoding="utf-8").format(
+        front_matter=_front_matter(config, evaluation),
+        name=config.name,
+        dim=config.embedding_dim,
+        size=config.preprocessing.size,
+        color=config.preprocessing.color,
+        heads="; ".join(heads[name] for name in config.heads) or "nothing",
+        measured=_measured(evaluation) if evaluation else "Nothing has been measured yet.",
+        description=config.metadata.get("description", "Not recorded.").strip(),
+    )
+
+
+def write_card(folder: str | os.PathLike[str], config: Config) -> None:
+    """Write the card beside the weights."""
+    with replace_atomically(Path(folder) / CARD) as temporary:
+        temporary.write_text(model_card(config), encoding="utf-8")
+
+
+def _front_matter(config: Config, evaluation: Mapping[str, Any] | None) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    results = [
+        EvalResult(
+            task_type="image-classification",
+            task_name="Facial expression recognition",
+            dataset_type="ferplus",
+            dataset_name="FER+ test, 8 classes, majority",
+            metric_type="accuracy",
+            metric_name=f"Accuracy: {title[0].lower()}{title[1:]}",
+            metric_value=round(evaluation[row]["accuracy"], 4),
+        )
+        for row, title in _ROWS.items()
+        if evaluation and row in evaluation
+    ]
+    data = ModelCardData(
+        license=config.license,
+        library_name="fever-extract",
+        pipeline_tag="image-feature-extraction",
+        tags=["facial-expression-recognition", "face", "feature-extraction"],
+        model_name=config.name if results else None,
+        eval_results=results or None,
+    )
+    return data.to_yaml().strip()
+
+
+def _measured(evaluation: Mapping[str, Any]) -> str:
+    classes = list(evaluation["faces_by_class"])
+    rows = {row: title for row, title in _ROWS.items() if row in evaluation}
+
+    def line(title: str, cells: list[str]) -> str:
+        return f"| {title} | {' | '.join(cells)} |"
+
+    summary = [
+        line("right, %", ["all faces", "mean over classes"]),
+        line("---", ["---", "---"]),
+        *(
+            line(
+                title,
+                [
+                    f"{100 * evaluation[row]['accuracy']:.1f}",
+                    f"{100 * evaluation[row]['mean_class_accuracy']:.1f}",
+                ],
+            )
+            for row, title in rows.items()
+        ),
+    ]
+    by_class = [
+        line("right, %, by class", classes),
+        line("---", ["---"] * len(classes)),
+        line("faces", [str(evaluation["faces_by_class"][name]) for name in classes]),
+        *(
+            line(title, [f"{100 * evaluation[row]['by_class'][name]:.0f}" for name in classes])
+            for row, title in rows.items()
+        ),
+    ]
+    return "\n".join(
+        [
+            f"{evaluation['data']}: {evaluation['faces']} faces, of weights with SHA-256",
+            f"`{evaluation['sha256']}`,",
+            f"by `{evaluation['command']}` on {evaluation['machine']}, torch "
+            f"{evaluation['torch']}. Chosen on validation data; test data was read for this table.",
+            "",
+            *summary,
+            "",
+            *by_class,
+        ]
+    )

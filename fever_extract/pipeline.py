@@ -1,0 +1,164 @@
+"""From a batch of images to records: read, detect, align, embed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from fever_extract import alignment, images
+from fever_extract.detection import Detections, Detector, smallest_face
+from fever_extract.hub import Checkpoint
+from fever_extract.images import ImageLike
+from fever_extract.network import build, pick_device
+from fever_extract.options import SMALLEST_FACE, Options
+from fever_extract.records import ExtractionError, Face, Record, Status
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The k faces of one image before they are embedded: ``crops`` is ``(k, 3, s, s)``."""
+
+    faces: Detections
+    crops: torch.Tensor
+    detected: bool
+
+
+class Pipeline:
+    """The networks, ready to work.
+
+    Args:
+        checkpoint: the weights of the embedding network.
+        device: torch device; by default CUDA where there is one, else the CPU.
+
+    Raises:
+        WeightsError: if the weights don't fit their config.
+        ValueError: if the device can't be used.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: str | torch.device | None) -> None:
+        self.device = pick_device(device)
+        self.config = checkpoint.config
+        self._network = build(self.config, checkpoint.state_dict).to(self.device)
+        self._detector = Detector(self.device)
+
+    def process(
+        self, batch: Iterable[ImageLike], options: Options, all_faces: bool = False
+    ) -> list[Record]:
+        """A record an image, in order; the images are held in memory together.
+
+        Args:
+            batch: images; whatever is wrong with one of them is in its record.
+            options: see there.
+            all_faces: keep every face of an image rather than the one that comes first.
+        """
+        found: list[_Found | ExtractionError] = []
+        for image in batch:
+            try:
+                found.append(self._find(image, options, all_faces))
+            except ExtractionError as error:
+                found.append(error)
+        crops = [item.crops for item in found if isinstance(item, _Found)]
+        outputs = self._embed(crops, options)
+        return [
+            Record(item.status, str(item))
+            if isinstance(item, ExtractionError)
+            else Record(Status.OK, faces=tuple(self._faces(item, outputs)))
+            for item in found
+        ]
+
+    def _find(self, image: ImageLike, options: Options, all_faces: bool) -> _Found:
+        """Read one image and cut its faces out."""
+        pixels = images.read(image)
+        if options.aligned:
+            return self._whole(pixels)
+        try:
+            return self._detect(pixels, options, all_faces)
+        except ExtractionError as error:
+            if options.fallback and error.status in (Status.NO_FACE, Status.TOO_SMALL):
+                return self._whole(pixels)
+            raise
+
+    def _detect(self, pixels: npt.NDArray[np.uint8], options: Options, all_faces: bool) -> _Found:
+        height, width = pixels.shape[:2]
+        smallest = smallest_face(height, width, options.min_face_size)
+        if min(height, width) < smallest:
+            raise ExtractionError(
+                Status.TOO_SMALL,
+                f"the picture is {width}x{height} pixels; faces under {smallest:.0f} pixels are "
+                "not looked for (min_face_size)",
+            )
+        try:
+            faces = self._detector.detect(pixels, smallest, options.min_confidence)
+        except Exception as error:
+            # Out of memory, say: one image's trouble, not the run's.
+            raise ExtractionError(Status.DETECT_ERROR, f"detection failed: {error}") from error
+        if not len(faces):
+            raise ExtractionError(
+                Status.NO_FACE,
+                f"no face of {smallest:.0f} pixels or more found with a confidence of "
+                f"{options.min_confidence} or more",
+            )
+        faces = faces.take(faces.order(options.select, width, height))
+        if not all_faces:
+            faces = faces.take(np.arange(1))
+        crops = alignment.align(pixels, faces.landmarks, self.config.preprocessing)
+        return _Found(faces, crops, detected=True)
+
+    def _whole(self, pixels: npt.NDArray[np.uint8]) -> _Found:
+        """The whole picture as a face, where the user said that it is one."""
+        height, width = pixels.shape[:2]
+        if min(height, width) < SMALLEST_FACE:
+            raise ExtractionError(
+                Status.TOO_SMALL,
+                f"the picture is {width}x{height} pixels; a face needs {SMALLEST_FACE}",
+            )
+        face = Detections(
+            boxes=np.array([[0, 0, width, height]], np.float32),
+            scores=np.full(1, np.nan, np.float32),
+            landmarks=np.full((1, 5, 2), np.nan, np.float32),
+        )
+        return _Found(face, alignment.whole(pixels, self.config.preprocessing), detected=False)
+
+    @torch.inference_mode()
+    def _embed(
+        self, crops: list[torch.Tensor], options: Options
+    ) -> Iterator[tuple[npt.NDArray[np.float32], dict[str, list[float]]]]:
+        """Each crop's vector and head outputs, in order."""
+        for chunk in torch.split(torch.cat(crops), options.batch_size) if crops else ():
+            output = self._network(chunk.to(self.device))
+            vectors, heads = output.embedding, dict(output.heads)
+            if "expression" in heads:
+                heads["expression"] = heads["expression"].softmax(dim=1)
+            if options.normalize:
+                vectors = torch.nn.functional.normalize(vectors)
+            rows = {name: values.tolist() for name, values in heads.items()}
+            for index, vector in enumerate(vectors.cpu().numpy()):
+                yield vector.copy(), {name: values[index] for name, values in rows.items()}
+
+    def _faces(
+        self,
+        found: _Found,
+        outputs: Iterator[tuple[npt.NDArray[np.float32], dict[str, list[float]]]],
+    ) -> Iterator[Face]:
+        """One image's faces, each taking the next of the outputs."""
+        for index in range(len(found.faces)):
+            vector, heads = next(outputs)
+            valence, arousal = heads.get("valence_arousal", (None, None))
+            yield Face(
+                box=found.faces.boxes[index],
+                score=float(found.faces.scores[index]),
+                landmarks=found.faces.landmarks[index],
+                vector=vector,
+                expressions=dict(zip(self.config.expressions, heads.get("expression", ()))),
+                blendshapes=dict(zip(self.config.blendshapes, heads.get("blendshapes", ()))),
+                valence=valence,
+                arousal=arousal,
+                detected=found.detected,
+            )
