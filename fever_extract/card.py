@@ -27,7 +27,7 @@ def model_card(config: Config) -> str:
     `fever_extract.training.evaluate.evaluate` returns it), the making from
     ``config.metadata["description"]``; where they are missing, the card says so.
     """
-    evaluation = config.metadata.get("evaluation")
+    evaluation = _evaluation(config)
     heads = {
         "expression": f"the probabilities of {len(config.expressions)} expressions "
         f"({', '.join(config.expressions)})",
@@ -43,8 +43,18 @@ def model_card(config: Config) -> str:
         color=config.preprocessing.color,
         heads="; ".join(heads[name] for name in config.heads) or "nothing",
         measured=_measured(evaluation) if evaluation else "Nothing has been measured yet.",
-        description=config.metadata.get("description", "Not recorded.").strip(),
+        description=str(config.metadata.get("description", "Not recorded.")).strip(),
     )
+
+
+def _evaluation(config: Config) -> Mapping[str, Any] | None:
+    """The figures, if they are of the shape that `evaluate` gives them; anything may be there."""
+    evaluation = config.metadata.get("evaluation")
+    try:
+        _measured(evaluation)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    return evaluation
 
 
 def write_card(folder: str | os.PathLike[str], config: Config) -> None:
@@ -80,7 +90,7 @@ def _front_matter(config: Config, evaluation: Mapping[str, Any] | None) -> str:
     return data.to_yaml().strip()
 
 
-def _measured(evaluation: Mapping[str, Any]) -> str:
+def _measured(evaluation: Any) -> str:
     classes = list(evaluation["faces_by_class"])
     rows = {row: title for row, title in _ROWS.items() if row in evaluation}
 

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"fever-extract: {error}", file=sys.stderr)
         return WRONG_USAGE
     except KeyboardInterrupt:
-        print("fever-extract: interrupted; no table was written", file=sys.stderr)
+        print("fever-extract: interrupted; nothing half done was left", file=sys.stderr)
         return INTERRUPTED
     return code
 
@@ -102,7 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     push.add_argument("--create-pr", action="store_true", help="open a pull request")
     push.set_defaults(run=_push)
 
-    export = commands.add_parser("export", parents=[weights], help="the network as an ONNX file")
+    export = commands.add_parser("export", help="the network as an ONNX file")
+    export.add_argument("--weights", metavar="SOURCE", help="as in extract")
+    export.add_argument("--revision", help="branch, tag or commit of a Hub repository")
     export.add_argument("output", metavar="MODEL.onnx")
     export.set_defaults(run=_export)
     return parser
@@ -138,7 +140,7 @@ def _extract(chosen: argparse.Namespace) -> int:
     )
     if not chosen.quiet:
         _print_summary(summary)
-    if not any(status.was_read for status in summary.statuses):
+    if not any(status.was_searched for status in summary.statuses):
         print(f"fever-extract: no image in {chosen.photos} could be read", file=sys.stderr)
         return NOTHING_READ
     return NOTHING_READ if chosen.strict and summary.failures else DONE

@@ -108,7 +108,7 @@ class Detector:
         pyramid = _Pyramid(image, self.device)
         boxes = self._propose(pyramid, smallest / reduction)
         boxes = self._refine(pyramid, boxes)
-        boxes, scores, landmarks = self._output(pyramid, boxes)
+        boxes, scores, landmarks = self._output(pyramid, boxes, min_confidence)
         # The networks also find some faces that are smaller than they were asked for.
         areas = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1)
         keep = (scores >= min_confidence) & (areas >= (smallest / reduction) ** 2)
@@ -149,14 +149,14 @@ class Detector:
         return squares
 
     def _output(
-        self, pyramid: _Pyramid, boxes: torch.Tensor
+        self, pyramid: _Pyramid, boxes: torch.Tensor, min_confidence: float
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """O-Net: boxes ``(k, 4)``, scores ``(k,)`` and landmarks ``(k, 5, 2)``."""
         boxes, crops = pyramid.crop(boxes, _O_SIZE)
         if not len(boxes):
             return boxes, boxes.new_zeros(0), boxes.new_zeros(0, 5, 2)
         boxes, scores, landmarks = self._look(boxes, crops)
-        keep = scores > _O_THRESHOLD
+        keep = scores > min(_O_THRESHOLD, min_confidence)
         boxes, scores, landmarks = boxes[keep], scores[keep], landmarks[keep]
         # A box inside a larger one is the same face: overlap over the smaller area.
         picked = nms_numpy(boxes.cpu().numpy(), scores.cpu().numpy(), 0.7, "Min")

@@ -30,7 +30,9 @@ def annotate(pixels: npt.NDArray[np.uint8], faces: Iterable[Face]) -> Image.Imag
         line = max(2, round(face.size / 60))
         draw.rectangle(face.box.tolist(), outline=_COLOR, width=line)
         for x, y in face.landmarks.tolist():
-            draw.circle((x, y), line * 1.2, fill=_COLOR, outline=_INK)
+            radius = line * 1.2
+            spot = (x - radius, y - radius, x + radius, y + radius)
+            draw.ellipse(spot, fill=_COLOR, outline=_INK)
         if face.expression is None:
             continue
         font = ImageFont.load_default(size=max(12, round(face.size / 8)))

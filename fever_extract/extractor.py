@@ -214,7 +214,7 @@ class Extractor:
         """
         from fever_extract.card import write_card
 
-        hub.save(folder, self.config, self._checkpoint.state_dict)
+        hub.save(folder, self.config, self._checkpoint.data)
         write_card(folder, self.config)
 
     def push_to_hub(
@@ -256,8 +256,11 @@ class Extractor:
         from tqdm import tqdm
 
         listed: list[ImageLike] = [inputs] if images.is_single(inputs) else list(inputs)  # type: ignore[arg-type]
-        for image in listed:
-            images.check(image)
+        for index, image in enumerate(listed):
+            try:
+                images.check(image)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"image {index}: {error}" if len(listed) > 1 else error) from None
         # To tqdm, disable=None means: only on a terminal.
         shown = options.show_progress
         hidden = (None if len(listed) > 1 else True) if shown is None else not shown

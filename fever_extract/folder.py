@@ -14,7 +14,7 @@ from tqdm import tqdm
 from fever_extract.images import list_images
 from fever_extract.options import Options
 from fever_extract.records import Status, Summary
-from fever_extract.tables import Columns, check_output, open_table
+from fever_extract.tables import Columns, check_output, open_table, printable
 
 if TYPE_CHECKING:
     from fever_extract.extractor import Extractor
@@ -49,12 +49,12 @@ def run(
         for first in range(0, len(paths), options.batch_size):
             batch = paths[first : first + options.batch_size]
             records = pipeline.process([root / path for path in batch], options, all_faces)
-            for path, record in zip(map(_printable, batch), records):
+            for path, record in zip(batch, records):
                 waiting.append((path, record))
                 statuses[record.status] += 1
                 faces += len(record.faces)
                 if record.status is not Status.OK:
-                    failures.append((path, record.status, record.error or ""))
+                    failures.append((printable(path), record.status, printable(record.error or "")))
             if len(waiting) >= _ROWS_AT_ONCE:
                 table.write(Columns.of(waiting, extractor.embedding_dim))
                 waiting.clear()
@@ -110,8 +110,3 @@ def metadata(extractor: Extractor, options: Options, all_faces: bool) -> dict[st
             "all_faces": all_faces,
         },
     }
-
-
-def _printable(path: str) -> str:
-    """A name that is not UTF-8 can't stand in a table; its odd bytes become ``\\xNN``."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

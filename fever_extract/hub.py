@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
@@ -51,12 +51,14 @@ class Checkpoint:
         state_dict: its tensors, in the dtypes of the file (float16 in ours).
         sha256: of ``model.safetensors``, in hexadecimal: the identity of the vectors.
         source: where it came from, in words.
+        data: the bytes of ``model.safetensors``, to be saved and published as they are.
     """
 
     config: Config
     state_dict: dict[str, torch.Tensor]
     sha256: str
     source: str
+    data: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -97,28 +99,38 @@ def load(
 
 
 def save(
-    folder: str | os.PathLike[str], config: Config, state_dict: Mapping[str, torch.Tensor]
+    folder: str | os.PathLike[str],
+    config: Config,
+    weights: Mapping[str, torch.Tensor] | bytes,
 ) -> None:
-    """Write weights as a folder that `load` (and the Hub) takes, tensors in their dtypes.
+    """Write weights as a folder that `load` (and the Hub) takes.
+
+    Args:
+        folder: made if it does not exist.
+        config: of the weights.
+        weights: tensors, stored in their dtypes; or the bytes of a safetensors file.
 
     Raises:
         WeightsError: if a tensor has values that are not finite.
     """
-    import torch
-    from safetensors.torch import save as to_bytes
-
     folder = Path(folder)
+    data = weights if isinstance(weights, bytes) else _to_bytes(weights)
     folder.mkdir(parents=True, exist_ok=True)
+    for name, content in ((MODEL, data), (CONFIG, config.to_json().encode())):
+        with replace_atomically(folder / name) as temporary:
+            temporary.write_bytes(content)
+
+
+def _to_bytes(state_dict: Mapping[str, torch.Tensor]) -> bytes:
+    import torch
+    from safetensors.torch import save as serialize
+
     tensors = {name: tensor.cpu().contiguous() for name, tensor in state_dict.items()}
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise WeightsError(f"the weights have values that are not finite, in {name!r}")
-    for name, data in (
-        (CONFIG, config.to_json().encode()),
-        (MODEL, to_bytes(tensors, metadata=_METADATA)),
-    ):
-        with replace_atomically(folder / name) as temporary:
-            temporary.write_bytes(data)
+    data: bytes = serialize(tensors, metadata=_METADATA)
+    return data
 
 
 def download(name: str, options: HubOptions) -> Path:
@@ -169,6 +181,12 @@ def download(name: str, options: HubOptions) -> Path:
             f"{name!r} is not in the cache, and the Hub can't be asked "
             f"({_reason(error.__cause__ or error)}); download it once where there is network: "
             f"fever-extract download {name}"
+        ) from None
+    except errors.HfHubHTTPError as error:
+        if error.response.status_code not in (401, 403):
+            raise WeightsError(_could_not(name, error)) from error
+        raise WeightsError(
+            f"the Hub refuses {name!r} ({_reason(error)}): run `hf auth login` or give token="
         ) from None
     except errors.HFValidationError as error:
         raise WeightsError(f"{name!r} is no name of a Hub repository: {_reason(error)}") from None
@@ -244,6 +262,8 @@ def _locate(
             raise WeightsError(f"{folder} is a folder, which has no revisions; leave it out")
         yield folder, str(folder)
         return
+    if folder.is_file():
+        raise WeightsError(f"{folder} is a file; give the folder that holds it and its {CONFIG}")
     yield download(str(source), options), str(source)
 
 
@@ -266,7 +286,7 @@ def _read(folder: Path, name: str) -> Checkpoint:
         tensors = from_bytes(data)
     except (SafetensorError, ValueError, KeyError) as error:
         raise WeightsError(f"{name}: {MODEL} is not a whole safetensors file: {error}") from None
-    return Checkpoint(config, tensors, hashlib.sha256(data).hexdigest(), name)
+    return Checkpoint(config, tensors, hashlib.sha256(data).hexdigest(), name, data)
 
 
 def _read_whole(path: Path, name: str) -> bytes:

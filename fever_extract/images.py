@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard, Union
@@ -52,8 +53,11 @@ def is_single(images: ImageLike | Iterable[ImageLike]) -> TypeGuard[ImageLike]:
     if isinstance(images, np.ndarray):
         # An array of texts or objects is a column of paths or images.
         return images.dtype.kind not in "OU" or images.ndim == 0
-    return not isinstance(images, Iterable) or isinstance(
-        images, (str, os.PathLike, bytes, Image.Image)
+    # An open file is one thing too, which `check` refuses, and not a collection of lines.
+    return (
+        not isinstance(images, Iterable)
+        or isinstance(images, (str, os.PathLike, bytes, Image.Image))
+        or hasattr(images, "read")
     )
 
 
@@ -88,16 +92,29 @@ def read(image: ImageLike) -> npt.NDArray[np.uint8]:
         # Decoders raise nearly anything on a damaged file; none of it may end a run.
         reason = str(error) or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
-            reason = "not an image in a known format, or its header is damaged"
+            reason = (
+                "not an image in a known format, or its header is damaged (HEIC needs pillow-heif, "
+                "registered with Pillow)"
+            )
         raise ExtractionError(Status.DECODE_ERROR, f"could not be decoded: {reason}") from error
 
 
 def list_images(folder: str | os.PathLike[str]) -> Iterator[str]:
     """Paths of the pictures in a folder and below it, relative to it, in sorted order.
 
-    Names that begin with a dot are passed over, and links to folders are not followed.
+    Names that begin with a dot are passed over, and links to folders are not followed. A
+    folder below that can't be read is left out with a warning.
+
+    Raises:
+        OSError: if the folder itself can't be read.
     """
-    for parent, folders, files in os.walk(folder):
+
+    def unreadable(error: OSError) -> None:
+        if error.filename == os.fspath(folder):
+            raise error
+        warnings.warn(f"left out, can't be read: {error.filename} ({error.strerror})", stacklevel=3)
+
+    for parent, folders, files in os.walk(folder, onerror=unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS:
@@ -126,6 +143,8 @@ def _file(image: str | os.PathLike[str] | bytes) -> Path | io.BytesIO:
         )
     if not path.exists():
         raise ExtractionError(Status.NOT_FOUND, f"{path} does not exist")
+    if not path.is_file():
+        raise ExtractionError(Status.NOT_FOUND, f"{path} is no regular file")
     return path
 
 

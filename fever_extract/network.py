@@ -68,6 +68,8 @@ class FeverNet(nn.Module):
         )
         self.config = config
         self.channels = channels
+        # torchvision's networks take three channels: a grey one is repeated.
+        self.backbone_channels = channels if config.backbone.name == COMPACT else 3
         shape = (1, channels, 1, 1)
         for name, values in (
             ("mean", config.preprocessing.mean),
@@ -80,7 +82,8 @@ class FeverNet(nn.Module):
 
     def embed(self, crops: torch.Tensor) -> torch.Tensor:
         """Aligned crops ``(n, 3 or 1, size, size)``, 0 to 255, to embeddings ``(n, d)``."""
-        features = self.backbone((self._convert(crops) - self.mean) / self.std)
+        normalised = (self._convert(crops) - self.mean) / self.std
+        features = self.backbone(normalised.expand(-1, self.backbone_channels, -1, -1))
         embedding: torch.Tensor = self.embedding(self.dropout(features))
         return embedding
 
@@ -159,8 +162,6 @@ def _build_backbone(backbone: Backbone, channels: int) -> tuple[nn.Module, int]:
     features = _replace_classifier(network)
     if not features:
         raise ConfigError(f"torchvision's {backbone.name} doesn't end in a linear classifier")
-    if channels == 1:
-        return nn.Sequential(_Repeat(), network), features
     return network, features
 
 
@@ -176,13 +177,6 @@ def _replace_classifier(network: nn.Module) -> int:
             layer[-1] = nn.Identity()
             return last.in_features
     return 0
-
-
-class _Repeat(nn.Module):
-    """One grey channel to the three that torchvision's networks take."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.expand(-1, 3, -1, -1)
 
 
 class CompactResNet(nn.Module):

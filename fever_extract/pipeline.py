@@ -51,7 +51,7 @@ class Pipeline:
     def process(
         self, batch: Iterable[ImageLike], options: Options, all_faces: bool = False
     ) -> list[Record]:
-        """A record an image, in order; the images are held in memory together.
+        """A record an image, in order; their crops are held in memory together.
 
         Args:
             batch: images; whatever is wrong with one of them is in its record.
@@ -98,7 +98,8 @@ class Pipeline:
             faces = self._detector.detect(pixels, smallest, options.min_confidence)
         except Exception as error:
             # Out of memory, say: one image's trouble, not the run's.
-            raise ExtractionError(Status.DETECT_ERROR, f"detection failed: {error}") from error
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ExtractionError(Status.DETECT_ERROR, f"detection failed: {reason}") from error
         if not len(faces):
             raise ExtractionError(
                 Status.NO_FACE,

@@ -28,9 +28,9 @@ class Status(str, Enum):
         return self.value
 
     @property
-    def was_read(self) -> bool:
-        """Whether a picture could be made of the input at all."""
-        return self not in (Status.DECODE_ERROR, Status.NOT_FOUND)
+    def was_searched(self) -> bool:
+        """Whether the input was read and a face looked for."""
+        return self in (Status.OK, Status.NO_FACE, Status.TOO_SMALL)
 
 
 class ExtractionError(Exception):

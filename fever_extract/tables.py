@@ -24,11 +24,13 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -72,9 +74,9 @@ class Columns:
 
         return cls(
             {
-                "path": [path for path, *_ in flat],
+                "path": [printable(path) for path, *_ in flat],
                 "status": [record.status.value for _, record, *_ in flat],
-                "error": [record.error or "" for _, record, *_ in flat],
+                "error": [printable(record.error or "") for _, record, *_ in flat],
                 "face_index": np.array([index for *_, index, _ in flat], np.int32),
                 "detected": np.array([face is not None and face.detected for face in faces], bool),
                 "box": numbers(4, [face and face.box for face in faces]),
@@ -88,27 +90,43 @@ class Columns:
         )
 
 
-class Writer(Protocol):
+def printable(text: str) -> str:
+    """A name that is not UTF-8 can't stand in a table; its odd bytes become ``\\xNN``."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
+
+
+class _Writer(ABC):
     """One output file being written."""
 
+    @abstractmethod
+    def __init__(self, path: Path, metadata: str) -> None: ...
+
+    @abstractmethod
     def write(self, columns: Columns) -> None:
         """Append rows."""
 
-    def close(self) -> None:
-        """Finish the file."""
+    def finish(self) -> None:  # noqa: B027
+        """All rows are there; not called if the job failed."""
+
+    def close(self) -> None:  # noqa: B027
+        """Let go of the file, whatever happened."""
 
 
 @contextmanager
-def open_table(path: Path, metadata: Mapping[str, object]) -> Iterator[Writer]:
+def open_table(path: Path, metadata: Mapping[str, object]) -> Iterator[_Writer]:
     """Write a table that appears at ``path`` when it is whole; see `check_output` first."""
     with replace_atomically(path) as temporary:
-        writer = _WRITERS[path.suffix.lower()](temporary, json.dumps(metadata))
+        temporary.touch()  # what can't be written fails here, not after the work
+        writer: _Writer = _WRITERS[path.suffix.lower()](temporary, json.dumps(metadata))
         try:
             yield writer
+            writer.finish()
         finally:
             writer.close()
+        if path.suffix.lower() == ".csv":
+            path.with_name(path.name + ".json").unlink(missing_ok=True)
     if path.suffix.lower() == ".csv":
-        # csv has no place for metadata: it lies beside the table.
+        # csv has no place for metadata: it lies beside the table, and never beside another.
         with replace_atomically(path.with_name(path.name + ".json")) as temporary:
             temporary.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
 
@@ -134,7 +152,7 @@ def check_output(path: Path) -> None:
         )
 
 
-class _ParquetWriter:
+class _ParquetWriter(_Writer):
     """Row groups as they come, so that memory doesn't grow with the folder."""
 
     def __init__(self, path: Path, metadata: str) -> None:
@@ -162,7 +180,7 @@ class _ParquetWriter:
             self._writer.close()
 
 
-class _NpzWriter:
+class _NpzWriter(_Writer):
     """All rows in memory until the end: the format can't be appended to."""
 
     def __init__(self, path: Path, metadata: str) -> None:
@@ -172,9 +190,7 @@ class _NpzWriter:
     def write(self, columns: Columns) -> None:
         self._parts.append(columns)
 
-    def close(self) -> None:
-        if not self._parts:
-            return
+    def finish(self) -> None:
         arrays: dict[str, Any] = {
             name: np.concatenate([np.asarray(part.values[name]) for part in self._parts])
             for name in self._parts[0].values
@@ -185,7 +201,7 @@ class _NpzWriter:
             np.savez_compressed(file, **arrays)
 
 
-class _CsvWriter:
+class _CsvWriter(_Writer):
     """Lines as they come."""
 
     def __init__(self, path: Path, metadata: str) -> None:
@@ -213,7 +229,7 @@ class _CsvWriter:
         self._file.close()
 
 
-_WRITERS: dict[str, Any] = {
+_WRITERS: dict[str, type[_Writer]] = {
     ".parquet": _ParquetWriter,
     ".npz": _NpzWriter,
     ".csv": _CsvWriter,

@@ -126,6 +126,14 @@ def test_min_confidence_and_min_face_size_leave_faces_out(extractor, astronaut):
     assert extractor.extract_faces(canvas, min_confidence=1.0) == []
 
 
+def test_a_low_confidence_really_admits_more(extractor, astronaut):
+    """MTCNN's own last threshold is 0.7; a face on its side is found with less."""
+    lying = astronaut.rotate(84)
+    assert extractor.extract_faces(lying) == []
+    (unsure, *_) = extractor.extract_faces(lying, min_confidence=0.1, select="most_confident")
+    assert 0.1 <= unsure.score < 0.7
+
+
 def test_normalize(extractor, astronaut):
     plain = extractor.extract(astronaut)
     unit = extractor.extract(astronaut, normalize=True)

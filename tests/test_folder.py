@@ -133,8 +133,13 @@ def test_a_name_that_is_not_utf8_ends_no_run(extractor, folder, tmp_path):
     target = os.path.join(os.fsencode(tmp_path), b"caf\xe9.jpg")
     with open(target, "wb") as file:
         file.write((folder / "00.jpg").read_bytes())
-    extractor.extract_folder(tmp_path, tmp_path / "f.parquet")
-    assert pq.read_table(tmp_path / "f.parquet")["path"].to_pylist() == ["caf\\xe9.jpg"]
+    os.symlink(b"nowhere", os.path.join(os.fsencode(tmp_path), b"gone\xe9.jpg"))
+    summary = extractor.extract_folder(tmp_path, tmp_path / "f.parquet")
+    table = pq.read_table(tmp_path / "f.parquet")
+    assert table["path"].to_pylist() == ["caf\\xe9.jpg", "gone\\xe9.jpg"]
+    assert table["status"].to_pylist() == ["ok", "not_found"]
+    assert "gone\\xe9.jpg does not exist" in table["error"].to_pylist()[1]
+    assert summary.failures[0][0] == "gone\\xe9.jpg"
 
 
 @pytest.mark.parametrize(
@@ -175,3 +180,17 @@ def test_a_killed_run_leaves_the_old_table_whole(folder, tmp_path, extension):
     assert b"interrupted" in error
     assert os.listdir(tmp_path) == [output.name]
     assert output.read_bytes() == b"the old table"
+
+
+def test_an_output_that_can_not_be_written_is_told_first(extractor, folder, tmp_path):
+    """A name too long for the file system, which no check of folders foresees."""
+    started = []
+    extractor_process = extractor._pipeline.process
+    extractor._pipeline.process = lambda *a: started.append(1) or extractor_process(*a)
+    try:
+        with pytest.raises(OSError, match="too long"):
+            extractor.extract_folder(folder, tmp_path / f"{'n' * 250}.npz")
+    finally:
+        del extractor._pipeline.process
+    assert not started
+    assert not list(tmp_path.iterdir())

@@ -5,6 +5,7 @@ import torch
 from test_config import config
 
 from fever_extract import Extractor, WeightsError, hub
+from fever_extract.card import model_card
 from fever_extract.network import FeverNet
 
 
@@ -84,3 +85,25 @@ def test_weights_that_overflow_are_not_written(tmp_path):
     with pytest.raises(WeightsError, match="not finite"):
         hub.save(tmp_path / "bad", config(), state)
     assert not (tmp_path / "bad" / "model.safetensors").exists()
+
+
+def test_a_file_is_not_its_folder(folder):
+    with pytest.raises(WeightsError, match="give the folder that holds it"):
+        Extractor(folder / "model.safetensors")
+
+
+def test_saving_keeps_the_bytes_of_another_tools_file(folder, tmp_path):
+    """Its header may be written otherwise: the identity stays."""
+    from safetensors.torch import load_file, save_file
+
+    model = folder / "model.safetensors"
+    save_file(load_file(model), model, metadata={"made_by": "another tool"})
+    extractor = Extractor(folder, device="cpu")
+    extractor.save_pretrained(tmp_path / "copy")
+    assert (tmp_path / "copy" / "model.safetensors").read_bytes() == model.read_bytes()
+
+
+@pytest.mark.parametrize("evaluation", [{"accuracy": 0.9}, 7, {"faces_by_class": None}])
+def test_metadata_of_any_shape_makes_a_card(evaluation):
+    card = model_card(config(metadata={"evaluation": evaluation, "description": 3}))
+    assert "Nothing has been measured yet" in card

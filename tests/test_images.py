@@ -207,6 +207,7 @@ WRONG = {
     "five channels": (np.zeros((50, 50, 5), np.uint8), ValueError, r"\(50, 50, 5\)"),
     "none": (None, TypeError, "NoneType"),
     "number": (7, TypeError, "int"),
+    "open file": (io.BytesIO(b"..."), TypeError, "BytesIO"),
 }
 
 
@@ -217,6 +218,7 @@ def test_what_can_be_no_image_is_a_mistake(extractor, astronaut, kind, in_a_list
     with pytest.raises(error, match=message) as caught:
         extractor.extract([astronaut, value] if in_a_list else value)
     assert "expected a path" in str(caught.value)
+    assert ("image 1: " in str(caught.value)) == in_a_list
 
 
 def test_arrays_of_two_and_four_channels(astronaut):
@@ -240,3 +242,27 @@ def test_listing_a_folder(tmp_path):
     (tmp_path / "sub" / "loop").symlink_to(tmp_path)
     names = list(images.list_images(tmp_path))
     assert names == ["a.png", "b.JPG", "é.tiff", os.path.join("sub", "c.webp")]
+
+
+def test_a_folder_that_can_not_be_read(tmp_path, monkeypatch):
+    """The one asked for is an error; one below it is left out, and said so."""
+    with pytest.raises(FileNotFoundError):
+        list(images.list_images(str(tmp_path / "missing")))
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "a.jpg").touch()
+    scandir = os.scandir
+
+    def refuse(path):  # root may read everything, so the refusal is made here
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.warns(UserWarning, match=r"locked \(Permission denied\)"):
+        assert list(images.list_images(tmp_path)) == ["a.jpg"]
+
+
+def test_a_pipe_is_no_picture(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(ExtractionError, match="no regular file"):
+        images.read(tmp_path / "pipe.jpg")

@@ -144,6 +144,25 @@ def test_another_recipe_does_not_go_on(folder, tmp_path):
     train(one, folder, tmp_path / "run", device="cpu")
     with pytest.raises(ValueError, match="another recipe"):
         train(RECIPE, folder, tmp_path / "run", device="cpu")
+    with pytest.raises(ValueError, match="other weights"):
+        train(one, folder, tmp_path / "run", device="cpu", init=tmp_path / "run")
+
+
+def test_a_run_may_begin_from_weights(folder, tmp_path):
+    one = dataclasses.replace(RECIPE, epochs=1)
+    first = train(one, folder, tmp_path / "first", device="cpu")
+    second = train(one, folder, tmp_path / "second", device="cpu", init=first)
+    metadata = Extractor(second, device="cpu").config.metadata
+    assert metadata["init"]["sha256"] == Extractor(first, device="cpu").sha256
+    losses = [
+        json.loads((run / "log.jsonl").read_text())["expression_loss"] for run in (first, second)
+    ]
+    assert losses[1] < losses[0]
+
+
+def test_too_few_faces_for_a_batch(folder, tmp_path):
+    with pytest.raises(ValueError, match="don't fill one batch of 1000"):
+        train(dataclasses.replace(RECIPE, batch_size=1000), folder, tmp_path / "run", "cpu")
 
 
 def test_our_recipes_can_be_read(tmp_path):

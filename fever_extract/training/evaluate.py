@@ -15,7 +15,7 @@ import torch
 
 from fever_extract import hub
 from fever_extract.card import write_card
-from fever_extract.config import EXPRESSIONS
+from fever_extract.config import EXPRESSIONS, WeightsError
 from fever_extract.network import FeverNet, build, pick_device
 from fever_extract.training import augment
 from fever_extract.training.data import Faces, majority, read_ferplus
@@ -122,6 +122,8 @@ def evaluate(
         What was measured and what with, ready for JSON. Accuracies are 0 to 1.
     """
     checkpoint = hub.load(weights)
+    if checkpoint.config.expressions != EXPRESSIONS:
+        raise WeightsError(f"{checkpoint.source} has not FER+'s expressions in their order")
     network = build(checkpoint.config, checkpoint.state_dict).to(pick_device(device))
     test, train = read_ferplus(data, "test"), read_ferplus(data, "train")
     truth = majority(test.expression)
@@ -177,5 +179,5 @@ def write_evaluation(
         added["description"] = description
     metadata = {**checkpoint.config.metadata, **added}
     config = dataclasses.replace(checkpoint.config, metadata=metadata)
-    hub.save(folder, config, checkpoint.state_dict)
+    hub.save(folder, config, checkpoint.data)
     write_card(folder, config)

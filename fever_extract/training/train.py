@@ -85,6 +85,7 @@ class Run:
         ]
         blendshapes = self.sets[0].blendshapes
         first = hub.load(init) if init else None
+        self.init_sha256 = first.sha256 if first else ""
         self.config = _config(recipe, self.sets[0], first)
         self.blendshape_scale = torch.from_numpy(
             1 / np.maximum(np.nanstd(blendshapes, axis=0), 0.05)
@@ -109,6 +110,10 @@ class Run:
             lr=recipe.peak_lr,
         )
         self.steps = len(self.sets[0]) // recipe.batch_size
+        if not self.steps:
+            raise ValueError(
+                f"{len(self.sets[0])} labelled faces don't fill one batch of {recipe.batch_size}"
+            )
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer,
             recipe.peak_lr,
@@ -144,6 +149,7 @@ class Run:
         self.epoch += 1
         self.seconds += time.monotonic() - start
         line = {
+            "init": self.init_sha256,
             "epoch": self.epoch,
             "seconds": round(self.seconds),
             **{name: round(value, 4) for name, value in totals.items()},
@@ -206,6 +212,7 @@ class Run:
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": {"last_epoch": self.schedule.last_epoch},
+            "init": self.init_sha256,
             "epoch": self.epoch,
             "seconds": self.seconds,
         }
@@ -217,9 +224,11 @@ class Run:
         if not path.exists():
             return
         state = torch.load(path, map_location=self.device, weights_only=True)
-        if state["recipe"] != json.dumps(dataclasses.asdict(self.recipe)):
+        recipe = json.dumps(dataclasses.asdict(self.recipe))
+        if (state["recipe"], state.get("init", "")) != (recipe, self.init_sha256):
             raise ValueError(
-                f"{path} belongs to another recipe; give another --output or remove it"
+                f"{path} belongs to another recipe or began from other weights (--init); give "
+                "another --output or remove it"
             )
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
