@@ -8,9 +8,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from fever_extract.checkpoint import CARD
 from fever_extract.config import Config
 from fever_extract.files import replace_atomically
-from fever_extract.hub import CARD
 
 _ROWS = {
     "head": "The network's own head",

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fever_extract.checkpoint import Checkpoint
 from fever_extract.files import replace_atomically
-from fever_extract.hub import Checkpoint
 from fever_extract.network import FeverNet, build
 
 TOLERANCE = 1e-4

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fever_extract import hub, images
+from fever_extract import checkpoint, hub, images
 from fever_extract.config import Config
 from fever_extract.images import ImageLike
 from fever_extract.options import OptionArguments, Options
@@ -214,7 +214,7 @@ class Extractor:
         """
         from fever_extract.card import write_card
 
-        hub.save(folder, self.config, self._checkpoint.data)
+        checkpoint.save(folder, self.config, self._checkpoint.data)
         write_card(folder, self.config)
 
     def push_to_hub(

@@ -1,37 +1,28 @@
-"""Finding, reading, saving and publishing weights: ``config.json`` beside ``model.safetensors``.
+"""Finding, downloading and publishing weights.
 
 Everything that speaks to the Hugging Face Hub goes through huggingface_hub: its cache, its
-token, its offline mode, its resumed downloads. Only JSON and safetensors are ever read.
+token, its offline mode, its resumed downloads.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from fever_extract.config import Config, ConfigError, WeightsError
-from fever_extract.files import replace_atomically
+from fever_extract import checkpoint
+from fever_extract.config import WeightsError
 
-if TYPE_CHECKING:
-    import torch
-
-CONFIG = "config.json"
-MODEL = "model.safetensors"
-CARD = "README.md"
 EMBEDDED = "embedded"
 """What the weights inside the package are called where a source is shown."""
 
-# One entry only: safetensors writes several in random order, and the bytes are an identity.
-_METADATA = {"format": "pt"}
+_FILES = [checkpoint.CONFIG, checkpoint.MODEL, checkpoint.CARD]
 _NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _NO_ROOM = {
     errno.ENOSPC: "the disk is full",
@@ -40,25 +31,6 @@ _NO_ROOM = {
     errno.EACCES: "the cache can't be written to",
     errno.EPERM: "the cache can't be written to",
 }
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """Weights that were read.
-
-    Attributes:
-        config: its ``config.json``.
-        state_dict: its tensors, in the dtypes of the file (float16 in ours).
-        sha256: of ``model.safetensors``, in hexadecimal: the identity of the vectors.
-        source: where it came from, in words.
-        data: the bytes of ``model.safetensors``, to be saved and published as they are.
-    """
-
-    config: Config
-    state_dict: dict[str, torch.Tensor]
-    sha256: str
-    source: str
-    data: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -81,7 +53,7 @@ class HubOptions:
 
 def load(
     source: str | os.PathLike[str] | None = None, options: HubOptions | None = None
-) -> Checkpoint:
+) -> checkpoint.Checkpoint:
     """Find and read weights.
 
     Looked for in this order: nothing given, the embedded default; a folder that exists;
@@ -95,42 +67,7 @@ def load(
         WeightsError: if nothing is found there, or what is there can't be used.
     """
     with _locate(source, options or HubOptions()) as (folder, name):
-        return _read(folder, name)
-
-
-def save(
-    folder: str | os.PathLike[str],
-    config: Config,
-    weights: Mapping[str, torch.Tensor] | bytes,
-) -> None:
-    """Write weights as a folder that `load` (and the Hub) takes.
-
-    Args:
-        folder: made if it does not exist.
-        config: of the weights.
-        weights: tensors, stored in their dtypes; or the bytes of a safetensors file.
-
-    Raises:
-        WeightsError: if a tensor has values that are not finite.
-    """
-    folder = Path(folder)
-    data = weights if isinstance(weights, bytes) else _to_bytes(weights)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in ((MODEL, data), (CONFIG, config.to_json().encode())):
-        with replace_atomically(folder / name) as temporary:
-            temporary.write_bytes(content)
-
-
-def _to_bytes(state_dict: Mapping[str, torch.Tensor]) -> bytes:
-    import torch
-    from safetensors.torch import save as serialize
-
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in state_dict.items()}
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise WeightsError(f"the weights have values that are not finite, in {name!r}")
-    data: bytes = serialize(tensors, metadata=_METADATA)
-    return data
+        return checkpoint.read(folder, name)
 
 
 def download(name: str, options: HubOptions) -> Path:
@@ -160,7 +97,7 @@ def download(name: str, options: HubOptions) -> Path:
             cache_dir=None if options.cache_dir is None else Path(options.cache_dir),
             token=options.token,
             local_files_only=options.local_files_only,
-            allow_patterns=[CONFIG, MODEL, CARD],
+            allow_patterns=_FILES,
             library_name="fever-extract",
             library_version=version("fever-extract"),
         )
@@ -208,7 +145,7 @@ def publish(
     """Upload a folder of weights; repository and branch are made if they don't exist.
 
     Args:
-        folder: what `save` wrote, and a model card.
+        folder: what `fever_extract.checkpoint.save` wrote, and a model card.
         repo_id: ``org/name``.
         revision: branch to commit to; ``main`` if left out.
         private: whether a new repository is private; the account's default if left out.
@@ -234,7 +171,7 @@ def publish(
             folder_path=Path(folder),
             revision=revision,
             create_pr=create_pr,
-            allow_patterns=[CONFIG, MODEL, CARD],
+            allow_patterns=_FILES,
             commit_message="Upload weights with fever-extract",
         )
     except Exception as error:
@@ -263,55 +200,10 @@ def _locate(
         yield folder, str(folder)
         return
     if folder.is_file():
-        raise WeightsError(f"{folder} is a file; give the folder that holds it and its {CONFIG}")
-    yield download(str(source), options), str(source)
-
-
-def _read(folder: Path, name: str) -> Checkpoint:
-    from safetensors import SafetensorError
-    from safetensors.torch import load as from_bytes
-
-    for file in (CONFIG, MODEL):
-        if not (folder / file).is_file():
-            raise WeightsError(
-                f"{name} has no {file}: weights are a {CONFIG} beside a {MODEL}; pickled files "
-                "(.bin, .pt, .pth) are never read"
-            )
-    text, data = (_read_whole(folder / file, name) for file in (CONFIG, MODEL))
-    try:
-        config = Config.from_json(text)
-    except ConfigError as error:
-        raise ConfigError(f"{name}: {CONFIG}: {error}") from None
-    try:
-        tensors = from_bytes(data)
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise WeightsError(f"{name}: {MODEL} is not a whole safetensors file: {error}") from None
-    return Checkpoint(config, tensors, hashlib.sha256(data).hexdigest(), name, data)
-
-
-def _read_whole(path: Path, name: str) -> bytes:
-    """A file's content; in the Hub's cache, only if it is what its name there says.
-
-    The cache calls a file by its SHA-256 (large files) or its git blob id, but the client
-    compares no more than sizes. A damaged file is removed, so that the next try loads it anew.
-    """
-    data = path.read_bytes()
-    blob = path.resolve()
-    if not path.is_symlink() or blob.parent.name != "blobs":
-        return data
-    digests = {
-        64: lambda: hashlib.sha256(data),
-        40: lambda: hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False),
-    }
-    digest = digests.get(len(blob.name))
-    if digest is not None and digest().hexdigest() != blob.name:
-        for damaged in (path, blob):
-            damaged.unlink(missing_ok=True)
         raise WeightsError(
-            f"{name}: {path.name} is damaged (its hash is not the one that the Hub gave); it was "
-            "removed from the cache: try again"
+            f"{folder} is a file; give the folder that holds it and its {checkpoint.CONFIG}"
         )
-    return data
+    yield download(str(source), options), str(source)
 
 
 def _could_not(name: str, error: Exception) -> str:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from fever_extract import alignment, images
+from fever_extract.checkpoint import Checkpoint
 from fever_extract.detection import Detections, Detector, smallest_face
-from fever_extract.hub import Checkpoint
 from fever_extract.images import ImageLike
 from fever_extract.network import build, pick_device
 from fever_extract.options import SMALLEST_FACE, Options

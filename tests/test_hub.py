@@ -4,14 +4,14 @@ import pytest
 import torch
 from test_config import config
 
-from fever_extract import Extractor, WeightsError, hub
+from fever_extract import Extractor, WeightsError, checkpoint, hub
 from fever_extract.card import model_card
 from fever_extract.network import FeverNet
 
 
 @pytest.fixture
 def folder(tmp_path):
-    hub.save(tmp_path / "tiny", config(), FeverNet(config()).state_dict())
+    checkpoint.save(tmp_path / "tiny", config(), FeverNet(config()).state_dict())
     return tmp_path / "tiny"
 
 
@@ -83,7 +83,7 @@ def test_weights_that_overflow_are_not_written(tmp_path):
     state = FeverNet(config()).state_dict()
     state["embedding.0.weight"] = torch.full((12, 16), 1e6).half()
     with pytest.raises(WeightsError, match="not finite"):
-        hub.save(tmp_path / "bad", config(), state)
+        checkpoint.save(tmp_path / "bad", config(), state)
     assert not (tmp_path / "bad" / "model.safetensors").exists()
 
 

@@ -13,7 +13,7 @@ from hub_server import TOKEN, HubServer
 from huggingface_hub import ModelCard, constants
 from test_config import config
 
-from fever_extract import Extractor, WeightsError, hub
+from fever_extract import Extractor, WeightsError, checkpoint, hub
 from fever_extract.network import FeverNet
 
 CHUNK = 20_000
@@ -39,8 +39,8 @@ def files(tmp_path_factory):
     """A tiny checkpoint's files, large enough to be cut in the middle."""
     folder = tmp_path_factory.mktemp("tiny")
     chosen = config(embedding_dim=2048)
-    hub.save(folder, chosen, FeverNet(chosen).state_dict())
-    return {name: (folder / name).read_bytes() for name in (hub.CONFIG, hub.MODEL)}
+    checkpoint.save(folder, chosen, FeverNet(chosen).state_dict())
+    return {name: (folder / name).read_bytes() for name in (checkpoint.CONFIG, checkpoint.MODEL)}
 
 
 def environment(server, cache, **more):
@@ -86,7 +86,12 @@ def test_published_downloaded_and_offline(extractor, server, astronaut_path, tmp
     url = extractor.push_to_hub("org/fever", token=TOKEN)
     assert url.startswith(f"{server.url}/org/fever/commit/")
     published = server.repos["org/fever"].commits[server.repos["org/fever"].refs["main"]]
-    assert set(published) == {".gitattributes", hub.CONFIG, hub.MODEL, hub.CARD}
+    assert set(published) == {
+        ".gitattributes",
+        checkpoint.CONFIG,
+        checkpoint.MODEL,
+        checkpoint.CARD,
+    }
 
     code = (
         "import sys, numpy as np; from fever_extract import Extractor\n"
@@ -115,7 +120,7 @@ def test_published_downloaded_and_offline(extractor, server, astronaut_path, tmp
 
 def test_the_card_is_read_by_the_hubs_own_reader(extractor, tmp_path):
     extractor.save_pretrained(tmp_path)
-    card = ModelCard.load(tmp_path / hub.CARD)
+    card = ModelCard.load(tmp_path / checkpoint.CARD)
     assert card.data.license == "mit"
     assert card.data.library_name == "fever-extract"
     measured = {result.metric_name: result.metric_value for result in card.data.eval_results}
@@ -132,13 +137,13 @@ def test_saved_weights_are_the_same_bytes(extractor, tmp_path):
 def test_a_card_without_figures_says_so(server, files, tmp_path):
     server.add("org/tiny", files)
     Extractor("org/tiny", device="cpu").save_pretrained(tmp_path)
-    assert "Nothing has been measured yet" in (tmp_path / hub.CARD).read_text()
+    assert "Nothing has been measured yet" in (tmp_path / checkpoint.CARD).read_text()
 
 
 def test_revisions(server, files):
     old = server.add("org/tiny", files)
     server.repos["org/tiny"].refs["v1"] = old
-    changed = {**files, hub.CONFIG: files[hub.CONFIG].replace(b'"tiny"', b'"newer"')}
+    changed = {**files, checkpoint.CONFIG: files[checkpoint.CONFIG].replace(b'"tiny"', b'"newer"')}
     new = server.add("org/tiny", changed)
     assert hub.load("org/tiny").config.name == "newer"
     assert hub.load("org/tiny@v1").config.name == "tiny"
@@ -168,7 +173,7 @@ def test_local_files_only(server, files):
 def test_only_what_is_needed_is_downloaded(server, files):
     server.add("org/tiny", {**files, "pytorch_model.bin": b"\x80pickle", "code.py": b"bad()"})
     folder = hub.download("org/tiny", hub.HubOptions())
-    assert {path.name for path in folder.iterdir()} == {hub.CONFIG, hub.MODEL}
+    assert {path.name for path in folder.iterdir()} == {checkpoint.CONFIG, checkpoint.MODEL}
     assert not any("bin" in request or "code" in request for request in server.requests)
 
 
@@ -273,7 +278,7 @@ def test_a_file_whose_hash_is_wrong(server, files, tmp_path):
 def test_a_truncated_file_in_the_cache(server, files, tmp_path):
     server.add("org/tiny", files)
     options = hub.HubOptions(cache_dir=tmp_path)
-    model = hub.download("org/tiny", options) / hub.MODEL
+    model = hub.download("org/tiny", options) / checkpoint.MODEL
     blob = model.resolve()
     blob.write_bytes(blob.read_bytes()[:-1000])
     with pytest.raises(WeightsError, match="damaged"):
@@ -284,11 +289,14 @@ def test_a_truncated_file_in_the_cache(server, files, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({hub.CONFIG: b"<html>sign in</html>"}, r"config\.json: not valid JSON"),
-        ({hub.MODEL: b"\x80\x04\x95 a pickle"}, "not a whole safetensors file"),
-        ({hub.MODEL: None, "pytorch_model.bin": b"\x80"}, r"has no model\.safetensors.*never read"),
-        ({hub.CONFIG: None}, r"has no config\.json"),
-        ({hub.CONFIG: b'{"model_type": "bert"}'}, "not a fever-extract config"),
+        ({checkpoint.CONFIG: b"<html>sign in</html>"}, r"config\.json: not valid JSON"),
+        ({checkpoint.MODEL: b"\x80\x04\x95 a pickle"}, "not a whole safetensors file"),
+        (
+            {checkpoint.MODEL: None, "pytorch_model.bin": b"\x80"},
+            r"has no model\.safetensors.*never read",
+        ),
+        ({checkpoint.CONFIG: None}, r"has no config\.json"),
+        ({checkpoint.CONFIG: b'{"model_type": "bert"}'}, "not a fever-extract config"),
     ],
 )
 def test_a_repository_of_another_kind(server, files, changes, message):
@@ -309,9 +317,9 @@ def test_a_repository_of_another_kind(server, files, changes, message):
     ],
 )
 def test_a_config_that_does_not_fit(server, files, field, value, message):
-    values = json.loads(files[hub.CONFIG])
+    values = json.loads(files[checkpoint.CONFIG])
     values[field] = value
-    server.add("org/odd", {**files, hub.CONFIG: json.dumps(values).encode()})
+    server.add("org/odd", {**files, checkpoint.CONFIG: json.dumps(values).encode()})
     with pytest.raises(WeightsError, match=message):
         Extractor("org/odd", device="cpu")
 
@@ -368,7 +376,11 @@ def test_the_commands(server, tmp_path):
     assert pushed.stdout.startswith(f"{server.url}/org/ours/commit/")
     got = fever(server, tmp_path, "download", "org/ours")
     assert got.returncode == 0, got.stderr
-    assert sorted(os.listdir(got.stdout.strip())) == [hub.CARD, hub.CONFIG, hub.MODEL]
+    assert sorted(os.listdir(got.stdout.strip())) == [
+        checkpoint.CARD,
+        checkpoint.CONFIG,
+        checkpoint.MODEL,
+    ]
     shown = fever(server, tmp_path, "info", "org/ours", HF_HUB_OFFLINE="1")
     assert shown.returncode == 0, shown.stderr
     assert "(org/ours)" in shown.stdout

@@ -15,6 +15,7 @@ import torch
 
 from fever_extract import hub
 from fever_extract.card import write_card
+from fever_extract.checkpoint import save
 from fever_extract.config import EXPRESSIONS, WeightsError
 from fever_extract.network import FeverNet, build, pick_device
 from fever_extract.training import augment
@@ -173,11 +174,11 @@ def write_evaluation(
         evaluation: what `evaluate` returned.
         description: Markdown on how the weights were made; kept as it was if left out.
     """
-    checkpoint = hub.load(folder)
+    weights = hub.load(folder)
     added: dict[str, object] = {"evaluation": dict(evaluation)}
     if description is not None:
         added["description"] = description
-    metadata = {**checkpoint.config.metadata, **added}
-    config = dataclasses.replace(checkpoint.config, metadata=metadata)
-    hub.save(folder, config, checkpoint.data)
+    metadata = {**weights.config.metadata, **added}
+    config = dataclasses.replace(weights.config, metadata=metadata)
+    save(folder, config, weights.data)
     write_card(folder, config)

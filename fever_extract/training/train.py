@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from fever_extract import hub
+from fever_extract import checkpoint, hub
 from fever_extract.config import EXPRESSIONS, Config, Preprocessing
 from fever_extract.files import replace_atomically
 from fever_extract.network import FeverNet, build, pick_device
@@ -61,7 +61,7 @@ def train(
         name: tensor.half() if tensor.is_floating_point() else tensor
         for name, tensor in run.network.state_dict().items()
     }
-    hub.save(output, run.config, halved)
+    checkpoint.save(output, run.config, halved)
     return output
 
 
@@ -257,7 +257,7 @@ def masked_mean_square(
     return error.square().sum() / known.sum().clamp(min=1)
 
 
-def _config(recipe: Recipe, faces: Faces, first: hub.Checkpoint | None) -> Config:
+def _config(recipe: Recipe, faces: Faces, first: checkpoint.Checkpoint | None) -> Config:
     mean, std = float(faces.images.mean()), float(faces.images.std())
     return Config(
         name=recipe.name,
