@@ -275,6 +275,15 @@ def test_a_file_whose_hash_is_wrong(server, files, tmp_path):
     assert_nothing_broken(cache, server)
 
 
+def test_a_file_that_is_served_truncated(server, files, tmp_path):
+    server.add("org/tiny", files)
+    server.missing_bytes = 1000
+    with pytest.raises(WeightsError, match=r"damaged|could not be downloaded"):
+        hub.load("org/tiny", hub.HubOptions(cache_dir=tmp_path))
+    server.missing_bytes = 0
+    assert_nothing_broken(tmp_path, server)
+
+
 def test_a_truncated_file_in_the_cache(server, files, tmp_path):
     server.add("org/tiny", files)
     options = hub.HubOptions(cache_dir=tmp_path)
@@ -324,25 +333,41 @@ def test_a_config_that_does_not_fit(server, files, field, value, message):
         Extractor("org/odd", device="cpu")
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root may mount")
-def test_a_full_disk(server, files, tmp_path):
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 kB, and a function that makes it read-only."""
+    if os.name == "nt" or os.geteuid() != 0:
+        pytest.skip("only root may mount")
+    folder = tmp_path / "small"
+    folder.mkdir()
+
+    def mount(options):
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"can't mount here: {done.stderr.strip()}")
+
+    mount("size=64k")
+    yield folder, lambda: mount("remount,ro")
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk(server, files, small_disk, tmp_path):
     server.add("org/tiny", files)
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip(f"can't mount here: {mounted.stderr.decode().strip()}")
-    try:
-        with pytest.raises(WeightsError, match=r"the disk is full; give another place") as caught:
-            hub.load("org/tiny", hub.HubOptions(cache_dir=small))
-        assert "\n" not in str(caught.value)
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
+    folder, _ = small_disk
+    with pytest.raises(WeightsError, match=r"the disk is full; give another place") as caught:
+        hub.load("org/tiny", hub.HubOptions(cache_dir=folder))
+    assert "\n" not in str(caught.value)
+    assert not list(folder.rglob("*.incomplete"))
     assert_nothing_broken(tmp_path / "cache", server)
+
+
+def test_a_read_only_cache_without_it(server, files, small_disk):
+    server.add("org/tiny", files)
+    folder, make_read_only = small_disk
+    make_read_only()
+    with pytest.raises(WeightsError, match=r"the cache can't be written to; give another place"):
+        hub.load("org/tiny", hub.HubOptions(cache_dir=folder))
 
 
 def test_a_cache_that_can_not_be_written(server, files, tmp_path):
