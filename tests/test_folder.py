@@ -167,13 +167,15 @@ def test_empty_and_missing_folders(extractor, tmp_path):
 def test_a_killed_run_leaves_the_old_table_whole(folder, tmp_path, extension, kill):
     output = tmp_path / f"f.{extension}"
     output.write_bytes(b"the old table")
-    command = [sys.executable, "-m", "fever_extract.cli", "extract", str(folder), "-o", str(output)]
+    # A background job's shell makes its children ignore SIGINT; the job here does not.
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from fever_extract.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
     process = subprocess.Popen(
-        [*command, "--batch-size", "1"],
+        [sys.executable, "-c", code, "extract", folder, "-o", output, "--batch-size", "1"],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        # A background job's shell makes its children ignore SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while len(os.listdir(tmp_path)) < 2 and process.poll() is None:
