@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,16 +92,17 @@ def download(name: str, options: HubOptions) -> Path:
             f"{name!r} is neither a folder that exists nor the name of a Hub repository, org/name"
         )
     try:
-        folder = snapshot_download(
-            repo_id,
-            revision=revision,
-            cache_dir=None if options.cache_dir is None else Path(options.cache_dir),
-            token=options.token,
-            local_files_only=options.local_files_only,
-            allow_patterns=_FILES,
-            library_name="fever-extract",
-            library_version=version("fever-extract"),
-        )
+        with _bars_on_a_terminal_only():
+            folder = snapshot_download(
+                repo_id,
+                revision=revision,
+                cache_dir=None if options.cache_dir is None else Path(options.cache_dir),
+                token=options.token,
+                local_files_only=options.local_files_only,
+                allow_patterns=_FILES,
+                library_name="fever-extract",
+                library_version=version("fever-extract"),
+            )
     except errors.GatedRepoError:
         raise WeightsError(
             f"{repo_id} is gated: ask for access on its page on the Hub, then run "
@@ -166,20 +168,37 @@ def publish(
             api.create_repo(repo_id, private=private, exist_ok=True)
             if revision:
                 api.create_branch(repo_id, branch=revision, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=repo_id,
-            folder_path=Path(folder),
-            revision=revision,
-            create_pr=create_pr,
-            allow_patterns=_FILES,
-            commit_message="Upload weights with fever-extract",
-        )
+        with _bars_on_a_terminal_only():
+            commit = api.upload_folder(
+                repo_id=repo_id,
+                folder_path=Path(folder),
+                revision=revision,
+                create_pr=create_pr,
+                allow_patterns=_FILES,
+                commit_message="Upload weights with fever-extract",
+            )
     except Exception as error:
         raise WeightsError(
             f"could not publish to {repo_id}: {_reason(error)}. A token with the right to write "
             "is needed: `hf auth login`, or token="
         ) from error
     return str(commit.pr_url or commit.commit_url)
+
+
+@contextmanager
+def _bars_on_a_terminal_only() -> Iterator[None]:
+    """huggingface_hub draws its progress bars into logs as well; ours are never there."""
+    from huggingface_hub import utils
+
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    quiet = not terminal and not utils.are_progress_bars_disabled()  # type: ignore[attr-defined]
+    if quiet:
+        utils.disable_progress_bars()  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        if quiet:
+            utils.enable_progress_bars()  # type: ignore[attr-defined]
 
 
 @contextmanager

@@ -399,8 +399,10 @@ def test_the_commands(server, tmp_path):
     pushed = fever(server, tmp_path, "push", "org/ours")
     assert pushed.returncode == 0, pushed.stderr
     assert pushed.stdout.startswith(f"{server.url}/org/ours/commit/")
+    assert pushed.stderr == "", "no progress bar in a log"
     got = fever(server, tmp_path, "download", "org/ours")
     assert got.returncode == 0, got.stderr
+    assert got.stderr == ""
     assert sorted(os.listdir(got.stdout.strip())) == [
         checkpoint.CARD,
         checkpoint.CONFIG,
