@@ -1,37 +1,37 @@
 """Faces in images of any size, by MTCNN (Zhang et al. 2016, arXiv 1604.02878).
 
-The three networks and their weights are facenet-pytorch's. What runs around them is
-ours: its own pipeline fails where an image yields no candidate, and spends most of its
-time on resampling the full image again and again. Here every crop and every level is
-taken from a pyramid of halved images, and all of a stage's crops in one call a level.
+What runs around the three networks is ours: facenet-pytorch's own pipeline fails where an
+image yields no candidate, and spends most of its time on resampling the full image again
+and again. Here every crop and every level is taken from a pyramid of halved images, and
+all of a stage's crops in one call a level.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from importlib import resources
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from facenet_pytorch import ONet, PNet, RNet
-from facenet_pytorch.models.utils.detect_face import bbreg, generateBoundingBox, nms_numpy, rerec
-from PIL import Image
+from facenet_pytorch.models.utils.detect_face import nms_numpy
 from torch.nn import functional as F
-from torchvision.ops import nms, roi_align
+from torchvision.ops import batched_nms, nms, roi_align
+
+from fever_extract.mtcnn import CELL, O_SIZE, R_SIZE, STRIDE, Mtcnn
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_SMALLEST = 20  # MTCNN's own default; below, little that it finds is right
-_CELL = 12  # P-Net's receptive field, and so the smallest face on a level of its pyramid
-_R_SIZE, _O_SIZE = 24, 48
+_LEAST = 20  # MTCNN's own default; below, little that it finds is right
+_USUAL = 40
 _SCALE_STEP = 0.709  # about half the area from level to level
 _P_THRESHOLD, _R_THRESHOLD, _O_THRESHOLD = 0.6, 0.7, 0.7
 _SETTLE = 3  # more looks at a face once it is found
-_LAYOUT = torch.channels_last  # 1.6 times as fast on CPU, most of it in pooling
-_CHUNK = 512  # crops at a time through R-Net and O-Net
+_SAMPLES = 1  # points a side that are averaged for a crop's pixel
+_SHIFT = 0.0
+_SLACK = 0.05
+_SAME_FACE = 0.5  # intersection over union of a face's box before and after
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,15 +70,19 @@ class Detections:
 
 
 def smallest_face(height: int, width: int, min_face_size: float | None = None) -> float:
-    """The smallest face to look for in an image: as given, or by default 1/32 of the
-    shorter side and 20 pixels at least, which keeps the time an image takes in bounds."""
+    """The smallest face to look for in an image, in pixels.
+
+    As given, or by default 40; less in small images (a twelfth of the shorter side, 20 at
+    least), and more in very large ones (a fiftieth), which keeps the time for one in bounds.
+    """
     if min_face_size is not None:
         return min_face_size
-    return max(_SMALLEST, min(height, width) / 32)
+    shorter = min(height, width)
+    return max(_LEAST, min(_USUAL, shorter / 12), shorter / 50)
 
 
 class Detector:
-    """MTCNN with facenet-pytorch's weights.
+    """MTCNN, image by image.
 
     Args:
         device: where its networks run.
@@ -86,9 +90,7 @@ class Detector:
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
-        self._pnet = _load(PNet, "pnet.pt", self.device)
-        self._rnet = _load(RNet, "rnet.pt", self.device)
-        self._onet = _load(ONet, "onet.pt", self.device)
+        self._networks = Mtcnn(self.device)
 
     @torch.inference_mode()
     def detect(
@@ -101,58 +103,64 @@ class Detector:
             smallest: the smallest face that is looked for, in pixels; 12 at least.
             min_confidence: faces with a lower score are left out.
         """
-        # O-Net sees the smallest face in 48 pixels: more of them than that are of no use.
-        reduction = max(1, int(smallest / _O_SIZE))
-        if reduction > 1:
-            image = np.array(Image.fromarray(image).reduce(reduction))
         pyramid = _Pyramid(image, self.device)
-        boxes = self._propose(pyramid, smallest / reduction)
+        boxes = self._propose(pyramid, smallest)
         boxes = self._refine(pyramid, boxes)
         boxes, scores, landmarks = self._output(pyramid, boxes, min_confidence)
         # The networks also find some faces that are smaller than they were asked for.
         areas = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1)
-        keep = (scores >= min_confidence) & (areas >= (smallest / reduction) ** 2)
-        boxes, landmarks = self._settle(pyramid, boxes[keep], landmarks[keep])
-        return Detections(
-            (boxes * reduction).cpu().numpy(),
-            scores[keep].cpu().numpy(),
-            (landmarks * reduction).cpu().numpy(),
-        )
+        keep = (scores >= min_confidence) & (areas >= smallest**2)
+        boxes, scores, landmarks = boxes[keep], scores[keep], landmarks[keep]
+        boxes, landmarks = self._settle(pyramid, boxes, landmarks)
+        return Detections(boxes.cpu().numpy(), scores.cpu().numpy(), landmarks.cpu().numpy())
 
     def _propose(self, pyramid: _Pyramid, smallest: float) -> torch.Tensor:
         """P-Net over all scales: candidate squares ``(k, 4)``."""
-        found = []
-        scale = _CELL / smallest
-        while min(pyramid.height, pyramid.width) * scale >= _CELL:
-            offsets, scores = self._pnet(pyramid.level(scale))
-            boxes, _ = generateBoundingBox(offsets, scores[:, 1], scale, _P_THRESHOLD)
-            found.append(boxes[nms(boxes[:, :4], boxes[:, 4], 0.5)])
+        scale = CELL / smallest
+        levels = []
+        while min(pyramid.height, pyramid.width) * scale >= CELL:
+            levels.append(self._scan(pyramid, scale))
             scale *= _SCALE_STEP
-        if not found:
+        if not levels:
             return torch.zeros(0, 4, device=self.device)
-        boxes = torch.cat(found)
-        boxes = boxes[nms(boxes[:, :4], boxes[:, 4], 0.7)]
-        sides = (boxes[:, 2:4] - boxes[:, :2]).repeat(1, 2)
-        squares: torch.Tensor = rerec(boxes[:, :4] + boxes[:, 5:9] * sides)
-        return squares
+        boxes, scores, offsets = map(torch.cat, zip(*levels))
+        numbers = [boxes.new_full((len(level[0]),), n) for n, level in enumerate(levels)]
+        keep = batched_nms(boxes, scores, torch.cat(numbers), 0.5)
+        boxes, scores, offsets = boxes[keep], scores[keep], offsets[keep]
+        keep = nms(boxes, scores, 0.7)
+        return _square(_move(boxes[keep], offsets[keep]))
+
+    def _scan(
+        self, pyramid: _Pyramid, scale: float
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """P-Net at one scale: boxes ``(k, 4)``, scores ``(k,)`` and offsets ``(k, 4)``."""
+        level = pyramid.level(scale)
+        scores, offsets = self._networks.propose(level)
+        rows, columns = (scores > _P_THRESHOLD).nonzero(as_tuple=True)
+        step_x, step_y = pyramid.width / level.shape[1], pyramid.height / level.shape[0]
+        corners = [
+            (STRIDE * cells + edge) * step
+            for edge in (1, CELL)
+            for cells, step in ((columns, step_x), (rows, step_y))
+        ]
+        return torch.stack(corners, dim=1), scores[rows, columns], offsets[rows, columns]
 
     def _refine(self, pyramid: _Pyramid, boxes: torch.Tensor) -> torch.Tensor:
         """R-Net: fewer, better squares ``(k, 4)``."""
-        boxes, crops = pyramid.crop(boxes, _R_SIZE)
+        boxes, crops = pyramid.crop(boxes, R_SIZE)
         if not len(boxes):
             return boxes
-        offsets, scores = _in_chunks(self._rnet, crops)
-        keep = scores[:, 1] > _R_THRESHOLD
-        boxes, offsets, scores = boxes[keep], offsets[keep], scores[keep, 1]
+        scores, offsets = self._networks.refine(crops)
+        keep = scores > _R_THRESHOLD
+        boxes, offsets, scores = boxes[keep], offsets[keep], scores[keep]
         keep = nms(boxes, scores, 0.7)
-        squares: torch.Tensor = rerec(bbreg(boxes[keep], offsets[keep]))
-        return squares
+        return _square(_move(boxes[keep], offsets[keep]))
 
     def _output(
         self, pyramid: _Pyramid, boxes: torch.Tensor, min_confidence: float
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """O-Net: boxes ``(k, 4)``, scores ``(k,)`` and landmarks ``(k, 5, 2)``."""
-        boxes, crops = pyramid.crop(boxes, _O_SIZE)
+        boxes, crops = pyramid.crop(boxes, O_SIZE)
         if not len(boxes):
             return boxes, boxes.new_zeros(0), boxes.new_zeros(0, 5, 2)
         boxes, scores, landmarks = self._look(boxes, crops)
@@ -167,11 +175,9 @@ class Detector:
         self, boxes: torch.Tensor, crops: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """O-Net on crops: moved boxes ``(k, 4)``, scores ``(k,)``, landmarks ``(k, 5, 2)``."""
-        offsets, points, scores = _in_chunks(self._onet, crops)
-        sides = boxes[:, 2:] - boxes[:, :2] + 1
-        landmarks = torch.stack([points[:, :5], points[:, 5:]], dim=2)
-        landmarks = landmarks * sides[:, None] + boxes[:, None, :2] - 1
-        return bbreg(boxes, offsets), scores[:, 1], landmarks
+        scores, offsets, points = self._networks.locate(crops)
+        sides = boxes[:, None, 2:] - boxes[:, None, :2] + 1
+        return _move(boxes, offsets), scores, boxes[:, None, :2] - 1 + points * sides
 
     def _settle(
         self, pyramid: _Pyramid, boxes: torch.Tensor, landmarks: torch.Tensor
@@ -182,11 +188,15 @@ class Detector:
         that on how the pyramid's levels fell. Looking at its own answer again forgets the
         first square, so that a face has the same landmarks in another cut of the picture.
         """
-        for _ in range(_SETTLE):
-            squares, crops = pyramid.crop(rerec(boxes.clone()), _O_SIZE)
-            if not len(squares) or len(squares) < len(boxes):
-                break  # no faces, or one has its centre outside: leave them where they are
-            boxes, _, landmarks = self._look(squares, crops)
+        for _ in range(_SETTLE if len(boxes) else 0):
+            squares, crops = pyramid.crop(_square(boxes), O_SIZE)
+            if len(squares) < len(boxes):
+                break
+            moved, _, points = self._look(squares, crops)
+            # A face that the border cuts is stretched in its crop, and would wander off.
+            whole = pyramid.contains(squares)
+            boxes = torch.where(whole[:, None], moved, boxes)
+            landmarks = torch.where(whole[:, None, None], points, landmarks)
         return boxes, landmarks
 
 
@@ -198,59 +208,90 @@ class _Pyramid:
 
     def __init__(self, image: npt.NDArray[np.uint8], device: torch.device) -> None:
         self.height, self.width = image.shape[:2]
-        pixels = torch.from_numpy(image).to(device)
-        self._levels = [(pixels.permute(2, 0, 1)[None].float() - 127.5) / 128]
-        while min(self._levels[-1].shape[2:]) >= 2 * _CELL:
-            self._levels.append(F.avg_pool2d(self._levels[-1], 2, ceil_mode=True))
+        pixels = torch.from_numpy(image).permute(2, 0, 1)[None].to(device)
+        # Bytes are resampled many times as fast as floats on a CPU, and not at all on CUDA.
+        self._octaves = [pixels if device.type == "cpu" else pixels.float()]
 
-    def _nearest(self, scale: float) -> int:
-        """Index of the smallest level that is at least ``scale`` of the full image."""
-        return min(max(0, math.floor(-math.log2(scale) + 1e-6)), len(self._levels) - 1)
+    def contains(self, boxes: torch.Tensor) -> torch.Tensor:
+        """Which boxes lie within the image, or nearly so: ``(k,)`` bool."""
+        slack = _SLACK * (boxes[:, 2:] - boxes[:, :2])
+        size = boxes.new_tensor([self.width, self.height])
+        inside = (boxes[:, :2] >= -slack) & (boxes[:, 2:] <= size + slack)
+        return inside.all(dim=1)
+
+    def _octave(self, index: int) -> torch.Tensor:
+        """The image halved ``index`` times, or as often as it can be: ``(1, 3, h, w)``."""
+        while index >= len(self._octaves):
+            last = self._octaves[-1]
+            if min(last.shape[2:]) < 2 * CELL:
+                return last
+            self._octaves.append(_resize(last, -(-last.shape[2] // 2), -(-last.shape[3] // 2)))
+        return self._octaves[index]
 
     def level(self, scale: float) -> torch.Tensor:
-        """The whole image at ``scale``: ``(1, 3, h, w)``."""
-        size = (int(self.height * scale + 1), int(self.width * scale + 1))
-        source = self._levels[self._nearest(scale)]
-        level = F.interpolate(source, size=size, mode="bilinear", antialias=True)
-        return level.contiguous(memory_format=_LAYOUT)
+        """The whole image at about ``scale``, with even sides: ``(h, w, 3)`` float32."""
+        sides = self.height, self.width
+        height, width = (2 * max(CELL // 2, round(side * scale / 2)) for side in sides)
+        source = self._octave(max(0, math.floor(-math.log2(scale) + 1e-6)))
+        return _resize(source, height, width)[0].permute(1, 2, 0).float().contiguous()
 
-    def crop(self, boxes: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Boxes resampled to ``size``; those without a pixel inside the image are left out.
+    def crop(
+        self, boxes: torch.Tensor, size: int, cut: bool = True
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Boxes resampled to ``size``.
+
+        What reaches over the image's border is cut off and the rest is stretched, as in
+        facenet-pytorch, and a box without a pixel inside is left out; or, with ``cut``
+        False, it is black, as in the paper's own code.
 
         Boxes count pixels from 1 and include their last one, as MTCNN's always have. Unlike
-        there, their corners are not cut to whole pixels: what is sampled moves smoothly.
+        there, their corners are not moved to whole pixels: what is sampled moves smoothly.
 
         Returns:
-            The boxes that remain ``(k, 4)``, and their crops ``(k, 3, size, size)``.
+            The boxes that remain ``(k, 4)``, and their crops ``(k, size, size, 3)`` float32.
         """
         limit = boxes.new_tensor([self.width, self.height] * 2)
-        edges = boxes.maximum(boxes.new_ones(4)).minimum(limit)
-        edges = torch.cat([edges[:, :2] - 1, edges[:, 2:]], dim=1)
-        keep = (edges[:, 2:] > edges[:, :2]).all(dim=1)
-        boxes, edges = boxes[keep], edges[keep]
+        edges = boxes - boxes.new_tensor([1, 1, 0, 0])
+        if cut:
+            edges = edges.clamp(min=0).minimum(limit)
+            keep = (edges[:, 2:] > edges[:, :2]).all(dim=1)
+            boxes, edges = boxes[keep], edges[keep]
         crops = boxes.new_zeros(len(boxes), 3, size, size)
         sides = (edges[:, 2:] - edges[:, :2]).amax(dim=1)
-        levels = (sides / size).clamp(min=1).log2().floor().clamp(max=len(self._levels) - 1)
-        for index in torch.unique(levels).int().tolist():
-            chosen = (levels == index).nonzero()[:, 0]
-            crops[chosen] = roi_align(
-                self._levels[index],
-                [edges[chosen]],
-                output_size=size,
-                spatial_scale=0.5**index,
-                sampling_ratio=2,
-                aligned=True,
-            )
-        return boxes, crops
+        octaves = (sides / size).log2().add(_SHIFT).floor().clamp(min=0)
+        for octave in torch.unique(octaves).int().tolist():
+            chosen = octaves == octave
+            crops[chosen] = self._sample(self._octave(octave), edges[chosen], size)
+        return boxes, crops.permute(0, 2, 3, 1)
+
+    def _sample(self, source: torch.Tensor, edges: torch.Tensor, size: int) -> torch.Tensor:
+        """Crops ``(k, 3, size, size)`` of one octave."""
+        height, width = source.shape[2:]
+        edges = edges * edges.new_tensor([width / self.width, height / self.height] * 2)
+        # Only what the crops lie on is worth turning into floats.
+        left, top = edges[:, :2].amin(dim=0).int().tolist()
+        left, top = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
+        right, bottom = (edges[:, 2:].amax(dim=0).int() + 1).tolist()
+        right, bottom = max(right, left + 1), max(bottom, top + 1)
+        region = source[:, :, top:bottom, left:right].float().contiguous()
+        edges = edges - edges.new_tensor([left, top] * 2)
+        crops: torch.Tensor = roi_align(
+            region, [edges], output_size=size, sampling_ratio=_SAMPLES, aligned=True
+        )
+        return crops
 
 
-def _load(kind: type[torch.nn.Module], file: str, device: torch.device) -> torch.nn.Module:
-    """One of facenet-pytorch's networks, without running the pickle its loader would."""
-    network = kind(pretrained=False)
-    with (resources.files("facenet_pytorch") / "data" / file).open("rb") as data:
-        network.load_state_dict(torch.load(data, map_location="cpu", weights_only=True))
-    return network.eval().to(device).to(memory_format=_LAYOUT)
+def _resize(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    return F.interpolate(image, size=(height, width), mode="bilinear", antialias=True)
 
 
-def _in_chunks(network: torch.nn.Module, crops: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    return tuple(map(torch.cat, zip(*(network(chunk) for chunk in torch.split(crops, _CHUNK)))))
+def _move(boxes: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+    """Corners moved by a network's answer, which is in sides of the box."""
+    return boxes + offsets * (boxes[:, 2:] - boxes[:, :2] + 1).repeat(1, 2)
+
+
+def _square(boxes: torch.Tensor) -> torch.Tensor:
+    """Boxes with their centre, and their longer side for both."""
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1, keepdim=True) / 2
+    return torch.cat([centres - half, centres + half], dim=1)

@@ -252,7 +252,7 @@ class Extractor:
         options: Options,
         all_faces: bool = False,
     ) -> Iterator[Record]:
-        """A record an image, batch by batch, with a progress bar."""
+        """A record an image, with a progress bar."""
         from tqdm import tqdm
 
         listed: list[ImageLike] = [inputs] if images.is_single(inputs) else list(inputs)  # type: ignore[arg-type]
@@ -265,7 +265,6 @@ class Extractor:
         shown = options.show_progress
         hidden = (None if len(listed) > 1 else True) if shown is None else not shown
         with tqdm(total=len(listed), unit="image", disable=hidden) as bar:
-            for start in range(0, len(listed), options.batch_size):
-                batch = listed[start : start + options.batch_size]
-                yield from self._pipeline.process(batch, options, all_faces)
-                bar.update(len(batch))
+            for record in self._pipeline.stream(listed, options, all_faces):
+                yield record
+                bar.update()

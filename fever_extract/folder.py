@@ -46,19 +46,17 @@ def run(
         tqdm(total=len(paths), unit="image", disable=hidden) as bar,
     ):
         waiting = []
-        for first in range(0, len(paths), options.batch_size):
-            batch = paths[first : first + options.batch_size]
-            records = pipeline.process([root / path for path in batch], options, all_faces)
-            for path, record in zip(batch, records):
-                waiting.append((path, record))
-                statuses[record.status] += 1
-                faces += len(record.faces)
-                if record.status is not Status.OK:
-                    failures.append((printable(path), record.status, printable(record.error or "")))
+        records = pipeline.stream((root / path for path in paths), options, all_faces)
+        for path, record in zip(paths, records):
+            waiting.append((path, record))
+            statuses[record.status] += 1
+            faces += len(record.faces)
+            if record.status is not Status.OK:
+                failures.append((printable(path), record.status, printable(record.error or "")))
             if len(waiting) >= _ROWS_AT_ONCE:
                 table.write(Columns.of(waiting, extractor.embedding_dim))
                 waiting.clear()
-            bar.update(len(batch))
+            bar.update()
         if waiting:
             table.write(Columns.of(waiting, extractor.embedding_dim))
     return Summary(

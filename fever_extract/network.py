@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.fx.experimental.optimization import fuse
 from torch.nn import functional as F
 from torchvision import models
 
@@ -132,6 +133,16 @@ def build(config: Config, state_dict: Mapping[str, torch.Tensor]) -> FeverNet:
     network = FeverNet(config)
     network.load_state_dict(dict(state_dict))
     return network.eval()
+
+
+def for_inference(network: FeverNet) -> FeverNet:
+    """The same function, faster: batch norm goes into the convolutions, channels come last.
+
+    Args:
+        network: ready for inference; changed in place.
+    """
+    network.backbone = fuse(network.backbone)
+    return network.to(memory_format=torch.channels_last)
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:

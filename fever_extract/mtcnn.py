@@ -1,0 +1,163 @@
+"""MTCNN's three networks (Zhang et al. 2016, arXiv 1604.02878), with facenet-pytorch's weights.
+
+The same functions as facenet-pytorch's modules, to rounding, in half their time on a CPU:
+the convolutions are few and thin, so what surrounds them counts. Images stay channels-last
+from end to end; PReLU and pooling run over whole rows at once instead of pixel by pixel;
+the subtraction of the mean is folded into the first layer, and the heads are one.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import torch
+from torch.nn import functional as F
+
+CELL = 12
+"""P-Net's receptive field in pixels, and so the smallest face that it sees."""
+STRIDE = 2
+"""From one cell of P-Net to the next, in pixels."""
+R_SIZE, O_SIZE = 24, 48
+"""Side of the crops that R-Net and O-Net take, in pixels."""
+
+_MEAN, _STD = 127.5, 128.0
+_STRIP = 40_000  # pixels that P-Net takes at once: what it makes of them stays in the cache
+_R_CHUNK, _O_CHUNK = 64, 16  # and so do the crops of a chunk
+
+_POOLS = {"pnet": (2, 0, 0), "rnet": (3, 3, 0), "onet": (3, 3, 2, 0)}
+_DENSE = {"rnet": "dense4", "onet": "dense5"}
+
+
+class Mtcnn:
+    """The three networks.
+
+    Args:
+        device: where they run.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._pnet = _Network("pnet", ("conv4_1", "conv4_2"), device)
+        self._rnet = _Network("rnet", ("dense5_1", "dense5_2"), device)
+        self._onet = _Network("onet", ("dense6_1", "dense6_2", "dense6_3"), device)
+
+    def propose(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """P-Net over an image.
+
+        Args:
+            image: ``(h, w, 3)`` float32, 0 to 255, of 12 pixels or more a side, both even.
+
+        Returns:
+            Scores ``(rows, columns)``, 0 to 1, and offsets ``(rows, columns, 4)`` in cells.
+        """
+        height, width = image.shape[:2]
+        rows = (height - CELL) // STRIDE + 1
+        step = max(1, (_STRIP // width - CELL) // STRIDE)
+        outputs = [
+            self._pnet(image[None, STRIDE * row : STRIDE * (min(row + step, rows) - 1) + CELL])[0]
+            for row in range(0, rows, step)
+        ]
+        output = torch.cat(outputs)
+        return _scores(output), output[..., 2:]
+
+    def refine(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """R-Net: scores ``(k,)`` and offsets ``(k, 4)`` of crops ``(k, 24, 24, 3)``, 0 to 255."""
+        output = torch.cat([self._rnet(chunk) for chunk in torch.split(crops, _R_CHUNK)])
+        return _scores(output), output[:, 2:]
+
+    def locate(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """O-Net on crops ``(k, 48, 48, 3)``, 0 to 255.
+
+        Returns:
+            Scores ``(k,)``, offsets ``(k, 4)`` and landmarks ``(k, 5, 2)``, x and y, in
+            sides of the crop.
+        """
+        output = torch.cat([self._onet(chunk) for chunk in torch.split(crops, _O_CHUNK)])
+        landmarks = output[:, 6:].reshape(-1, 2, 5).transpose(1, 2)
+        return _scores(output), output[:, 2:6], landmarks
+
+
+class _Network:
+    """One of the three, from images ``(n, h, w, 3)`` to the outputs of its heads, side by side."""
+
+    def __init__(self, name: str, heads: tuple[str, ...], device: torch.device) -> None:
+        weights = _load(name)
+        weights["conv1.bias"] -= _MEAN / _STD * weights["conv1.weight"].sum(dim=(1, 2, 3))
+        weights["conv1.weight"] /= _STD
+        self._convolutions = []
+        for number, pool in enumerate(_POOLS[name], 1):
+            weight = weights[f"conv{number}.weight"].to(device, memory_format=torch.channels_last)
+            bias = weights[f"conv{number}.bias"].to(device)
+            prelu = _PReLU(weights[f"prelu{number}.weight"].to(device))
+            self._convolutions.append((weight, bias, prelu, pool))
+        self._dense = None
+        if name in _DENSE:
+            weight = weights[f"{_DENSE[name]}.weight"]
+            # There features are flattened as (w, h, c), here as (h, w, c).
+            grid = weight.reshape(len(weight), 3, 3, -1).transpose(1, 2).flatten(1)
+            bias = weights[f"{_DENSE[name]}.bias"].to(device)
+            prelu = _PReLU(weights[f"prelu{len(self._convolutions) + 1}.weight"].to(device))
+            self._dense = (grid.contiguous().to(device), bias, prelu)
+        # P-Net's heads are 1x1 convolutions: linear at each cell.
+        self._head_weight = torch.cat([weights[f"{h}.weight"].flatten(1) for h in heads]).to(device)
+        self._head_bias = torch.cat([weights[f"{h}.bias"] for h in heads]).to(device)
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        for weight, bias, prelu, pool in self._convolutions:
+            x = F.conv2d(x.permute(0, 3, 1, 2), weight, bias).permute(0, 2, 3, 1)
+            x = prelu(x.contiguous())
+            x = _max_pool(x, pool) if pool else x
+        if self._dense is not None:
+            weight, bias, prelu = self._dense
+            x = prelu(F.linear(x.flatten(1), weight, bias))
+        return F.linear(x, self._head_weight, self._head_bias)
+
+
+class _PReLU:
+    """PReLU in place on ``(..., c)``, a row of pixels at a time: ``x + (slope - 1) min(x, 0)``."""
+
+    def __init__(self, slope: torch.Tensor) -> None:
+        self._factors = slope - 1
+        self._row = self._factors
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        length = x.shape[-1] * (x.shape[-2] if x.dim() > 2 else 1)
+        row = self._row
+        if len(row) < length:
+            row = self._row = self._factors.repeat(length // len(self._factors))
+        rows = x.view(-1, length)
+        torch.addcmul(rows, rows.clamp(max=0), row[:length], out=rows)
+        return x
+
+
+def _load(name: str) -> dict[str, torch.Tensor]:
+    """Weights out of facenet-pytorch, without running the pickle that its own loader would."""
+    with (resources.files("facenet_pytorch") / "data" / f"{name}.pt").open("rb") as data:
+        weights: dict[str, torch.Tensor] = torch.load(data, map_location="cpu", weights_only=True)
+    return weights
+
+
+def _max_pool(x: torch.Tensor, size: int) -> torch.Tensor:
+    """Maxima over windows of 2 or 3 a side and stride 2, of ``(n, h, w, c)``.
+
+    As in Caffe, a last window that reaches over the border counts (``ceil_mode``). With
+    windows of 2, sides must be even.
+    """
+    for axis in (1, 2):
+        count = x.shape[axis] // 2
+        pooled = torch.maximum(_every_other(x, axis, 0, count), _every_other(x, axis, 1, count))
+        if size == 3:
+            count = (x.shape[axis] - 1) // 2  # all but a window that reaches over the border
+            inside = pooled.narrow(axis, 0, count)
+            torch.maximum(inside, _every_other(x, axis, 2, count), out=inside)
+        x = pooled
+    return x
+
+
+def _every_other(x: torch.Tensor, axis: int, start: int, count: int) -> torch.Tensor:
+    kept = slice(start, start + 2 * count, 2)
+    return x[:, kept] if axis == 1 else x[:, :, kept]
+
+
+def _scores(output: torch.Tensor) -> torch.Tensor:
+    """A softmax over two logits, of which the second is the face's."""
+    return (output[..., 1] - output[..., 0]).sigmoid()
