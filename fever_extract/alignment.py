@@ -118,7 +118,7 @@ def whole(image: npt.NDArray[np.uint8], preprocessing: Preprocessing) -> torch.T
     height, width = image.shape[:2]
     size = preprocessing.size
     if (height, width) == (size, size):
-        return _to_tensor(image)
+        return _to_tensor(image).float()
     return _sample(image, np.array([[width / size, 0, 0], [0, height / size, 0]]), size)
 
 
@@ -137,17 +137,19 @@ def _sample(
     # A face beyond the border (its landmarks may be) still gets the nearest pixels.
     left, top = min(left, width - 1), min(top, height - 1)
     region = _to_tensor(image[top : max(bottom, top + 1), left : max(right, left + 1)])
+    matrix = matrix - np.array([[0, 0, left], [0, 0, top]])
 
-    shift = np.array([[0, 0, left], [0, 0, top]])
-    matrix = matrix - shift
-    # Whole-number reduction by area; warp itself copes with what remains.
-    factor_x = max(1, min(math.floor(abs(matrix[0, :2]).max()), region.shape[3]))
-    factor_y = max(1, min(math.floor(abs(matrix[1, :2]).max()), region.shape[2]))
-    if factor_x > 1 or factor_y > 1:
-        region = F.avg_pool2d(region, (factor_y, factor_x), ceil_mode=True)
-        matrix = matrix / np.array([[factor_x], [factor_y]])
-    return warp(region, torch.from_numpy(matrix)[None].float(), size)
+    # Reduce by area to at most twice the crop's scale; warp itself copes with what remains.
+    sides = np.array(region.shape[:1:-1])
+    factors = np.maximum(1, np.floor(np.abs(matrix[:, :2]).max(axis=1)))
+    reduced = np.ceil(sides / factors)
+    if (reduced < sides).any():
+        # Bytes are resampled many times as fast as floats.
+        size_y_x = [int(side) for side in reduced[::-1]]
+        region = F.interpolate(region, size=size_y_x, mode="bilinear", antialias=True)
+        matrix = matrix * (reduced / sides)[:, None]
+    return warp(region.float(), torch.from_numpy(matrix)[None].float(), size)
 
 
 def _to_tensor(image: npt.NDArray[np.uint8]) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]

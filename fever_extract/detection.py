@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 _LEAST = 20  # MTCNN's own default; below, little that it finds is right
 _USUAL = 40
 _SCALE_STEP = 0.709  # about half the area from level to level
-_P_THRESHOLD, _R_THRESHOLD, _O_THRESHOLD = 0.6, 0.7, 0.7
-_SETTLE = 3  # more looks at a face once it is found
+_P_THRESHOLD, _R_THRESHOLD, _O_THRESHOLD = 0.7, 0.7, 0.7
+_P_OVERLAP, _R_OVERLAP, _O_OVERLAP = 0.7, 0.7, 0.7
+_SETTLE = 3  # more looks at a face once it is found, at most
+_STILL = 0.01  # of a face's side: landmarks that moved less have settled
 _SAMPLES = 1  # points a side that are averaged for a crop's pixel
-_SHIFT = 0.0
-_SLACK = 0.05
-_SAME_FACE = 0.5  # intersection over union of a face's box before and after
+_SLACK = 0.05  # of a box's side: how far it may reach over the image's border
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,13 +72,13 @@ class Detections:
 def smallest_face(height: int, width: int, min_face_size: float | None = None) -> float:
     """The smallest face to look for in an image, in pixels.
 
-    As given, or by default 40; less in small images (a twelfth of the shorter side, 20 at
+    As given, or by default 40; less in small images (a ninth of the shorter side, 20 at
     least), and more in very large ones (a fiftieth), which keeps the time for one in bounds.
     """
     if min_face_size is not None:
         return min_face_size
     shorter = min(height, width)
-    return max(_LEAST, min(_USUAL, shorter / 12), shorter / 50)
+    return max(_LEAST, min(_USUAL, shorter / 9), shorter / 50)
 
 
 class Detector:
@@ -127,7 +127,7 @@ class Detector:
         numbers = [boxes.new_full((len(level[0]),), n) for n, level in enumerate(levels)]
         keep = batched_nms(boxes, scores, torch.cat(numbers), 0.5)
         boxes, scores, offsets = boxes[keep], scores[keep], offsets[keep]
-        keep = nms(boxes, scores, 0.7)
+        keep = nms(boxes, scores, _P_OVERLAP)
         return _square(_move(boxes[keep], offsets[keep]))
 
     def _scan(
@@ -153,7 +153,7 @@ class Detector:
         scores, offsets = self._networks.refine(crops)
         keep = scores > _R_THRESHOLD
         boxes, offsets, scores = boxes[keep], offsets[keep], scores[keep]
-        keep = nms(boxes, scores, 0.7)
+        keep = nms(boxes, scores, _R_OVERLAP)
         return _square(_move(boxes[keep], offsets[keep]))
 
     def _output(
@@ -167,7 +167,7 @@ class Detector:
         keep = scores > min(_O_THRESHOLD, min_confidence)
         boxes, scores, landmarks = boxes[keep], scores[keep], landmarks[keep]
         # A box inside a larger one is the same face: overlap over the smaller area.
-        picked = nms_numpy(boxes.cpu().numpy(), scores.cpu().numpy(), 0.7, "Min")
+        picked = nms_numpy(boxes.cpu().numpy(), scores.cpu().numpy(), _O_OVERLAP, "Min")
         keep = torch.as_tensor(picked, dtype=torch.long, device=boxes.device).reshape(-1)
         return boxes[keep], scores[keep], landmarks[keep]
 
@@ -188,15 +188,18 @@ class Detector:
         that on how the pyramid's levels fell. Looking at its own answer again forgets the
         first square, so that a face has the same landmarks in another cut of the picture.
         """
-        for _ in range(_SETTLE if len(boxes) else 0):
+        for _ in range(_SETTLE):
             squares, crops = pyramid.crop(_square(boxes), O_SIZE)
-            if len(squares) < len(boxes):
+            if not len(squares) or len(squares) < len(boxes):
                 break
             moved, _, points = self._look(squares, crops)
             # A face that the border cuts is stretched in its crop, and would wander off.
             whole = pyramid.contains(squares)
+            step = (points - landmarks).norm(dim=2).amax(dim=1) / (squares[:, 2] - squares[:, 0])
             boxes = torch.where(whole[:, None], moved, boxes)
             landmarks = torch.where(whole[:, None, None], points, landmarks)
+            if not (whole & (step > _STILL)).any():
+                break
         return boxes, landmarks
 
 
@@ -258,7 +261,7 @@ class _Pyramid:
             boxes, edges = boxes[keep], edges[keep]
         crops = boxes.new_zeros(len(boxes), 3, size, size)
         sides = (edges[:, 2:] - edges[:, :2]).amax(dim=1)
-        octaves = (sides / size).log2().add(_SHIFT).floor().clamp(min=0)
+        octaves = (sides / size).log2().floor().clamp(min=0)
         for octave in torch.unique(octaves).int().tolist():
             chosen = octaves == octave
             crops[chosen] = self._sample(self._octave(octave), edges[chosen], size)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard, Union
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from fever_extract.records import ExtractionError, Status
 
@@ -161,7 +161,9 @@ def _decode(image: Image.Image) -> npt.NDArray[np.uint8]:
             f"{image.width}x{image.height} pixels are over Pillow's limit of {limit}, as in a "
             "decompression bomb; raise PIL.Image.MAX_IMAGE_PIXELS if it is a real picture",
         )
-    return _to_rgb(ImageOps.exif_transpose(image))
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # it would copy the others too
+        image = ImageOps.exif_transpose(image)
+    return _to_rgb(image)
 
 
 def _to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:

@@ -22,7 +22,7 @@ R_SIZE, O_SIZE = 24, 48
 
 _MEAN, _STD = 127.5, 128.0
 _STRIP = 40_000  # pixels that P-Net takes at once: what it makes of them stays in the cache
-_R_CHUNK, _O_CHUNK = 64, 16  # and so do the crops of a chunk
+_R_CHUNK, _O_CHUNK = 32, 6  # and so do the crops of a chunk
 
 _POOLS = {"pnet": (2, 0, 0), "rnet": (3, 3, 0), "onet": (3, 3, 2, 0)}
 _DENSE = {"rnet": "dense4", "onet": "dense5"}

@@ -34,7 +34,7 @@ class Options:
         select: which face comes first where there are several: the ``largest`` box, the
             ``most_confident`` detection, or the one nearest to the ``center``.
         min_face_size: smallest face that is looked for, in pixels; None for 40, less in
-            small images (a twelfth of the shorter side, 20 at least), and more in very
+            small images (a ninth of the shorter side, 20 at least), and more in very
             large ones (a fiftieth).
         min_confidence: detections with a lower score, 0 to 1, are left out.
         aligned: images are aligned face crops already; detection is skipped.

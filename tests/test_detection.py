@@ -59,7 +59,7 @@ def test_the_faces_of_facenet_pytorch_in_photographs(detector, photos, name):
 
 def test_the_smallest_face_by_default():
     assert smallest_face(180, 320) == 20
-    assert smallest_face(360, 640) == 30
+    assert smallest_face(270, 480) == 30
     assert smallest_face(1080, 1920) == 40
     assert smallest_face(3000, 4000) == 60
     assert smallest_face(3000, 4000, 33) == 33
