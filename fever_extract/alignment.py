@@ -105,6 +105,12 @@ def align(
     return torch.cat(crops) if crops else torch.zeros(0, 3, size, size)
 
 
+def magnifies(landmarks: npt.NDArray[np.floating], preprocessing: Preprocessing) -> bool:
+    """Whether a crop of these faces, as in `align`, has more pixels than the image has there."""
+    matrices = sampling_matrices(landmarks, preprocessing)
+    return bool((np.linalg.det(matrices[:, :, :2]) < 1).any())
+
+
 def whole(image: npt.NDArray[np.uint8], preprocessing: Preprocessing) -> torch.Tensor:
     """The whole picture as a crop, for pictures that are face crops already.
 

@@ -11,7 +11,7 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fever_extract.options import SELECT
+from fever_extract.options import DTYPES, SELECT
 from fever_extract.records import Status, Summary
 
 if TYPE_CHECKING:
@@ -66,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     extract.add_argument("--all-faces", action="store_true", help="a row per face, not per image")
     extract.add_argument("--select", choices=SELECT, help="which of several faces")
+    extract.add_argument(
+        "--detect-size", type=int, metavar="PIXELS", help="look for faces at this size, for speed"
+    )
     extract.add_argument("--min-face-size", type=float, metavar="PIXELS")
     extract.add_argument("--min-confidence", type=float, metavar="0..1")
     extract.add_argument(
@@ -75,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         "--fallback", choices=["whole"], help="take the whole picture where no face is found"
     )
     extract.add_argument("--normalize", action="store_true", help="scale vectors to length 1")
+    extract.add_argument("--dtype", choices=DTYPES, help="of the network's arithmetic")
     extract.add_argument("--batch-size", type=int, metavar="N", help="images at a time")
     extract.add_argument("--strict", action="store_true", help="exit 1 if any image has no vector")
     extract.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
@@ -128,7 +132,7 @@ def _extract(chosen: argparse.Namespace) -> int:
         print(f"fever-extract: {error}", file=sys.stderr)
         return NOTHING_READ
 
-    names = "select min_face_size min_confidence batch_size fallback".split()
+    names = "select detect_size min_face_size min_confidence batch_size fallback dtype".split()
     options: dict[str, Any] = {
         name: getattr(chosen, name) for name in names if getattr(chosen, name) is not None
     }

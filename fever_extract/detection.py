@@ -56,6 +56,10 @@ class Detections:
         """Some of them, in the given order."""
         return Detections(self.boxes[indices], self.scores[indices], self.landmarks[indices])
 
+    def scaled(self, factor: float) -> Detections:
+        """The same faces in a picture that is so many times as large a side."""
+        return Detections(self.boxes * factor, self.scores, self.landmarks * factor)
+
     def order(self, select: str, width: int, height: int) -> npt.NDArray[np.intp]:
         """Indices, best first, by a value of `fever_extract.options.SELECT`."""
         corners = self.boxes.reshape(-1, 2, 2)
@@ -69,16 +73,16 @@ class Detections:
         return badness.argsort(kind="stable")
 
 
-def smallest_face(height: int, width: int, min_face_size: float | None = None) -> float:
-    """The smallest face to look for in an image, in pixels.
+def smallest_face(height: int, width: int, detect_size: int | None = None) -> float:
+    """The smallest face to look for in an image by default, in pixels.
 
-    As given, or by default 40; less in small images (a ninth of the shorter side, 20 at
-    least), and more in very large ones (a fiftieth), which keeps the time for one in bounds.
+    40; less in small images (a ninth of the shorter side, 20 at least), and more in very
+    large ones (a fiftieth), which keeps the time for one in bounds. Or, with a
+    ``detect_size``, the same after reducing the longer side to that.
     """
-    if min_face_size is not None:
-        return min_face_size
-    shorter = min(height, width)
-    return max(_LEAST, min(_USUAL, shorter / 9), shorter / 50)
+    reduction = max(1.0, max(height, width) / detect_size) if detect_size else 1.0
+    shorter = min(height, width) / reduction
+    return reduction * max(_LEAST, min(_USUAL, shorter / 9), shorter / 50)
 
 
 class Detector:

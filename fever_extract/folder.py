@@ -100,11 +100,13 @@ def metadata(extractor: Extractor, options: Options, all_faces: bool) -> dict[st
         "embedding_dim": extractor.embedding_dim,
         "options": {
             "select": options.select,
+            "detect_size": options.detect_size,
             "min_face_size": options.min_face_size,
             "min_confidence": options.min_confidence,
             "aligned": options.aligned,
             "fallback": options.fallback,
             "normalize": options.normalize,
+            "dtype": options.dtype,
             "all_faces": all_faces,
         },
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator
@@ -68,24 +69,41 @@ def read(image: ImageLike) -> npt.NDArray[np.uint8]:
         ``(h, w, 3)`` uint8 RGB, C-contiguous and writable.
 
     Raises:
+        as `read_reduced`.
+    """
+    return read_reduced(image, None)[0]
+
+
+def read_reduced(image: ImageLike, longest: int | None) -> tuple[npt.NDArray[np.uint8], int]:
+    """Decode one image, a large JPEG to a half, a quarter or an eighth of its size.
+
+    Args:
+        image: JPEG files are decoded smaller, others in full.
+        longest: the longer side keeps at least so many pixels; None decodes in full.
+
+    Returns:
+        Pixels as in `read`, and the number of the image's pixels to one of them, a side.
+
+    Raises:
         ExtractionError: ``not_found`` or ``decode_error``, with the decoder's reason.
         TypeError, ValueError: if it can't be an image at all; see `check`.
     """
     check(image)
     if isinstance(image, np.ndarray):
         pixels = image if image.shape[2:] == (3,) else _to_rgb(Image.fromarray(image))
-        return np.require(pixels, requirements=["C", "W"])  # as torch wants it
+        return np.require(pixels, requirements=["C", "W"]), 1  # as torch wants it
     try:
         if isinstance(image, Image.Image):
-            return _decode(image)
+            return _decode(image), 1
         source = _file(image)
         with Image.open(source, formats=_formats()) as file:
             if file.format != "PNG":
-                return _decode(file)
+                reduction = _draft(file, longest) if longest else 1
+                return _decode(file), reduction
             # Pillow checks a PNG's checksums only when asked, and can't decode after that.
             file.verify()
         with Image.open(source, formats=["PNG"]) as file:
-            return _decode(file)
+            return _decode(file), 1
     except ExtractionError:
         raise
     except Exception as error:
@@ -153,7 +171,7 @@ def _formats() -> list[str]:
     return [name for name in _FORMATS if name in Image.OPEN]
 
 
-def _decode(image: Image.Image) -> npt.NDArray[np.uint8]:
+def _check_size(image: Image.Image) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     if limit and image.width * image.height > limit:
         raise ExtractionError(
@@ -161,6 +179,20 @@ def _decode(image: Image.Image) -> npt.NDArray[np.uint8]:
             f"{image.width}x{image.height} pixels are over Pillow's limit of {limit}, as in a "
             "decompression bomb; raise PIL.Image.MAX_IMAGE_PIXELS if it is a real picture",
         )
+
+
+def _draft(file: Image.Image, longest: int) -> int:
+    """Ask the decoder for a smaller picture; returns how much smaller a side it will be."""
+    _check_size(file)
+    width, height = file.size
+    factor = min(8, 2 ** int(math.log2(max(1, max(width, height) / longest))))
+    # Does nothing where the decoder can't.
+    file.draft(file.mode, (width // factor, height // factor))
+    return round(width / file.width)
+
+
+def _decode(image: Image.Image) -> npt.NDArray[np.uint8]:
+    _check_size(image)
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # it would copy the others too
         image = ImageOps.exif_transpose(image)
     return _to_rgb(image)

@@ -12,6 +12,7 @@ and ``heads.<task>`` (linear), where a task is ``expression``, ``blendshapes`` o
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -143,6 +144,28 @@ def for_inference(network: FeverNet) -> FeverNet:
     """
     network.backbone = fuse(network.backbone)
     return network.to(memory_format=torch.channels_last)
+
+
+def in_dtype(network: FeverNet, dtype: str) -> FeverNet:
+    """A copy whose backbone computes in ``"bfloat16"``, say; what goes in and out stays float32.
+
+    Args:
+        network: as `for_inference` returns it.
+        dtype: name of a floating-point dtype of torch.
+    """
+    copied = copy.deepcopy(network)
+    backbone = copied.backbone.to(getattr(torch, dtype))
+    copied.backbone = nn.Sequential(_Cast(getattr(torch, dtype)), backbone, _Cast(torch.float32))
+    return copied
+
+
+class _Cast(nn.Module):
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.to(self.dtype)
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:

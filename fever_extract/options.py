@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypedDict
 
 SELECT = ("largest", "most_confident", "center")
+DTYPES = ("float32", "bfloat16")
 SMALLEST_FACE = 12
 """MTCNN's first network sees no less."""
 
@@ -16,11 +17,13 @@ class OptionArguments(TypedDict, total=False):
 
     batch_size: int
     select: Literal["largest", "most_confident", "center"]
+    detect_size: int | None
     min_face_size: float | None
     min_confidence: float
     aligned: bool
     fallback: Literal["whole"] | None
     normalize: bool
+    dtype: Literal["float32", "bfloat16"]
     on_error: Literal["nan", "raise"]
     show_progress: bool | None
 
@@ -33,6 +36,9 @@ class Options:
         batch_size: images at a time; vectors don't depend on it.
         select: which face comes first where there are several: the ``largest`` box, the
             ``most_confident`` detection, or the one nearest to the ``center``.
+        detect_size: for speed: faces are looked for as in a picture of this many pixels on
+            its longer side, so that in larger ones small faces are not found; large JPEGs
+            are decoded smaller. None looks at the whole picture.
         min_face_size: smallest face that is looked for, in pixels; None for 40, less in
             small images (a ninth of the shorter side, 20 at least), and more in very
             large ones (a fiftieth).
@@ -41,6 +47,8 @@ class Options:
         fallback: ``"whole"`` takes the whole picture as the face where none is found.
             For sets of face crops only.
         normalize: scale each vector to length 1.
+        dtype: of the embedding network's arithmetic; vectors are float32 in any case.
+            ``bfloat16`` is for speed, where the processor has it.
         on_error: what `extract` does about an input without a vector: a row of NaN and
             one warning that counts them, or an exception.
         show_progress: a progress bar; None shows it on a terminal, for several images.
@@ -51,17 +59,23 @@ class Options:
 
     batch_size: int = 32
     select: str = "largest"
+    detect_size: int | None = None
     min_face_size: float | None = None
     min_confidence: float = 0.9
     aligned: bool = False
     fallback: str | None = None
     normalize: bool = False
+    dtype: str = "float32"
     on_error: str = "nan"
     show_progress: bool | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
+        if self.detect_size is not None and self.detect_size < SMALLEST_FACE:
+            raise ValueError(
+                f"detect_size must be at least {SMALLEST_FACE} pixels, not {self.detect_size}"
+            )
         if self.min_face_size is not None and not self.min_face_size >= SMALLEST_FACE:
             raise ValueError(
                 f"min_face_size must be at least {SMALLEST_FACE} pixels, not {self.min_face_size}"
@@ -70,6 +84,7 @@ class Options:
             raise ValueError(f"min_confidence must be from 0 to 1, not {self.min_confidence}")
         _check_choice("select", self.select, SELECT)
         _check_choice("fallback", self.fallback, (None, "whole"))
+        _check_choice("dtype", self.dtype, DTYPES)
         _check_choice("on_error", self.on_error, ("nan", "raise"))
 
     def replace(self, changes: OptionArguments) -> Options:

@@ -16,7 +16,7 @@ from fever_extract import alignment, images
 from fever_extract.checkpoint import Checkpoint
 from fever_extract.detection import Detections, Detector, smallest_face
 from fever_extract.images import ImageLike
-from fever_extract.network import build, for_inference, pick_device
+from fever_extract.network import build, for_inference, in_dtype, pick_device
 from fever_extract.options import SMALLEST_FACE, Options
 from fever_extract.records import ExtractionError, Face, Record, Status
 
@@ -51,7 +51,8 @@ class Pipeline:
     def __init__(self, checkpoint: Checkpoint, device: str | torch.device | None) -> None:
         self.device = pick_device(device)
         self.config = checkpoint.config
-        self._network = for_inference(build(self.config, checkpoint.state_dict).to(self.device))
+        network = build(self.config, checkpoint.state_dict).to(self.device)
+        self._networks = {"float32": for_inference(network)}
         self._detector = Detector(self.device)
 
     def stream(
@@ -118,19 +119,31 @@ class Pipeline:
 
     def _find(self, image: ImageLike, options: Options, all_faces: bool) -> _Found:
         """Read one image and cut its faces out."""
-        pixels = images.read(image)
         if options.aligned:
-            return self._whole(pixels)
+            return self._whole(images.read(image))
+        pixels, reduction = images.read_reduced(image, options.detect_size)
         try:
-            return self._detect(pixels, options, all_faces)
+            faces = self._detect(pixels, reduction, options, all_faces)
         except ExtractionError as error:
             if options.fallback and error.status in (Status.NO_FACE, Status.TOO_SMALL):
-                return self._whole(pixels)
+                return self._whole(images.read(image) if reduction > 1 else pixels)
             raise
+        if reduction > 1 and alignment.magnifies(faces.landmarks, self.config.preprocessing):
+            pixels = images.read(image)
+            faces, reduction = faces.scaled(reduction), 1
+        crops = alignment.align(pixels, faces.landmarks, self.config.preprocessing)
+        return _Found(faces.scaled(reduction), crops, detected=True)
 
-    def _detect(self, pixels: npt.NDArray[np.uint8], options: Options, all_faces: bool) -> _Found:
-        height, width = pixels.shape[:2]
-        smallest = smallest_face(height, width, options.min_face_size)
+    def _detect(
+        self,
+        pixels: npt.NDArray[np.uint8],
+        reduction: int,
+        options: Options,
+        all_faces: bool,
+    ) -> Detections:
+        """The faces that are wanted, of a picture that was decoded ``reduction`` times smaller."""
+        height, width = (side * reduction for side in pixels.shape[:2])
+        smallest = options.min_face_size or smallest_face(height, width, options.detect_size)
         if min(height, width) < smallest:
             raise ExtractionError(
                 Status.TOO_SMALL,
@@ -138,7 +151,7 @@ class Pipeline:
                 "not looked for (min_face_size)",
             )
         try:
-            faces = self._detector.detect(pixels, smallest, options.min_confidence)
+            faces = self._detector.detect(pixels, smallest / reduction, options.min_confidence)
         except Exception as error:
             # Out of memory, say: one image's trouble, not the run's.
             reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -149,11 +162,8 @@ class Pipeline:
                 f"no face of {smallest:.0f} pixels or more found with a confidence of "
                 f"{options.min_confidence} or more",
             )
-        faces = faces.take(faces.order(options.select, width, height))
-        if not all_faces:
-            faces = faces.take(np.arange(1))
-        crops = alignment.align(pixels, faces.landmarks, self.config.preprocessing)
-        return _Found(faces, crops, detected=True)
+        faces = faces.take(faces.order(options.select, *pixels.shape[1::-1]))
+        return faces if all_faces else faces.take(np.arange(1))
 
     def _whole(self, pixels: npt.NDArray[np.uint8]) -> _Found:
         """The whole picture as a face, where the user said that it is one."""
@@ -175,8 +185,11 @@ class Pipeline:
         self, crops: list[torch.Tensor], options: Options
     ) -> Iterator[tuple[npt.NDArray[np.float32], dict[str, list[float]]]]:
         """Each crop's vector and head outputs, in order."""
+        if options.dtype not in self._networks:
+            self._networks[options.dtype] = in_dtype(self._networks["float32"], options.dtype)
+        network = self._networks[options.dtype]
         for chunk in torch.split(torch.cat(crops), options.batch_size) if crops else ():
-            output = self._network(chunk.to(self.device))
+            output = network(chunk.to(self.device))
             vectors, heads = output.embedding, dict(output.heads)
             if "expression" in heads:
                 heads["expression"] = heads["expression"].softmax(dim=1)

@@ -62,7 +62,7 @@ def test_the_smallest_face_by_default():
     assert smallest_face(270, 480) == 30
     assert smallest_face(1080, 1920) == 40
     assert smallest_face(3000, 4000) == 60
-    assert smallest_face(3000, 4000, 33) == 33
+    assert smallest_face(3000, 4000, 800) == 200
 
 
 @pytest.mark.parametrize("seen", [0.4, 0.6, 0.8])
