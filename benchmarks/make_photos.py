@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from fever_extract.images import list_images
 
-MEGAPIXELS = (0.1, 0.2, 0.4, 0.8, 1.6, 4.1)
+MEGAPIXELS = (0.1, 0.5, 1.3, 2.5, 4.1)
 
 
 def main() -> None:

@@ -1,76 +1,311 @@
-"""A folder of photographs through us and through the plain pipeline, in one run.
+"""Speed, as ratios to baselines in the same run; writes RESULTS.md beside this file.
 
-The plain pipeline is facenet-pytorch's MTCNN at its defaults, then EfficientNet-B0 at 224
-pixels on each face, image by image: what one writes in an afternoon.
+    python benchmarks/run.py PHOTOS [--data ../shared/data] [--clip CLIP.mp4] [--long]
 
-    python benchmarks/run.py FOLDER
+PHOTOS is a folder of photographs (make_photos.py makes the one that RESULTS.md is about). The
+plain pipeline is what one writes in an afternoon: facenet-pytorch's MTCNN at its defaults,
+then EfficientNet-B0 at 224 pixels on each face, image by image.
 """
 
+import argparse
+import io
+import json
+import os
 import platform
+import resource
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from facenet_pytorch import MTCNN
 from PIL import Image
 from torchvision.models import efficientnet_b0
 from torchvision.transforms import functional as transforms
 
-from fever_extract import Extractor
+from fever_extract import Extractor, images
+from fever_extract.detection import smallest_face
 from fever_extract.images import list_images
+from fever_extract.network import build
+
+FAST = {"detect_size": 640, "dtype": "bfloat16"}
+RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
-def decode(paths: list[Path]) -> int:
-    for path in paths:
-        Image.open(path).convert("RGB").load()
-    return len(paths)
+@dataclass
+class Row:
+    """One line of the table: rates or times, and how many times as fast ours is."""
+
+    what: str
+    baseline: str
+    ours: str
+    ratio: float | None
+    target: str
+
+    def __str__(self) -> str:
+        ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
+        return f"| {self.what} | {self.baseline} | {self.ours} | {ratio} | {self.target} |"
 
 
-@torch.inference_mode()
-def plain(paths: list[Path]) -> int:
-    mtcnn, network = MTCNN(keep_all=True), efficientnet_b0().eval()
-    faces = 0
-    for path in paths:
-        image = Image.open(path).convert("RGB")
-        boxes, scores = mtcnn.detect(image)
+class Plain:
+    """The plain pipeline."""
+
+    def __init__(self) -> None:
+        self.mtcnn, self.network = MTCNN(keep_all=True), efficientnet_b0().eval()
+
+    @torch.inference_mode()
+    def __call__(self, image: Image.Image) -> int:
+        boxes, scores = self.mtcnn.detect(image)
+        faces = 0
         for box, score in zip([] if boxes is None else boxes, scores):
             if score > 0.9:
                 crop = image.crop(box.tolist()).resize((224, 224))
-                network(transforms.to_tensor(crop)[None])
+                self.network(transforms.to_tensor(crop)[None])
                 faces += 1
-    return faces
+        return faces
 
 
-def ours(folder: Path) -> int:
-    extractor = Extractor(device="cpu")
-    with tempfile.TemporaryDirectory() as output:
-        summary = extractor.extract_folder(
-            folder, Path(output) / "features.parquet", all_faces=True, show_progress=False
+def seconds(job: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    job()
+    return time.perf_counter() - start
+
+
+def decode(path: Path) -> None:
+    """With the JPEG decoder's own reduction, as far as ours would go."""
+    with Image.open(path) as file:
+        factor = max(1, max(file.size) // FAST["detect_size"])
+        file.draft(file.mode, (file.width // factor, file.height // factor))
+        np.array(file.convert("RGB"))
+
+
+def folder_rows(folder: Path, paths: list[Path], extractor: Extractor) -> Iterable[Row]:
+    plain, found = Plain(), 0
+
+    def baseline() -> None:
+        nonlocal found
+        for path in paths:
+            found += plain(Image.open(path).convert("RGB"))
+
+    slow = len(paths) / seconds(baseline)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        decoded = len(paths) / seconds(lambda: list(pool.map(decode, paths)))
+    for name, options in (("defaults", {}), (json.dumps(FAST), FAST)):
+        with tempfile.TemporaryDirectory() as output:
+            summaries = []
+            rate = len(paths) / seconds(
+                lambda output=output, options=options, summaries=summaries: summaries.append(
+                    extractor.extract_folder(
+                        folder,
+                        Path(output) / "features.parquet",
+                        all_faces=True,
+                        show_progress=False,
+                        **options,
+                    )
+                )
+            )
+        faces = f"{summaries[0].faces} faces"
+        yield Row(
+            f"folder to Parquet, {name}",
+            f"plain pipeline {slow:.1f} images/s, {found} faces",
+            f"{rate:.1f} images/s, {faces}",
+            rate / slow,
+            "15",
         )
-    return summary.faces
+        yield Row(
+            f"the same, {name}",
+            f"decoding alone with draft {decoded:.0f} images/s",
+            f"{rate:.1f} images/s",
+            rate / decoded,
+            "0.2",
+        )
+
+
+def detection_row(paths: list[Path], extractor: Extractor) -> Row:
+    pictures = [images.read(path) for path in paths]
+    mtcnn = MTCNN(keep_all=True)
+    theirs = seconds(lambda: [mtcnn.detect(Image.fromarray(picture)) for picture in pictures])
+    detector = extractor._pipeline._detector
+
+    def detect(picture: np.ndarray) -> None:
+        detector.detect(picture, smallest_face(*picture.shape[:2]))
+
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        list(pool.map(detect, pictures[:4]))
+        ours = seconds(lambda: list(pool.map(detect, pictures)))
+    torch.set_num_threads(threads)
+    return Row(
+        "detection only, equal images",
+        f"facenet_pytorch.MTCNN {1e3 * theirs / len(pictures):.1f} ms",
+        f"{1e3 * ours / len(pictures):.1f} ms",
+        theirs / ours,
+        "8",
+    )
+
+
+@torch.inference_mode()
+def embedding_rows(paths: list[Path], data: Path | None, extractor: Extractor) -> Iterable[Row]:
+    if data:
+        import pyarrow.parquet as pq
+
+        column = pq.read_table(data / "faces.parquet", columns=["image"])["image"][:640]
+        crops = [np.array(Image.open(io.BytesIO(one.as_py())).convert("RGB")) for one in column]
+    else:
+        crops = [images.read(path) for path in paths][:64] * 10
+    plain = build(extractor.config, extractor._checkpoint.state_dict)
+    pipeline = extractor._pipeline
+    whole = torch.cat([pipeline._whole(crop).crops for crop in crops])
+    alone = seconds(lambda: [plain(crop[None]) for crop in whole]) / len(whole)
+    batch = seconds(lambda: [plain(crops) for crops in whole.split(32)]) / len(whole)
+    for dtype in ("float32", "bfloat16"):
+        options = extractor._options.replace({"dtype": dtype})
+        list(pipeline._embed([whole[:32]], options))
+        ours = seconds(lambda options=options: list(pipeline._embed([whole], options)))
+        ours /= len(whole)
+        for name, theirs, target in (
+            ("one at a time", alone, "6"),
+            ("batches of 32", batch, "1.5"),
+        ):
+            yield Row(
+                f"embedding only, {dtype}",
+                f"eager float32, {name}, {1e3 * theirs:.2f} ms a face",
+                f"{1e3 * ours:.2f} ms",
+                theirs / ours,
+                target,
+            )
+
+
+def live_row(paths: list[Path], extractor: Extractor) -> Row:
+    """One call a photograph, as a service gets them."""
+    pictures = [Image.open(path).convert("RGB").resize((640, 480)) for path in paths]
+    plain = Plain()
+    theirs = [seconds(lambda p=p: plain(p)) for p in pictures]
+    arrays = [np.array(picture) for picture in pictures]
+    extractor.extract_records(arrays[0])
+    ours = [seconds(lambda a=a: extractor.extract_records(a)) for a in arrays]
+    both = [1e3 * np.percentile(times, (50, 95)) for times in (theirs, ours)]
+    return Row(
+        "one 640x480 photograph, median and 95th percentile",
+        f"plain pipeline {both[0][0]:.0f} and {both[0][1]:.0f} ms",
+        f"{both[1][0]:.1f} and {both[1][1]:.1f} ms",
+        both[0][0] / both[1][0],
+        "8; under 25 ms",
+    )
+
+
+def stream_row(clip: Path | None, paths: list[Path], extractor: Extractor) -> Row:
+    if clip:
+        import av
+
+        with av.open(str(clip)) as container:
+            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    else:
+        frames = [np.array(Image.open(p).convert("RGB").resize((640, 360))) for p in paths]
+    rate = len(frames) / seconds(lambda: extractor.extract_records(frames, show_progress=False))
+    return Row(
+        f"frames of {frames[0].shape[1]}x{frames[0].shape[0]} in order, already decoded",
+        "",
+        f"{rate:.0f} frames/s",
+        None,
+        "50 frames/s",
+    )
+
+
+def start_rows(path: Path) -> Iterable[Row]:
+    code = f"from fever_extract import Extractor; Extractor(device='cpu').extract({str(path)!r})"
+    run = lambda *command: seconds(lambda: subprocess.run(command, check=True, capture_output=True))  # noqa: E731
+    first = min(run(sys.executable, "-c", code) for _ in range(3))
+    bare = min(run(sys.executable, "-c", "pass") for _ in range(3))
+    usage = min(run(sys.executable, "-m", "fever_extract.cli", "--help") for _ in range(3))
+    yield Row(
+        "first vector of a new process",
+        f"bare Python {bare:.2f} s",
+        f"{first:.1f} s",
+        None,
+        "under 5 s",
+    )
+    yield Row("`fever-extract --help`", "", f"{usage:.2f} s", None, "under 0.3 s")
+
+
+def long_rows(folder: Path, counts: tuple[int, ...]) -> Iterable[Row]:
+    """The same job on more and more photographs, each in a process of its own."""
+    names = [folder / name for name in list_images(folder)]
+    measured = []
+    for count in counts:
+        with tempfile.TemporaryDirectory() as work:
+            photos = Path(work) / "photos"
+            photos.mkdir()
+            for index in range(count):
+                os.link(names[index % len(names)], photos / f"{index:06}.jpg")
+            code = (
+                "import json, resource, sys, time; from fever_extract import Extractor\n"
+                "extractor = Extractor(device='cpu'); start = time.perf_counter()\n"
+                "extractor.extract_folder(sys.argv[1], sys.argv[2], show_progress=False)\n"
+                "print(json.dumps([time.perf_counter() - start, "
+                "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))"
+            )
+            output = subprocess.run(
+                [sys.executable, "-c", code, str(photos), f"{work}/features.parquet"],
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+        took, peak = json.loads(output.stdout)
+        measured.append((1e3 * took / count, peak / 1024))
+        yield Row(
+            f"{count} photographs: time for one, peak memory",
+            f"{counts[0]}: {measured[0][0]:.1f} ms, {measured[0][1]:.0f} MB",
+            f"{measured[-1][0]:.1f} ms, {measured[-1][1]:.0f} MB",
+            measured[0][0] / measured[-1][0],
+            "time within 10 %, memory at most 5 % more and 1.5 GB",
+        )
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
-    paths = [folder / name for name in list_images(folder)]
-    print(
-        f"{len(paths)} photographs, {platform.machine()}, {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__}"
-    )
-    rates = {}
-    for name, job, argument in (
-        ("plain pipeline", plain, paths),
-        ("decoding alone, one core", decode, paths),
-        ("fever-extract, to Parquet", ours, folder),
-    ):
-        start = time.perf_counter()
-        found = job(argument)
-        rates[name] = len(paths) / (time.perf_counter() - start)
-        what = "images" if job is decode else "faces"
-        ratio = rates[name] / rates["plain pipeline"]
-        print(f"{name:28} {rates[name]:7.1f} images/s  x{ratio:5.1f}  {found} {what}")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--data", type=Path, help="the folder of faces.parquet")
+    parser.add_argument("--clip", type=Path)
+    parser.add_argument("--long", type=int, nargs="*", metavar="COUNT", help="photographs")
+    chosen = parser.parse_args()
+    paths = [chosen.photos / name for name in list_images(chosen.photos)]
+    extractor = Extractor(device="cpu")
+    extractor.extract_records(paths[:8], show_progress=False)  # what is made at first use
+    mean = np.mean([np.prod(Image.open(path).size) for path in paths]) / 1e6
+    lines = [
+        f"`python benchmarks/run.py {' '.join(sys.argv[1:])}`, {time.strftime('%Y-%m-%d')}: "
+        f"{platform.machine()}, {torch.get_num_threads()} threads "
+        f"({torch.backends.cpu.get_cpu_capability()}), Python {platform.python_version()}, "
+        f"torch {torch.__version__}; {len(paths)} photographs of {mean:.2f} megapixels on average.",
+        "",
+        "| what | baseline | fever-extract | ratio | target |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    print("\n".join(lines), flush=True)
+
+    def rows() -> Iterable[Row]:
+        yield from folder_rows(chosen.photos, paths, extractor)
+        yield detection_row(paths, extractor)
+        yield from embedding_rows(paths, chosen.data, extractor)
+        yield live_row(paths, extractor)
+        yield stream_row(chosen.clip, paths, extractor)
+        yield from start_rows(paths[0])
+        if chosen.long is not None:
+            yield from long_rows(chosen.photos, tuple(chosen.long) or (1000, 10_000, 50_000))
+
+    for row in rows():
+        lines.append(str(row))
+        print(row, flush=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    lines += ["", f"Peak memory of this run, baselines included: {peak:.0f} MB."]
+    RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
