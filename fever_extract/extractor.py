@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-import warnings
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from fever_extract import checkpoint, hub, images
 from fever_extract.config import Config
@@ -20,11 +17,11 @@ from fever_extract.records import (
     Record,
     Status,
     Summary,
-    count_statuses,
-    describe,
+    stack_vectors,
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
     import torch
     from typing_extensions import Unpack
@@ -120,25 +117,15 @@ class Extractor:
         """
         chosen = self._options.replace(options)
         single = images.is_single(inputs)
-        vectors, failed = [], []
-        for index, record in enumerate(self._stream(inputs, chosen)):
-            if record.face is not None:
-                vectors.append(record.face.vector)
-                continue
-            if chosen.on_error == "raise":
-                where = "" if single else f"image {index}: "
-                raise ExtractionError(record.status, f"{where}{record.error}")
-            vectors.append(np.full(self.embedding_dim, np.nan, np.float32))
-            failed.append(record)
-        if failed:
-            warnings.warn(
-                f"{len(failed)} of {len(vectors)} images have no vector and are rows of NaN "
-                f"({describe(count_statuses(failed))}); extract_records gives the reasons",
-                stacklevel=2,
-            )
-        if single:
-            return vectors[0]
-        return np.stack(vectors) if vectors else np.zeros((0, self.embedding_dim), np.float32)
+        records = self._stream(inputs, chosen)
+        if not single:
+            return stack_vectors(records, self.embedding_dim, chosen.on_error)
+        (record,) = records
+        if record.face is None and chosen.on_error == "raise":
+            raise ExtractionError(record.status, str(record.error))
+        row: npt.NDArray[np.float32]
+        (row,) = stack_vectors([record], self.embedding_dim, chosen.on_error)
+        return row
 
     def extract_records(
         self,

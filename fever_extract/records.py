@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,8 +10,9 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
 
@@ -148,3 +150,29 @@ def count_statuses(records: Iterable[Record]) -> Counter[Status]:
 def describe(statuses: Mapping[Status, int]) -> str:
     """Counts by status in words, in the order of `Status`: ``3 ok, 1 no_face``."""
     return ", ".join(f"{statuses[status]} {status}" for status in Status if statuses.get(status))
+
+
+def stack_vectors(
+    records: Iterable[Record], dim: int, on_error: str, stacklevel: int = 3
+) -> npt.NDArray[np.float32]:
+    """The first vector of each record, ``(n, dim)`` float32; see `Options.on_error`.
+
+    Raises:
+        ExtractionError: for the first record without a vector, if ``on_error="raise"``.
+    """
+    vectors, failed = [], []
+    for index, record in enumerate(records):
+        if record.face is not None:
+            vectors.append(record.face.vector)
+            continue
+        if on_error == "raise":
+            raise ExtractionError(record.status, f"image {index}: {record.error}")
+        vectors.append(np.full(dim, np.nan, np.float32))
+        failed.append(record)
+    if failed:
+        warnings.warn(
+            f"{len(failed)} of {len(vectors)} images have no vector and are rows of NaN "
+            f"({describe(count_statuses(failed))}); extract_records gives the reasons",
+            stacklevel=stacklevel,
+        )
+    return np.stack(vectors) if vectors else np.zeros((0, dim), np.float32)
