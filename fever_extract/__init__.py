@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fever_extract.config import Config, ConfigError, WeightsError
 from fever_extract.extractor import Extractor
 from fever_extract.options import Options
-from fever_extract.records import ExtractionError, Face, Record, Status, Summary
+from fever_extract.records import ExtractionError, Face, Frame, Record, Status, Summary
 
 if TYPE_CHECKING:
     from fever_extract.estimator import FeverTransformer as FeverTransformer
@@ -25,6 +25,7 @@ __all__ = [
     "ExtractionError",
     "Extractor",
     "Face",
+    "Frame",
     "Options",
     "Record",
     "Status",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -65,6 +66,7 @@ class Face:
         valence, arousal: -1 to 1; None if the weights have no such head.
         detected: False where the whole picture was taken as the face, because it was
             asked for (``aligned=True`` or ``fallback="whole"``).
+        track: in a clip, the id that the face keeps while it is followed; else None.
     """
 
     box: npt.NDArray[np.float32]
@@ -76,6 +78,7 @@ class Face:
     valence: float | None = None
     arousal: float | None = None
     detected: bool = True
+    track: int | None = None
 
     @property
     def expression(self) -> str | None:
@@ -114,16 +117,28 @@ class Record:
         return self.faces[0] if self.faces else None
 
 
+@dataclass(frozen=True, eq=False)
+class Frame(Record):
+    """What became of one frame of a clip.
+
+    Attributes:
+        time: in seconds, from the clip's beginning. Where the clip could not be read, or no
+            further, the time of the last frame before that; NaN if there was none.
+    """
+
+    time: float = math.nan
+
+
 @dataclass(frozen=True)
 class Summary:
     """What became of a folder.
 
     Attributes:
         output: the table that was written.
-        images: number of inputs.
+        images: number of photographs and of frames.
         faces: number of vectors.
-        statuses: number of inputs by status; statuses that did not occur are left out.
-        failures: (path, status, message) of every input without a vector.
+        statuses: number of images by status; statuses that did not occur are left out.
+        failures: (path, status, message) of every image without a vector.
         seconds: wall-clock time.
     """
 
