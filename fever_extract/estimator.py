@@ -123,7 +123,8 @@ class FeverTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if isinstance(memory, os.PathLike):
             memory = os.fspath(memory)
         records = cached_records(listed, extractor, options, check_memory(memory))
-        return stack_vectors(records, extractor.embedding_dim, self.on_error)
+        # The frames between here and the user are `stack_vectors`, this and set_output's wrapper.
+        return stack_vectors(records, extractor.embedding_dim, self.on_error, stacklevel=4)
 
     def get_feature_names_out(self, input_features: object = None) -> npt.NDArray[np.object_]:
         """``embedding_0`` and so on, as the columns of a csv table.
