@@ -9,6 +9,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+from clip_maker import scene, write_clip
 from PIL import Image, ImageOps
 from skimage.data import lfw_subset
 
@@ -45,11 +46,11 @@ def faces():
 
 
 @pytest.fixture
-def example(monkeypatch, tmp_path, capsys):
-    """Runs an example as a script in ``tmp_path``, without another import of torch."""
+def script(monkeypatch, tmp_path, capsys):
+    """Runs a script in ``tmp_path`` as it stands, without another import of torch."""
 
     def run_here(name: str, *arguments) -> str:
-        path = str(ROOT / "examples" / name)
+        path = str(ROOT / name)
         monkeypatch.setattr(sys, "argv", [path, *map(str, arguments)])
         monkeypatch.chdir(tmp_path)
         runpy.run_path(path, run_name="__main__")
@@ -64,11 +65,11 @@ def test_first_steps():
     assert "mouthSmile" in out
 
 
-def test_folder_to_sklearn(tmp_path, faces, example):
+def test_folder_to_sklearn(tmp_path, faces, script):
     faces(tmp_path / "in" / "smiling", SMILING)
     faces(tmp_path / "in" / "serious", SERIOUS)
     Image.new("RGB", (200, 200), "grey").save(tmp_path / "in" / "serious" / "no_face.png")
-    out = example("folder_to_sklearn.py", "in")
+    out = script("examples/folder_to_sklearn.py", "in")
     assert "24 of 25 pictures have a face" in out
     assert float(re.search(r"accuracy +([\d.]+)", out)[1]) >= 0.8
     right, wrong, wrong_too, right_too = map(int, re.findall(r"\d+", out.split("was said")[1])[:4])
@@ -77,10 +78,10 @@ def test_folder_to_sklearn(tmp_path, faces, example):
     assert classifier.predict([str(tmp_path / "in" / "smiling" / "01.png")]) == ["smiling"]
 
 
-def test_find_similar(tmp_path, faces, example):
+def test_find_similar(tmp_path, faces, script):
     faces(tmp_path / "in", SMILING[1:] + SERIOUS[:6])
     faces(tmp_path, SMILING[:1])
-    out = example("find_similar.py", "in", f"{SMILING[0]:02}.png")
+    out = script("examples/find_similar.py", "in", f"{SMILING[0]:02}.png")
     nearest = [int(Path(line.split()[1]).stem) for line in out.splitlines()]
     assert len(nearest) == 5
     assert len(set(nearest) & set(SMILING)) >= 4
@@ -88,9 +89,9 @@ def test_find_similar(tmp_path, faces, example):
     assert similarity == sorted(similarity, reverse=True)
 
 
-def test_cluster(tmp_path, faces, example):
+def test_cluster(tmp_path, faces, script):
     faces(tmp_path, SMILING + SERIOUS)
-    out = example("cluster.py", tmp_path, 2)
+    out = script("examples/cluster.py", tmp_path, 2)
     groups = [set(map(int, re.findall(r"(\d\d)\.png", line))) for line in out.splitlines()[1::2]]
     assert len(groups) == 2
     # Nobody said what to group by; expression it is, mostly.
@@ -99,23 +100,21 @@ def test_cluster(tmp_path, faces, example):
     assert smiles[1] > 0.7
 
 
-def test_few_shot(tmp_path, faces, example):
+def test_few_shot(tmp_path, faces, script):
     faces(tmp_path / "five", [0, 29, 48, 77, 97])  # open mouths that don't smile
     faces(tmp_path / "others", SMILING + SERIOUS)
     faces(tmp_path / "in", [49, 51, 59, 8, 9, 20, 27, 36, 42, 54, 63, 69])
-    out = example("few_shot.py", *(tmp_path / n for n in ("five", "others", "in")))
+    out = script("examples/few_shot.py", *(tmp_path / n for n in ("five", "others", "in")))
     ranked = [int(line.split()[1][:2]) for line in out.splitlines()]
     assert len(ranked) == 12
     assert len(set(ranked[:4]) & {49, 51, 59}) >= 2
 
 
-def test_clip_over_time(tmp_path, faces, example):
-    from clip_maker import scene, write_clip
-
+def test_clip_over_time(tmp_path, faces, script):
     serious, smiling = faces(tmp_path, [SERIOUS[0], SMILING[1]])
     pictures = [scene(Image.open(face), (60, 40)) for face in [serious] * 10 + [smiling] * 10]
     write_clip(tmp_path / "clip.mp4", pictures)
-    out = example("clip_over_time.py", tmp_path / "clip.mp4")
+    out = script("examples/clip_over_time.py", tmp_path / "clip.mp4")
     first, *lines = out.splitlines()
     assert first == "face 0, from 0.0 to 1.8 s"
     assert "neutral" in lines[0]
@@ -132,6 +131,13 @@ def test_the_benchmark(tmp_path, astronaut):
     out = run(ROOT / "benchmarks" / "run.py", tmp_path / "made")
     plain, ours = (re.search(rf"{name}.* (\d+) faces", out) for name in ("plain", "fever"))
     assert plain[1] == ours[1] == "3"
+
+
+def test_the_video_benchmark(tmp_path, script):
+    write_clip(tmp_path / "clip.mp4", [np.full((120, 160, 3), 128, np.uint8)] * 4)
+    lines = script("benchmarks/video.py", "clip.mp4").splitlines()
+    assert lines[0].startswith("160x120, ")
+    assert [line.endswith(" 4 frames") for line in lines[1:]] == [True] * 3
 
 
 def test_the_readmes_python(tmp_path, astronaut, monkeypatch):
