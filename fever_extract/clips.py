@@ -73,8 +73,9 @@ class Clip:
                 Status.DECODE_ERROR, f"no video in it ({', '.join(kinds) or 'nothing'} only)"
             )
         self._stream: VideoStream = streams[0]
-        self._stream.thread_type = "AUTO"
-        self._stream.codec_context.thread_count = threads
+        if not self._stream.codec_context.is_open:  # else it was read from already
+            self._stream.thread_type = "AUTO"
+            self._stream.codec_context.thread_count = threads
         # Players count from the beginning of picture or sound, whichever is first.
         self._origin = (self._container.start_time or 0) / av.time_base
         self._time = math.nan

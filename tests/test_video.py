@@ -104,6 +104,13 @@ def test_a_clip_is_never_all_in_memory(extractor):
         assert next(camera.decode(video=0)).time < 5, "given open, it stays open"
 
 
+def test_a_container_that_was_looked_into(extractor, clip):
+    with av.open(str(clip)) as container:
+        assert next(container.decode(video=0)).pts == 0
+        times = [frame.time for frame in extractor.extract_video(container)]
+    assert times == pytest.approx(np.arange(1, 12) / 10), "from where it stands"
+
+
 def test_an_open_file(extractor, clip):
     with open(clip, "rb") as file:
         frames = list(extractor.extract_video(file, end=0.25))
