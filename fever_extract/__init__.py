@@ -43,3 +43,7 @@ def __getattr__(name: str) -> Any:
 
         return FeverTransformer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), "FeverTransformer"]

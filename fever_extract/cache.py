@@ -39,9 +39,10 @@ _LASTING = (Status.OK, Status.NO_FACE, Status.TOO_SMALL)
 def cached_records(
     inputs: Sequence[ImageLike], extractor: Extractor, options: Options, memory: joblib.Memory
 ) -> Iterator[Record]:
-    """A record an image, in order; those that ``memory`` does not hold are extracted first.
+    """A record an image, in order, with vectors but without expressions and blendshapes.
 
-    Each is stored as soon as its batch is done, so that a stopped run loses little.
+    Those that ``memory`` does not hold are extracted first, and stored as soon as their batch
+    is done, so that a stopped run loses little.
     """
     stored = memory.cache(_record, ignore=["record"])
     made_by = _made_by(extractor, options)
@@ -62,13 +63,19 @@ def cached_records(
         for start in range(0, len(waiting), options.batch_size):
             batch = waiting[start : start + options.batch_size]
             records = extractor.extract_records([image for _, image in batch], **changes)
-            for (key, _), record in zip(batch, records):
+            for (key, _), record in zip(batch, map(_lean, records)):
                 known[key] = record
                 if isinstance(key, str) and record.status in _LASTING:
                     stored(key, record)
             bar.update(len(batch))
     for key in keys:
         yield known[key]
+
+
+def _lean(record: Record) -> Record:
+    """Without what the heads say, which is most of a record and is not asked for here."""
+    faces = (dataclasses.replace(face, expressions={}, blendshapes={}) for face in record.faces)
+    return dataclasses.replace(record, faces=tuple(faces))
 
 
 def _record(key: str | int, record: Record | None) -> Record:

@@ -152,6 +152,8 @@ def test_names_and_data_frames(faces):
     assert frame.columns[:2].tolist() == ["embedding_0", "embedding_1"]
     assert frame.index.tolist() == ["a", "b", "c"]
     assert (frame.dtypes == np.float32).all()
+    polars = transformer.set_output(transform="polars").transform(series)
+    np.testing.assert_array_equal(polars.to_numpy(), frame.to_numpy())
 
 
 def test_clone_repr_and_pickle(faces):
