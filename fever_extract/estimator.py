@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,7 +97,7 @@ class FeverTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             TypeError, ValueError: if X can't be images, or a parameter is out of range.
         """
         self._options()
-        _list_images(X)
+        _as_list(X)
         self._load()
         return self
 
@@ -116,7 +116,7 @@ class FeverTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 ``on_error="raise"``.
             fever_extract.WeightsError, TypeError, ValueError: as in `fit`.
         """
-        options, listed, extractor = self._options(), _list_images(X), self._load()
+        options, listed, extractor = self._options(), _as_list(X), self._load()
         if self.memory is None:
             return extractor.extract(listed, **dataclasses.asdict(options))
         memory = self.memory
@@ -166,7 +166,7 @@ class FeverTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self._loaded[1]
 
 
-def _list_images(X: Any) -> list[ImageLike]:
+def _as_list(X: Any) -> list[ImageLike]:
     """X as a list of what can be images.
 
     Raises:
@@ -175,6 +175,8 @@ def _list_images(X: Any) -> list[ImageLike]:
     expected = "X must be a list, an array or a data frame's column of images"
     if isinstance(X, (str, bytes, os.PathLike, Image.Image)):
         raise TypeError(f"{expected}; for one image pass it in a list")
+    if isinstance(X, Iterator):
+        raise TypeError(f"{expected}, and not an iterator, which is empty once read: list(X)")
     if hasattr(X, "columns"):
         if len(X.columns) != 1:
             raise ValueError(

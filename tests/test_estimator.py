@@ -101,6 +101,7 @@ def test_whatever_holds_images(faces, extractor, container):
         ("a.jpg", TypeError, "for one image pass it in a list"),
         (np.zeros((4, 4, 3), np.uint8), ValueError, "got an array of shape"),
         (np.zeros((4, 9)), ValueError, "got an array of shape"),
+        (iter(["a.jpg"]), TypeError, "not an iterator"),
         (["a.jpg", None], TypeError, "image 1: expected a path"),
         (pd.Series(["a.jpg", np.nan]), TypeError, "image 1: expected a path"),
         (pd.DataFrame({"a": ["x"], "b": ["y"]}), ValueError, "the columns a, b: pass the one"),

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from clip_maker import scene, write_clip
+from joblib.externals.loky import get_reusable_executor
 from PIL import Image
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -31,6 +32,8 @@ def here(tmp_path, monkeypatch, astronaut, landscape):
     face = astronaut.crop((120, 0, 340, 220)).resize((160, 160))
     write_clip(tmp_path / "clip.mp4", [scene(face, (index * 5, 40)) for index in range(10)])
     monkeypatch.chdir(tmp_path)
+    # joblib's workers of tests before this one are still in another folder.
+    get_reusable_executor().shutdown()
     return tmp_path
 
 
