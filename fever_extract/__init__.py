@@ -7,11 +7,15 @@ Importing this package does not import torch; making an `Extractor` does.
 """
 
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 from fever_extract.config import Config, ConfigError, WeightsError
 from fever_extract.extractor import Extractor
 from fever_extract.options import Options
-from fever_extract.records import ExtractionError, Face, Record, Status, Summary
+from fever_extract.records import ExtractionError, Face, Frame, Record, Status, Summary
+
+if TYPE_CHECKING:
+    from fever_extract.estimator import FeverTransformer as FeverTransformer
 
 __version__ = version("fever-extract")
 
@@ -21,6 +25,7 @@ __all__ = [
     "ExtractionError",
     "Extractor",
     "Face",
+    "Frame",
     "Options",
     "Record",
     "Status",
@@ -28,3 +33,17 @@ __all__ = [
     "WeightsError",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # scikit-learn is an extra, and slow to import: only who asks for the transformer pays. It is
+    # not in __all__, so that `from fever_extract import *` works without it.
+    if name == "FeverTransformer":
+        from fever_extract.estimator import FeverTransformer
+
+        return FeverTransformer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), "FeverTransformer"]

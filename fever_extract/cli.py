@@ -21,7 +21,7 @@ DONE, NOTHING_READ, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 _PACKAGES = (
     "torch torchvision facenet-pytorch huggingface-hub safetensors pillow numpy pyarrow "
-    "scikit-learn"
+    "scikit-learn av"
 ).split()
 _SHOWN_FAILURES = 10  # of each status
 
@@ -60,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     extract = commands.add_parser(
         "extract", parents=[weights], help="a folder of photographs to a table of vectors"
     )
-    extract.add_argument("photos", metavar="PHOTOS", help="a folder (recursive), or one image")
+    extract.add_argument(
+        "photos", metavar="PHOTOS", help="a folder (recursive), one image or one clip"
+    )
     extract.add_argument(
         "-o", "--output", required=True, metavar="TABLE", help="a .parquet, .npz or .csv file"
     )

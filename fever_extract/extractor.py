@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
-import warnings
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from fever_extract import checkpoint, hub, images
 from fever_extract.config import Config
@@ -17,17 +15,20 @@ from fever_extract.options import OptionArguments, Options
 from fever_extract.records import (
     ExtractionError,
     Face,
+    Frame,
     Record,
     Status,
     Summary,
-    count_statuses,
-    describe,
+    stack_vectors,
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
     import torch
     from typing_extensions import Unpack
+
+    from fever_extract.clips import ClipLike
 
 
 class Extractor:
@@ -120,25 +121,15 @@ class Extractor:
         """
         chosen = self._options.replace(options)
         single = images.is_single(inputs)
-        vectors, failed = [], []
-        for index, record in enumerate(self._stream(inputs, chosen)):
-            if record.face is not None:
-                vectors.append(record.face.vector)
-                continue
-            if chosen.on_error == "raise":
-                where = "" if single else f"image {index}: "
-                raise ExtractionError(record.status, f"{where}{record.error}")
-            vectors.append(np.full(self.embedding_dim, np.nan, np.float32))
-            failed.append(record)
-        if failed:
-            warnings.warn(
-                f"{len(failed)} of {len(vectors)} images have no vector and are rows of NaN "
-                f"({describe(count_statuses(failed))}); extract_records gives the reasons",
-                stacklevel=2,
-            )
-        if single:
-            return vectors[0]
-        return np.stack(vectors) if vectors else np.zeros((0, self.embedding_dim), np.float32)
+        records = self._stream(inputs, chosen)
+        if not single:
+            return stack_vectors(records, self.embedding_dim, chosen.on_error)
+        (record,) = records
+        if record.face is None and chosen.on_error == "raise":
+            raise ExtractionError(record.status, str(record.error))
+        row: npt.NDArray[np.float32]
+        (row,) = stack_vectors([record], self.embedding_dim, chosen.on_error)
+        return row
 
     def extract_records(
         self,
@@ -180,6 +171,50 @@ class Extractor:
             raise ExtractionError(record.status, str(record.error))
         return list(record.faces)
 
+    def extract_video(
+        self,
+        clip: ClipLike,
+        *,
+        fps: float | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        all_faces: bool = True,
+        **options: Unpack[OptionArguments],
+    ) -> Iterator[Frame]:
+        """What became of each frame of a clip, as it is decoded; needs PyAV.
+
+        Each face has an id, `Face.track`, that it keeps from frame to frame; see
+        `fever_extract.tracking`. Nothing is smoothed. Of the clip, a few frames are in
+        memory at a time.
+
+        Args:
+            clip: a path, a URL, an open binary file, or what ``av.open`` gave.
+            fps: take the frames nearest to this many times a second; None for every frame.
+            start, end: from ``start`` to before ``end``, in seconds.
+            all_faces: keep every face of a frame, in the order of ``select``.
+            options: any of `fever_extract.Options`, for this call.
+
+        Yields:
+            One `Frame` for each frame taken, in order. If the clip can't be read, or some
+            of it can't, the last one says so: its status is not ``ok``.
+
+        Raises:
+            ImportError: at once, if PyAV is missing.
+            TypeError, ValueError: at once, if what was given can't be a clip, or an option
+                is out of range.
+        """
+        from fever_extract import clips, video
+
+        clips.check(clip)
+        if fps is not None and not 0 < fps < math.inf:
+            raise ValueError(f"fps must be more than 0, not {fps}")
+        if not 0 <= (start or 0) < (math.inf if end is None else end):
+            raise ValueError(f"start must be at least 0 and before end, not {start} and {end}")
+        chosen = self._options.replace(options)
+        return video.extract(
+            self._pipeline, clip, chosen, all_faces=all_faces, fps=fps, start=start, end=end
+        )
+
     def extract_folder(
         self,
         folder: str | os.PathLike[str],
@@ -190,8 +225,11 @@ class Extractor:
     ) -> Summary:
         """Write a table with a row per image (or per face) of a folder and all below it.
 
+        An image is a photograph or a frame of a clip; without PyAV, a folder's clips are
+        passed over with a warning.
+
         Args:
-            folder: the folder, or one image file.
+            folder: the folder, or one image or clip.
             output: a ``.parquet``, ``.npz`` or ``.csv`` file; replaced when it is whole.
             all_faces: a row per face rather than per image.
             options: any of `fever_extract.Options`, for this call.

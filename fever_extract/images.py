@@ -117,7 +117,9 @@ def read_reduced(image: ImageLike, longest: int | None) -> tuple[npt.NDArray[np.
         raise ExtractionError(Status.DECODE_ERROR, f"could not be decoded: {reason}") from error
 
 
-def list_images(folder: str | os.PathLike[str]) -> Iterator[str]:
+def list_images(
+    folder: str | os.PathLike[str], extensions: frozenset[str] = EXTENSIONS
+) -> Iterator[str]:
     """Paths of the pictures in a folder and below it, relative to it, in sorted order.
 
     Names that begin with a dot are passed over, and links to folders are not followed. A
@@ -135,7 +137,7 @@ def list_images(folder: str | os.PathLike[str]) -> Iterator[str]:
     for parent, folders, files in os.walk(folder, onerror=unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in extensions:
                 yield os.path.relpath(os.path.join(parent, name), folder)
 
 

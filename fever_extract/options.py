@@ -10,6 +10,8 @@ SELECT = ("largest", "most_confident", "center")
 DTYPES = ("float32", "bfloat16")
 SMALLEST_FACE = 12
 """MTCNN's first network sees no less."""
+# Everything else is taken to change a vector, so that a new option is never forgotten.
+_WITHOUT_INFLUENCE = ("batch_size", "on_error", "show_progress")
 
 
 class OptionArguments(TypedDict, total=False):
@@ -86,6 +88,14 @@ class Options:
         _check_choice("fallback", self.fallback, (None, "whole"))
         _check_choice("dtype", self.dtype, DTYPES)
         _check_choice("on_error", self.on_error, ("nan", "raise"))
+
+    def settings(self) -> dict[str, object]:
+        """Those on which a vector depends, by name."""
+        return {
+            name: value
+            for name, value in dataclasses.asdict(self).items()
+            if name not in _WITHOUT_INFLUENCE
+        }
 
     def replace(self, changes: OptionArguments) -> Options:
         """These options with some of them changed."""

@@ -71,19 +71,20 @@ class Pipeline:
         if self.device.type == "cpu":
             size = min(size, _AT_ONCE)
         inputs = iter(inputs)
-        batches = iter(lambda: list(islice(inputs, size)), [])
-        first, second = next(batches, []), next(batches, [])
+        batches: Iterator[list[ImageLike]] = iter(lambda: list(islice(inputs, size)), [])
+        beginning = list(islice(batches, 2))
+        batches = chain(beginning, batches)
         threads = torch.get_num_threads()
-        if not second or threads == 1:
-            for batch in chain([first, second], batches):
+        if len(beginning) < 2 or threads == 1:
+            for batch in batches:
                 yield from self.process(batch, options, all_faces)
             return
         pool = ThreadPoolExecutor(threads, "fever", torch.set_num_threads, (1,))
         waiting: deque[Future[list[Record]]] = deque()
         try:
-            for batch in chain([first, second], batches):
+            for batch in batches:
                 waiting.append(pool.submit(self.process, batch, options, all_faces))
-                if len(waiting) > 2 * threads:
+                if len(waiting) > threads:
                     yield from waiting.popleft().result()
             while waiting:
                 yield from waiting.popleft().result()

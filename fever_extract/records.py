@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,8 +11,9 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
 
@@ -63,6 +66,7 @@ class Face:
         valence, arousal: -1 to 1; None if the weights have no such head.
         detected: False where the whole picture was taken as the face, because it was
             asked for (``aligned=True`` or ``fallback="whole"``).
+        track: in a clip, the id that the face keeps while it is followed; else None.
     """
 
     box: npt.NDArray[np.float32]
@@ -74,6 +78,7 @@ class Face:
     valence: float | None = None
     arousal: float | None = None
     detected: bool = True
+    track: int | None = None
 
     @property
     def expression(self) -> str | None:
@@ -112,16 +117,28 @@ class Record:
         return self.faces[0] if self.faces else None
 
 
+@dataclass(frozen=True, eq=False)
+class Frame(Record):
+    """What became of one frame of a clip.
+
+    Attributes:
+        time: in seconds, from the clip's beginning. Where the clip could not be read, or no
+            further, the time of the last frame before that; NaN if there was none.
+    """
+
+    time: float = math.nan
+
+
 @dataclass(frozen=True)
 class Summary:
     """What became of a folder.
 
     Attributes:
         output: the table that was written.
-        images: number of inputs.
+        images: number of photographs and of frames.
         faces: number of vectors.
-        statuses: number of inputs by status; statuses that did not occur are left out.
-        failures: (path, status, message) of every input without a vector.
+        statuses: number of images by status; statuses that did not occur are left out.
+        failures: (path, status, message) of every image without a vector.
         seconds: wall-clock time.
     """
 
@@ -148,3 +165,29 @@ def count_statuses(records: Iterable[Record]) -> Counter[Status]:
 def describe(statuses: Mapping[Status, int]) -> str:
     """Counts by status in words, in the order of `Status`: ``3 ok, 1 no_face``."""
     return ", ".join(f"{statuses[status]} {status}" for status in Status if statuses.get(status))
+
+
+def stack_vectors(
+    records: Iterable[Record], dim: int, on_error: str, stacklevel: int = 3
+) -> npt.NDArray[np.float32]:
+    """The first vector of each record, ``(n, dim)`` float32; see `Options.on_error`.
+
+    Raises:
+        ExtractionError: for the first record without a vector, if ``on_error="raise"``.
+    """
+    vectors, failed = [], []
+    for index, record in enumerate(records):
+        if record.face is not None:
+            vectors.append(record.face.vector)
+            continue
+        if on_error == "raise":
+            raise ExtractionError(record.status, f"image {index}: {record.error}")
+        vectors.append(np.full(dim, np.nan, np.float32))
+        failed.append(record)
+    if failed:
+        warnings.warn(
+            f"{len(failed)} of {len(vectors)} images have no vector and are rows of NaN "
+            f"({describe(count_statuses(failed))}); extract_records gives the reasons",
+            stacklevel=stacklevel,
+        )
+    return np.stack(vectors) if vectors else np.zeros((0, dim), np.float32)

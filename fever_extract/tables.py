@@ -4,8 +4,10 @@ The columns are the same in each:
 
 ========================  ==========================================================
 path                      relative to the folder
+time                      of a clip's frame, in seconds; NaN for a photograph
 status, error             what became of the image; error is empty if it is ok
 face_index                0 for the image's first face; -1 for an image without one
+track                     in a clip, which face it is from frame to frame; -1 for none
 detected                  false where the whole picture was taken as the face
 box                       x1, y1, x2, y2 in pixels of the upright picture
 score                     the detector's confidence, 0 to 1
@@ -50,7 +52,8 @@ class Columns:
     """Some rows of a table, by column.
 
     Texts are lists of str; numbers are arrays whose first axis is the row: ``box``
-    ``(n, 4)``, ``landmarks`` ``(n, 10)``, ``embedding`` ``(n, d)``, all float32.
+    ``(n, 4)``, ``landmarks`` ``(n, 10)``, ``embedding`` ``(n, d)``, all float32; ``time``
+    ``(n,)`` float64.
     """
 
     values: dict[str, list[str] | npt.NDArray[Any]]
@@ -75,9 +78,14 @@ class Columns:
         return cls(
             {
                 "path": [printable(path) for path, *_ in flat],
+                "time": np.array([getattr(record, "time", np.nan) for _, record, *_ in flat]),
                 "status": [record.status.value for _, record, *_ in flat],
                 "error": [printable(record.error or "") for _, record, *_ in flat],
                 "face_index": np.array([index for *_, index, _ in flat], np.int32),
+                "track": np.array(
+                    [-1 if face is None or face.track is None else face.track for face in faces],
+                    np.int32,
+                ),
                 "detected": np.array([face is not None and face.detected for face in faces], bool),
                 "box": numbers(4, [face and face.box for face in faces]),
                 "score": numbers(1, [face and face.score for face in faces])[:, 0],

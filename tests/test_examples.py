@@ -1,11 +1,17 @@
 """The examples, the benchmark and the README's code run as they stand."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
-from PIL import ImageFilter
+import joblib
+import numpy as np
+import pytest
+from clip_maker import scene, write_clip
+from PIL import Image, ImageOps
+from skimage.data import lfw_subset
 
 ROOT = Path(__file__).parents[1]
 
@@ -17,23 +23,104 @@ def run(*arguments, cwd=None) -> str:
     return done.stdout
 
 
+# Of the faces in skimage's lfw_subset, by number, as they look to us.
+SMILING = [1, 11, 18, 21, 31, 38, 45, 52, 53, 74, 79, 81]
+SERIOUS = [2, 3, 5, 6, 7, 12, 24, 25, 26, 28, 46, 57]
+
+
+@pytest.fixture
+def faces():
+    """Writes some of those faces, four times as large and with a margin, as ``NN.png``."""
+
+    def write(folder: Path, numbers: list[int]) -> list[Path]:
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = []
+        for number in numbers:
+            grey = (lfw_subset()[number] * 255).astype(np.uint8)
+            face = Image.fromarray(grey).resize((100, 100), Image.BICUBIC)
+            paths.append(folder / f"{number:02}.png")
+            ImageOps.expand(face, 30, 128).save(paths[-1])
+        return paths
+
+    return write
+
+
+@pytest.fixture
+def script(monkeypatch, tmp_path, capsys):
+    """Runs a script in ``tmp_path`` as it stands, without another import of torch."""
+
+    def run_here(name: str, *arguments) -> str:
+        path = str(ROOT / name)
+        monkeypatch.setattr(sys, "argv", [path, *map(str, arguments)])
+        monkeypatch.chdir(tmp_path)
+        runpy.run_path(path, run_name="__main__")
+        return capsys.readouterr().out
+
+    return run_here
+
+
 def test_first_steps():
     out = run(ROOT / "examples" / "first_steps.py")
     assert "happiness" in out
     assert "mouthSmile" in out
 
 
-def test_folder_to_sklearn(tmp_path, astronaut):
-    for index in range(4):
-        for name, picture in (
-            ("sharp", astronaut),
-            ("blurred", astronaut.filter(ImageFilter.GaussianBlur(6))),
-        ):
-            (tmp_path / name).mkdir(exist_ok=True)
-            picture.rotate(3 * index).save(tmp_path / name / f"{index}.jpg")
-    out = run(ROOT / "examples" / "folder_to_sklearn.py", tmp_path)
-    assert "8 of 8 pictures have a face" in out
-    assert "blurred" in out
+def test_folder_to_sklearn(tmp_path, faces, script):
+    faces(tmp_path / "in" / "smiling", SMILING)
+    faces(tmp_path / "in" / "serious", SERIOUS)
+    Image.new("RGB", (200, 200), "grey").save(tmp_path / "in" / "serious" / "no_face.png")
+    out = script("examples/folder_to_sklearn.py", "in")
+    assert "24 of 25 pictures have a face" in out
+    assert float(re.search(r"accuracy +([\d.]+)", out)[1]) >= 0.8
+    right, wrong, wrong_too, right_too = map(int, re.findall(r"\d+", out.split("was said")[1])[:4])
+    assert right + wrong == wrong_too + right_too == 12
+    classifier = joblib.load(tmp_path / "classifier.joblib")
+    assert classifier.predict([str(tmp_path / "in" / "smiling" / "01.png")]) == ["smiling"]
+
+
+def test_find_similar(tmp_path, faces, script):
+    faces(tmp_path / "in", SMILING[1:] + SERIOUS[:6])
+    faces(tmp_path, SMILING[:1])
+    out = script("examples/find_similar.py", "in", f"{SMILING[0]:02}.png")
+    nearest = [int(Path(line.split()[1]).stem) for line in out.splitlines()]
+    assert len(nearest) == 5
+    assert len(set(nearest) & set(SMILING)) >= 4
+    similarity = [float(line.split()[0]) for line in out.splitlines()]
+    assert similarity == sorted(similarity, reverse=True)
+
+
+def test_cluster(tmp_path, faces, script):
+    faces(tmp_path, SMILING + SERIOUS)
+    out = script("examples/cluster.py", tmp_path, 2)
+    groups = [set(map(int, re.findall(r"(\d\d)\.png", line))) for line in out.splitlines()[1::2]]
+    assert len(groups) == 2
+    # Nobody said what to group by; expression it is, mostly.
+    smiles = sorted(len(group & set(SMILING)) / len(group) for group in groups)
+    assert smiles[0] < 0.3
+    assert smiles[1] > 0.7
+
+
+def test_few_shot(tmp_path, faces, script):
+    faces(tmp_path / "five", [0, 29, 48, 77, 97])  # open mouths that don't smile
+    faces(tmp_path / "others", SMILING + SERIOUS)
+    faces(tmp_path / "in", [49, 51, 59, 8, 9, 20, 27, 36, 42, 54, 63, 69])
+    out = script("examples/few_shot.py", *(tmp_path / n for n in ("five", "others", "in")))
+    ranked = [int(line.split()[1][:2]) for line in out.splitlines()]
+    assert len(ranked) == 12
+    assert len(set(ranked[:4]) & {49, 51, 59}) >= 2
+
+
+def test_clip_over_time(tmp_path, faces, script):
+    serious, smiling = faces(tmp_path, [SERIOUS[0], SMILING[1]])
+    pictures = [scene(Image.open(face), (60, 40)) for face in [serious] * 10 + [smiling] * 10]
+    write_clip(tmp_path / "clip.mp4", pictures)
+    out = script("examples/clip_over_time.py", tmp_path / "clip.mp4")
+    first, *lines = out.splitlines()
+    assert first == "face 0, from 0.0 to 1.8 s"
+    assert "neutral" in lines[0]
+    time, expression = re.search(r"([\d.]+) s +(\w+)", lines[-1]).groups()
+    assert expression == "happiness"
+    assert 0.8 <= float(time) <= 1.2
 
 
 def test_the_benchmark(tmp_path, astronaut):
@@ -44,6 +131,13 @@ def test_the_benchmark(tmp_path, astronaut):
     out = run(ROOT / "benchmarks" / "run.py", tmp_path / "made")
     plain, ours = (re.search(rf"{name}.* (\d+) faces", out) for name in ("plain", "fever"))
     assert plain[1] == ours[1] == "3"
+
+
+def test_the_video_benchmark(tmp_path, script):
+    write_clip(tmp_path / "clip.mp4", [np.full((120, 160, 3), 128, np.uint8)] * 4)
+    lines = script("benchmarks/video.py", "clip.mp4").splitlines()
+    assert lines[0].startswith("160x120, ")
+    assert [line.endswith(" 4 frames") for line in lines[1:]] == [True] * 3
 
 
 def test_the_readmes_python(tmp_path, astronaut, monkeypatch):

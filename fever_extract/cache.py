@@ -1,0 +1,113 @@
+"""Records of images kept on disk by joblib, so that no image is extracted twice.
+
+A record is found by all that it depends on, and by no name: the content of the image, the
+weights and their config, the options that change a vector, and the version of this package.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from fever_extract import images
+from fever_extract.images import ImageLike
+from fever_extract.options import Options
+from fever_extract.records import ExtractionError, Record, Status
+
+if TYPE_CHECKING:
+    import joblib
+
+    from fever_extract.extractor import Extractor
+
+# What an image always gives. Other failures may mend: a decoder is installed, memory is freed.
+_LASTING = (Status.OK, Status.NO_FACE, Status.TOO_SMALL)
+
+
+def cached_records(
+    inputs: Sequence[ImageLike], extractor: Extractor, options: Options, memory: joblib.Memory
+) -> Iterator[Record]:
+    """A record an image, in order, with vectors but without expressions and blendshapes.
+
+    Those that ``memory`` does not hold are extracted first, and stored as soon as their batch
+    is done, so that a stopped run loses little.
+    """
+    stored = memory.cache(_record, ignore=["record"])
+    made_by = _made_by(extractor, options)
+    # Two images of one content are one; what can't be read has no content, and is its own.
+    keys = [_key(image, made_by) or index for index, image in enumerate(inputs)]
+    known: dict[str | int, Record] = {}
+    missing: dict[str | int, ImageLike] = {}
+    for key, image in zip(keys, inputs):
+        try:
+            known[key] = stored(key, None)
+        except KeyError:
+            missing[key] = image
+    waiting = list(missing.items())
+    shown = options.show_progress
+    hidden = (None if shown is None else not shown) if waiting else True
+    changes = {**dataclasses.asdict(options), "show_progress": False}
+    with tqdm(total=len(waiting), unit="image", disable=hidden) as bar:
+        for start in range(0, len(waiting), options.batch_size):
+            batch = waiting[start : start + options.batch_size]
+            records = extractor.extract_records([image for _, image in batch], **changes)
+            for (key, _), record in zip(batch, map(_lean, records)):
+                known[key] = record
+                if isinstance(key, str) and record.status in _LASTING:
+                    stored(key, record)
+            bar.update(len(batch))
+    for key in keys:
+        yield known[key]
+
+
+def _lean(record: Record) -> Record:
+    """Without what the heads say, which is most of a record and is not asked for here."""
+    faces = (dataclasses.replace(face, expressions={}, blendshapes={}) for face in record.faces)
+    return dataclasses.replace(record, faces=tuple(faces))
+
+
+def _record(key: str | int, record: Record | None) -> Record:
+    """What joblib remembers by ``key`` alone; it is called where there is nothing to remember."""
+    if record is None:
+        raise KeyError(key)
+    return record
+
+
+def _made_by(extractor: Extractor, options: Options) -> bytes:
+    """All that a vector depends on besides the image."""
+    parts = [
+        version("fever-extract"),
+        extractor.sha256,
+        extractor.config.to_json(),
+        json.dumps(options.settings(), sort_keys=True),
+    ]
+    return "\0".join(parts).encode()
+
+
+def _key(image: ImageLike, made_by: bytes) -> str | None:
+    """SHA-256 in hexadecimal; None if the image can't be read."""
+    digest = hashlib.sha256(made_by)
+    if isinstance(image, (Image.Image, np.ndarray)):
+        try:
+            pixels = images.read(image)
+        except ExtractionError:
+            return None
+        digest.update(f"pixels {pixels.shape}".encode())
+        digest.update(pixels.data)
+        return digest.hexdigest()
+    try:
+        content = image if isinstance(image, bytes) else Path(os.fspath(image)).read_bytes()
+    except (OSError, ValueError):
+        return None
+    digest.update(b"file")
+    digest.update(content)
+    return digest.hexdigest()

@@ -1,0 +1,201 @@
+"""Decoding clips with PyAV: every frame, at its time, and what went wrong at the end."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Union
+
+import numpy as np
+
+from fever_extract.records import ExtractionError, Status
+
+try:
+    import av
+    from av.container import InputContainer
+    from av.stream import Disposition
+except ImportError as error:
+    raise ImportError("video needs PyAV: pip install 'fever-extract[video]'") from error
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+ClipLike = Union[str, "os.PathLike[str]", IO[bytes], InputContainer]
+"""A path, a URL, an open binary file, or what ``av.open`` gave (for a camera, say)."""
+
+_INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi")
+_MISSING_TAIL = 0.5  # seconds by which a header may promise too much
+
+
+def check(clip: object) -> None:
+    """Refuse what can't be a clip, whatever it holds.
+
+    Raises:
+        TypeError: saying what was expected and what came.
+    """
+    if not isinstance(clip, (str, os.PathLike, InputContainer)) and not hasattr(clip, "read"):
+        raise TypeError(
+            "expected a clip's path or URL, an open binary file, or a container of av.open; got "
+            f"{type(clip).__name__}"
+        )
+
+
+class Clip:
+    """A clip, open for reading; a context manager.
+
+    Args:
+        clip: see `ClipLike`. An open container stays open.
+        threads: of the decoder.
+
+    Raises:
+        ExtractionError: ``not_found`` or ``decode_error``, with the reason.
+    """
+
+    def __init__(self, clip: ClipLike, threads: int = 1) -> None:
+        self._owned = not isinstance(clip, InputContainer)
+        self._container = clip if isinstance(clip, InputContainer) else _open(clip)
+        # A picture in a sound file is its cover.
+        streams = [
+            stream
+            for stream in self._container.streams.video
+            if not stream.disposition & Disposition.attached_pic
+        ]
+        if not streams:
+            kinds = sorted({stream.type for stream in self._container.streams})
+            self.close()
+            raise ExtractionError(
+                Status.DECODE_ERROR, f"no video in it ({', '.join(kinds) or 'nothing'} only)"
+            )
+        self._stream: VideoStream = streams[0]
+        if not self._stream.codec_context.is_open:  # else it was read from already
+            self._stream.thread_type = "AUTO"
+            self._stream.codec_context.thread_count = threads
+        # Players count from the beginning of picture or sound, whichever is first.
+        self._origin = (self._container.start_time or 0) / av.time_base
+        self._time = math.nan
+        self._end = 0.0
+        self._problems: list[str] = []
+
+    def __enter__(self) -> Clip:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, unless it was given open."""
+        if self._owned:
+            self._container.close()
+
+    def frames(
+        self, start: float | None = None, end: float | None = None
+    ) -> Iterator[tuple[float, VideoFrame]]:
+        """Every frame from ``start`` to before ``end``, and its time; in seconds.
+
+        Raises:
+            ExtractionError: after the last frame, if there should have been more.
+        """
+        if start:
+            self._seek(start)
+        given = 0
+        for frame in self._decode():
+            self._time = self._time_of(frame)
+            self._end = self._time + float((frame.duration or 0) * (frame.time_base or 0))
+            if end is not None and self._time >= end:
+                break
+            if start is None or self._time >= start:
+                given += 1
+                yield self._time, frame
+        else:
+            promised = self._promised_end()
+            if not self._problems and promised and promised > self._end + _MISSING_TAIL:
+                self._complain(self._end, f"it ends there, at {promised:.2f} s by its header")
+        if not given and not self._problems:
+            raise ExtractionError(Status.DECODE_ERROR, f"no frame in it from {start or 0:g} s on")
+        if self._problems:
+            more = len(self._problems) - 1
+            others = f" (and {more} such problems later)" if more else ""
+            raise ExtractionError(
+                Status.DECODE_ERROR, f"could not be decoded: {self._problems[0]}{others}"
+            )
+
+    def _seek(self, start: float) -> None:
+        # Elsewhere a jump may land anywhere: all that comes before is decoded and left out.
+        if self._container.format.name in _INDEXED:
+            with suppress(av.FFmpegError):
+                self._container.seek(int((start + self._origin) * av.time_base))
+
+    def _decode(self) -> Iterator[VideoFrame]:
+        """All that can be decoded; a damaged packet does not end it."""
+        packets = self._container.demux(self._stream)
+        ended = False
+        while not ended:
+            time = self._time
+            try:
+                packet = next(packets, None)
+                ended = packet is None
+                if packet is not None and packet.pts is not None:
+                    time = float(packet.pts * packet.time_base) - self._origin
+                # At the end, the decoder gives what it still holds.
+                frames = self._stream.decode(packet)
+            except av.EOFError:
+                return  # it held nothing
+            except av.FFmpegError as error:
+                self._complain(time, error.strerror or str(error))
+                continue
+            for frame in frames:
+                if frame.is_corrupt:
+                    self._complain(self._time_of(frame), "a damaged frame")
+                else:
+                    yield frame
+
+    def _time_of(self, frame: VideoFrame) -> float:
+        if frame.time is not None:
+            return round(frame.time - self._origin, 6)  # containers count in microseconds
+        # Raw streams have no times.
+        rate = self._stream.average_rate or self._stream.guessed_rate or 25
+        return 0.0 if math.isnan(self._time) else self._time + float(1 / rate)
+
+    def _promised_end(self) -> float | None:
+        """When the pictures end, by the header; None if it does not say."""
+        stream = self._stream
+        if stream.duration is not None and stream.time_base is not None:
+            end = float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+            return end - self._origin
+        # Matroska's way to say it of one stream; its container's duration counts sound too.
+        parts = re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", ""))
+        if parts is None:
+            return None
+        hours, minutes, seconds = map(float, parts.groups())
+        return 3600 * hours + 60 * minutes + seconds - self._origin
+
+    def _complain(self, time: float, reason: str) -> None:
+        where = "at the beginning" if math.isnan(time) else f"at {time:.2f} s"
+        self._problems.append(f"{where}: {reason}")
+
+
+def upright(frame: VideoFrame) -> npt.NDArray[np.uint8]:
+    """A frame as ``(h, w, 3)`` uint8 RGB, turned as a player would show it."""
+    turned = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+    return np.ascontiguousarray(turned, np.uint8)
+
+
+def _open(clip: str | os.PathLike[str] | IO[bytes]) -> InputContainer:
+    if isinstance(clip, os.PathLike) or (isinstance(clip, str) and "://" not in clip):
+        path = Path(clip)
+        if not path.exists():
+            raise ExtractionError(Status.NOT_FOUND, f"{path} does not exist")
+        if not path.is_file():
+            raise ExtractionError(Status.NOT_FOUND, f"{path} is no regular file")
+        clip = os.path.abspath(path)  # what looks like a protocol is none then
+    try:
+        return av.open(clip, "r", metadata_errors="replace")
+    except (av.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ExtractionError(Status.DECODE_ERROR, f"could not be opened: {reason}") from error

@@ -1,0 +1,76 @@
+"""Following faces from frame to frame by the overlap of their boxes, and nothing else.
+
+The method is the IoU tracker of Bochinski, Eiselein and Sikora, "High-Speed
+Tracking-by-Detection Without Using Image Information", AVSS 2017.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+MIN_IOU = 0.3
+"""Boxes that overlap less are not the same face."""
+MAX_GAP = 1.0
+"""Seconds for which a face that is not found keeps its id."""
+
+
+@dataclass(eq=False)
+class _Track:
+    id: int
+    box: npt.NDArray[np.float32]
+    seen: float
+
+
+class Tracker:
+    """Gives each face of a clip an id, counted from 0, that it keeps while it is followed.
+
+    The pairs of known and new boxes that overlap most are joined first. A face that is not
+    found keeps its place and its id for `MAX_GAP` seconds (in a frame later than that, it is
+    given up); one that comes back after that, or elsewhere, is new. Who a face is, is not
+    looked at.
+    """
+
+    def __init__(self) -> None:
+        self._tracks: list[_Track] = []
+        self._next_id = 0
+
+    def update(self, boxes: npt.NDArray[np.float32], time: float) -> list[int]:
+        """The id of each face of the next frame.
+
+        Args:
+            boxes: ``(k, 4)``: x1, y1, x2, y2 in pixels.
+            time: of the frame, in seconds.
+        """
+        found: dict[int, _Track] = {}
+        overlaps = iou(np.array([track.box for track in self._tracks]).reshape(-1, 4), boxes)
+        for pair in np.argsort(-overlaps, axis=None, kind="stable"):
+            known, new = np.unravel_index(pair, overlaps.shape)
+            if overlaps[known, new] < MIN_IOU:
+                break
+            if new not in found and self._tracks[known] not in found.values():
+                found[int(new)] = self._tracks[known]
+        for index, box in enumerate(boxes):
+            if index not in found:
+                found[index] = _Track(self._next_id, box, time)
+                self._tracks.append(found[index])
+                self._next_id += 1
+            found[index].box, found[index].seen = box, time
+        self._tracks = [track for track in self._tracks if time - track.seen <= MAX_GAP]
+        return [found[index].id for index in range(len(boxes))]
+
+
+def iou(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Intersection over union of each of ``(n, 4)`` and each of ``(k, 4)`` boxes: ``(n, k)``."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    overlap = np.prod(np.maximum(high - low, 0), axis=2)
+    areas = np.prod(a[:, None, 2:] - a[:, None, :2], axis=2) + np.prod(
+        b[None, :, 2:] - b[None, :, :2], axis=2
+    )
+    return np.asarray(overlap / np.maximum(areas - overlap, 1e-9), np.float32)
