@@ -80,6 +80,13 @@ def _parser() -> argparse.ArgumentParser:
     extract.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
     extract.set_defaults(run=_extract)
 
+    report = commands.add_parser("report", help="a table as one HTML page to look at")
+    report.add_argument("table", metavar="TABLE", help="what extract wrote")
+    report.add_argument("-o", "--output", required=True, metavar="PAGE", help="an .html file")
+    report.add_argument("--photos", metavar="PHOTOS", help="what was extracted, for thumbnails")
+    report.add_argument("--color", metavar="COLUMN", help="colours the map (default: expression)")
+    report.set_defaults(run=_report)
+
     demo = commands.add_parser("demo", parents=[weights], help="try it on one known photograph")
     demo.add_argument("-o", "--output", default="fever-demo.jpg", help="annotated picture to write")
     demo.set_defaults(run=_demo)
@@ -156,6 +163,14 @@ def _print_summary(summary: Summary) -> None:
         print("\n".join(lines[:_SHOWN_FAILURES]))
         if len(lines) > _SHOWN_FAILURES:
             print(f"  ... and {len(lines) - _SHOWN_FAILURES} more; the table has them all")
+
+
+def _report(chosen: argparse.Namespace) -> int:
+    from fever_extract.report import write_report
+
+    done = write_report(chosen.table, chosen.output, photos=chosen.photos, color=chosen.color)
+    print(f"{done.output}: {done.shown} of {done.faces} faces, {done.pictures} with a picture")
+    return DONE
 
 
 def _demo(chosen: argparse.Namespace) -> int:

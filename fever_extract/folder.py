@@ -40,6 +40,7 @@ def run(
     statuses: Counter[Status] = Counter()
     failures: list[tuple[str, Status, str]] = []
     faces = 0
+    classes = len(extractor.config.expressions)
     hidden = None if options.show_progress is None else not options.show_progress
     with (
         open_table(output, metadata(extractor, options, all_faces)) as table,
@@ -56,11 +57,11 @@ def run(
                 if record.status is not Status.OK:
                     failures.append((printable(path), record.status, printable(record.error or "")))
             if len(waiting) >= _ROWS_AT_ONCE:
-                table.write(Columns.of(waiting, extractor.embedding_dim))
+                table.write(Columns.of(waiting, extractor.embedding_dim, classes))
                 waiting.clear()
             bar.update(len(batch))
         if waiting:
-            table.write(Columns.of(waiting, extractor.embedding_dim))
+            table.write(Columns.of(waiting, extractor.embedding_dim, classes))
     return Summary(
         output=output,
         images=len(paths),
@@ -100,6 +101,7 @@ def metadata(extractor: Extractor, options: Options, all_faces: bool) -> dict[st
         "weights_source": extractor.source,
         "weights_sha256": extractor.sha256,
         "embedding_dim": extractor.embedding_dim,
+        "expressions": list(extractor.config.expressions),
         "options": {
             "select": options.select,
             "min_face_size": options.min_face_size,
