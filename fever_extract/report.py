@@ -200,7 +200,8 @@ def _thumbnails(
     boxes = rows.numbers("box")
     if photos is None or boxes is None:
         return None
-    return make(Path(photos), _take(rows.texts("path"), shown), boxes[shown], show_progress)
+    paths, times = _take(rows.texts("path"), shown), _numbers(rows, "time")[shown]
+    return make(Path(photos), paths, times, boxes[shown], show_progress)
 
 
 def _settings(metadata: dict[str, Any]) -> list[tuple[str, str]]:

@@ -6,9 +6,11 @@ A page with thousands of pictures loads slowly; with ten sheets of a thousand it
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,15 +77,23 @@ def cut(
 
 
 def make(
-    folder: Path, paths: Sequence[str], boxes: npt.NDArray[np.floating], show_progress: bool | None
+    folder: Path,
+    paths: Sequence[str],
+    times: npt.NDArray[np.floating],
+    boxes: npt.NDArray[np.floating],
+    show_progress: bool | None,
 ) -> Thumbnails:
-    """Thumbnails of n faces; a photograph that can't be read leaves its faces without one.
+    """Thumbnails of n faces; a file that can't be read leaves its faces without one.
 
     Args:
         folder: what the paths are relative to.
-        paths: each face's photograph.
-        boxes: ``(n, 4)``, in pixels of the upright photograph.
+        paths: each face's photograph or clip.
+        times: ``(n,)``: in seconds from the clip's beginning; NaN for a photograph.
+        boxes: ``(n, 4)``, in pixels of the upright picture.
         show_progress: as in `fever_extract.Options`.
+
+    Raises:
+        ImportError: if there are clips and the extra ``video`` is not installed.
     """
     side = next((side for most, side in _SIDES if len(paths) <= most), _SMALLEST_SIDE)
     faces_of: dict[str, list[int]] = {}
@@ -91,11 +101,14 @@ def make(
         faces_of.setdefault(path, []).append(face)
 
     def tiles_of(path: str) -> list[tuple[int, npt.NDArray[np.uint8]]]:
-        try:
-            pixels = images.read(folder / path)
-        except ExtractionError:
-            return []
-        return [(face, cut(pixels, boxes[face], side)) for face in faces_of[path]]
+        faces = faces_of[path]
+        pictures = _frames(folder / path, times[faces])
+        return [
+            (face, cut(pixels, boxes[face], side))
+            for time, pixels in pictures
+            for face in faces
+            if times[face] == time or math.isnan(time)
+        ]
 
     tiles: dict[int, npt.NDArray[np.uint8]] = {}
     hidden = None if show_progress is None else not show_progress
@@ -112,6 +125,31 @@ def make(
         for start in range(0, len(shown), PER_SHEET)
     ]
     return Thumbnails(side, slots, tuple(sheets))
+
+
+def _frames(
+    path: Path, times: npt.NDArray[np.floating]
+) -> Iterator[tuple[float, npt.NDArray[np.uint8]]]:
+    """A photograph, with NaN for its time; or a clip's frames at those times, in their order."""
+    if np.isnan(times).all():
+        with contextlib.suppress(ExtractionError):
+            yield math.nan, images.read(path)
+        return
+    try:
+        import av
+    except ImportError:
+        raise ImportError(
+            "pictures from clips need PyAV: pip install 'fever-extract[video]'"
+        ) from None
+    waiting = sorted(set(times.tolist()))
+    with contextlib.suppress(OSError, av.FFmpegError), av.open(str(path)) as clip:
+        origin = (clip.start_time or 0) / av.time_base
+        for frame in clip.decode(video=0):
+            while waiting and frame.time is not None and frame.time - origin > waiting[0] - 1e-3:
+                pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+                yield waiting.pop(0), np.ascontiguousarray(pixels)
+            if not waiting:
+                return
 
 
 def _sheet(tiles: Sequence[npt.NDArray[np.uint8]], side: int) -> str:

@@ -7,7 +7,7 @@ const count = data.path.length;
 const at = (id) => document.getElementById(id);
 const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 const range = (n) => Array.from({ length: n }, (_, index) => index);
-const percent = (value) => `${Math.round(100 * value)} %`;
+const percent = (value) => `${Math.round(100 * value)}%`;
 const counted = (n, one, many) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 
 const COLORS = {
@@ -69,7 +69,7 @@ function button(face, size, caption) {
   made.type = "button";
   made.dataset.face = face;
   made.title = title(face);
-  made.style.width = `${Math.max(size, 96)}px`;
+  made.style.width = `${size}px`;
   made.append(picture(face, size), element("b", "", shown(face)), element("span", "", caption));
   made.addEventListener("click", () => select(face));
   return made;
@@ -134,7 +134,7 @@ function drawMap() {
     ring(selected === null ? [] : [selected], "#d6336c", 3),
   ], {
     ...LAYOUT, margin: { l: 12, r: 12, t: 12, b: 12 }, xaxis: axis, yaxis: { ...axis },
-    uirevision: "keep", legend: { itemsizing: "constant" }, dragmode: "pan",
+    uirevision: "keep", legend: { itemsizing: "constant", y: 0.94 }, dragmode: "pan",
   }, { ...CONFIG, scrollZoom: true });
 }
 
