@@ -66,8 +66,9 @@ def point_at(browser, face):
     """The pointer on a face of the map."""
     browser.execute_script("document.getElementById('map').scrollIntoView({block: 'center'})")
     x, y = browser.execute_script(POSITION, face)
-    ActionChains(browser).w3c_actions.pointer_action.move_to_location(round(x), round(y))
-    return ActionChains(browser)
+    actions = ActionChains(browser)
+    actions.w3c_actions.pointer_action.move_to_location(round(x), round(y))
+    actions.perform()
 
 
 def drawn(browser, selector) -> np.ndarray:
@@ -93,8 +94,7 @@ def test_a_page_to_click_and_read(tables, photos_folder, tmp_path, browser):
     assert "t-SNE" in browser.find_element(By.ID, "map-hint").text
 
     face = 4
-    move = point_at(browser, face)
-    move.perform()
+    point_at(browser, face)
     tip = browser.find_element(By.ID, "tip")
     WebDriverWait(browser, 5).until(lambda _: rows[face]["path"] in tip.text)
     assert rows[face]["expression"] in tip.text
