@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from fever_extract import images
+from fever_extract.crops import check_folder, save_crops
 from fever_extract.images import list_images
 from fever_extract.options import Options
-from fever_extract.records import Status, Summary
+from fever_extract.records import ExtractionError, Record, Status, Summary
 from fever_extract.tables import Columns, check_output, open_table, printable
 
 if TYPE_CHECKING:
@@ -31,12 +34,14 @@ def run(
     *,
     all_faces: bool,
     options: Options,
+    crops_folder: str | os.PathLike[str] | None = None,
 ) -> Summary:
     """See `Extractor.extract_folder`; ``pipeline`` is the extractor's."""
     start = time.monotonic()
     output = Path(output)
     check_output(output)
     root, paths = find_inputs(folder)
+    crops = None if crops_folder is None else check_folder(crops_folder, folder)
     statuses: Counter[Status] = Counter()
     failures: list[tuple[str, Status, str]] = []
     faces = 0
@@ -51,6 +56,8 @@ def run(
             batch = paths[first : first + options.batch_size]
             records = pipeline.process([root / path for path in batch], options, all_faces)
             for path, record in zip(batch, records):
+                if crops is not None and record.faces:
+                    _save(crops, root, path, record, extractor)
                 waiting.append((path, record))
                 statuses[record.status] += 1
                 faces += len(record.faces)
@@ -70,6 +77,16 @@ def run(
         failures=tuple(failures),
         seconds=time.monotonic() - start,
     )
+
+
+def _save(crops: Path, root: Path, path: str, record: Record, extractor: Extractor) -> None:
+    """Read a second time, so that pictures are not kept for those who want no crops."""
+    try:
+        pixels = images.read(root / path)
+    except ExtractionError as error:
+        warnings.warn(f"no crop of {printable(path)}: {error}", stacklevel=2)
+        return
+    save_crops(crops, path, pixels, record.faces, extractor.config.preprocessing)
 
 
 def find_inputs(folder: str | os.PathLike[str]) -> tuple[Path, list[str]]:
