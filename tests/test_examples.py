@@ -1,11 +1,15 @@
 """The examples, the benchmark and the README's code run as they stand."""
 
+import importlib.util
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-from PIL import ImageFilter
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,6 +38,75 @@ def test_folder_to_sklearn(tmp_path, astronaut):
     out = run(ROOT / "examples" / "folder_to_sklearn.py", tmp_path)
     assert "8 of 8 pictures have a face" in out
     assert "blurred" in out
+
+
+def test_first_steps_compares_photographs(tmp_path, astronaut, landscape):
+    astronaut.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "mirrored.png")
+    Image.fromarray(landscape).save(tmp_path / "landscape.jpg")
+    astronaut.save(tmp_path / "a.png")
+    out = run(
+        ROOT / "examples" / "first_steps.py", "a.png", "landscape.jpg", "mirrored.png", cwd=tmp_path
+    )
+    assert "landscape.jpg: no_face" in out
+    (alike,) = re.findall(r"a\.png and mirrored\.png: cosine (\S+)", out)
+    assert float(alike) > 0.8
+
+
+def test_own_classes(tmp_path, astronaut):
+    """Sharp against blurred: nothing about expressions, but classes all the same."""
+    for index in range(6):
+        for name, blur in (("sharp", 0), ("blurred", 6)):
+            (tmp_path / "faces" / name).mkdir(parents=True, exist_ok=True)
+            picture = astronaut.rotate(3 * index).filter(ImageFilter.GaussianBlur(blur))
+            picture.save(tmp_path / "faces" / name / f"{index}.jpg")
+    example, head = ROOT / "examples" / "own_classes.py", tmp_path / "head.joblib"
+    out = run(example, "train", tmp_path / "faces", head)
+    assert "9 faces to learn from; on the 3 others:" in out
+    known = tmp_path / "faces" / "blurred" / "0.jpg"
+    out = run(example, "predict", head, known, tmp_path / "missing.jpg")
+    assert re.search(r"blurred.0\.jpg: blurred \d+%\n.*missing\.jpg: not_found, ", out)
+
+
+def test_onnx_without_torch(tmp_path, astronaut, extractor):
+    """What the network says in ONNX Runtime, where torch can't be imported."""
+    (tmp_path / "photos").mkdir()
+    astronaut.save(tmp_path / "photos" / "a.png")
+    extractor.extract_folder(tmp_path / "photos", tmp_path / "f.npz", save_crops=tmp_path / "crops")
+    run("-m", "fever_extract.cli", "export", tmp_path / "fever.onnx")
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "torch.py").write_text("raise ImportError('there is no torch here')")
+    arguments = [sys.executable, ROOT / "examples" / "onnx_without_torch.py"]
+    done = subprocess.run(
+        [*map(str, arguments), "fever.onnx", "crops/a.png.0.jpg"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "without")},
+        check=True,
+    )
+    shown = re.search(r"a\.png\.0\.jpg: happiness \d+%, vector \[(.*)\]", done.stdout)
+    start = np.array(shown[1].split(), float)
+    expected = extractor.extract(astronaut)[:4]
+    assert np.abs(start - expected).max() < 0.3, "a JPEG of the same face"
+
+
+def test_the_gradio_page(astronaut_path):
+    """Skipped where gradio is missing: it brings 50 packages, which CI does not install."""
+    pytest.importorskip("gradio")
+    import gradio_client
+
+    spec = importlib.util.spec_from_file_location("app", ROOT / "examples/gradio_space/app.py")
+    app = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(app)
+    _, url, _ = app.page.launch(prevent_thread_lock=True, quiet=True, server_port=None)
+    try:
+        client = gradio_client.Client(url, verbose=False)
+        photograph = gradio_client.handle_file(str(astronaut_path))
+        picture, expressions = client.predict(photograph, api_name="/describe")
+        assert expressions["label"] == "happiness"
+        assert Image.open(picture).size == (512, 512)
+    finally:
+        app.page.close()
 
 
 def test_the_benchmark(tmp_path, astronaut):
