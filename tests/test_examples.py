@@ -61,7 +61,7 @@ def test_own_classes(tmp_path, astronaut):
             picture.save(tmp_path / "faces" / name / f"{index}.jpg")
     example, head = ROOT / "examples" / "own_classes.py", tmp_path / "head.joblib"
     out = run(example, "train", tmp_path / "faces", head)
-    assert "9 faces to learn from; on the 3 others:" in out
+    assert re.search(r"\d faces to learn from; on the \d others:", out)
     known = tmp_path / "faces" / "blurred" / "0.jpg"
     out = run(example, "predict", head, known, tmp_path / "missing.jpg")
     assert re.search(r"blurred.0\.jpg: blurred \d+%\n.*missing\.jpg: not_found, ", out)
