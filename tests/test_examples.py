@@ -119,15 +119,6 @@ def test_the_benchmark(tmp_path, astronaut):
     assert plain[1] == ours[1] == "3"
 
 
-def test_the_readmes_python(tmp_path, astronaut, monkeypatch):
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    (tmp_path / "photos").mkdir()
-    for name in ("a.jpg", "b.jpg"):
-        astronaut.save(tmp_path / "photos" / name)
-    (tmp_path / "readme.py").write_text(code)
-    run("readme.py", cwd=tmp_path)
-
-
 def test_ci_runs_the_readmes_tests():
     readme = (ROOT / "README.md").read_text()
     (install, test) = re.search(r'pip install -e "(\.\[dev\])" && (pytest)\n', readme).groups()
