@@ -5,20 +5,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterable
+import warnings
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-import numpy as np
 from PIL import Image
 
+from fever_extract import images
 from fever_extract.files import replace_atomically
+from fever_extract.records import ExtractionError
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from fever_extract.config import Preprocessing
-    from fever_extract.records import Face
+    from fever_extract.records import Record
 
 SIZE = 224
 """Side of a saved crop, in pixels; the framing is the network's, the size is for people."""
@@ -51,19 +50,18 @@ def crop_path(path: str, face_index: int) -> PurePath:
 
 
 def save_crops(
-    folder: Path,
-    path: str,
-    pixels: npt.NDArray[np.uint8],
-    faces: Iterable[Face],
-    preprocessing: Preprocessing,
+    folder: Path, root: Path, path: str, record: Record, preprocessing: Preprocessing
 ) -> None:
-    """Write each face of one picture as a JPEG of 224x224 pixels, at `crop_path`.
+    """Write each face of one photograph as a JPEG of 224x224 pixels, at `crop_path`.
+
+    The photograph is read a second time, so that pictures need not be kept for those who want
+    no crops. If it can't be read any more, a warning says so.
 
     Args:
         folder: made if it does not exist.
-        path: the picture's, as in the table.
-        pixels: ``(h, w, 3)`` uint8 RGB, the upright picture.
-        faces: what was found in it.
+        root: the photographs' folder.
+        path: the photograph's, relative to it, as in the table.
+        record: what was found in it.
         preprocessing: of the weights; gives the framing.
 
     Raises:
@@ -71,8 +69,13 @@ def save_crops(
     """
     from fever_extract import alignment  # it imports torch
 
+    try:
+        pixels = images.read(root / path)
+    except ExtractionError as error:
+        warnings.warn(f"no crop of {path!r}: {error}", stacklevel=2)
+        return
     framing = dataclasses.replace(preprocessing, size=SIZE)
-    for index, face in enumerate(faces):
+    for index, face in enumerate(record.faces):
         if face.detected:
             crop = alignment.align(pixels, face.landmarks[None], framing)[0]
         else:

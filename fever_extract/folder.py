@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
@@ -12,11 +11,10 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from fever_extract import images
 from fever_extract.crops import check_folder, save_crops
 from fever_extract.images import list_images
 from fever_extract.options import Options
-from fever_extract.records import ExtractionError, Record, Status, Summary
+from fever_extract.records import Status, Summary
 from fever_extract.tables import Columns, check_output, open_table, printable
 
 if TYPE_CHECKING:
@@ -57,7 +55,7 @@ def run(
             records = pipeline.process([root / path for path in batch], options, all_faces)
             for path, record in zip(batch, records):
                 if crops is not None and record.faces:
-                    _save(crops, root, path, record, extractor)
+                    save_crops(crops, root, path, record, extractor.config.preprocessing)
                 waiting.append((path, record))
                 statuses[record.status] += 1
                 faces += len(record.faces)
@@ -77,16 +75,6 @@ def run(
         failures=tuple(failures),
         seconds=time.monotonic() - start,
     )
-
-
-def _save(crops: Path, root: Path, path: str, record: Record, extractor: Extractor) -> None:
-    """Read a second time, so that pictures are not kept for those who want no crops."""
-    try:
-        pixels = images.read(root / path)
-    except ExtractionError as error:
-        warnings.warn(f"no crop of {printable(path)}: {error}", stacklevel=2)
-        return
-    save_crops(crops, path, pixels, record.faces, extractor.config.preprocessing)
 
 
 def find_inputs(folder: str | os.PathLike[str]) -> tuple[Path, list[str]]:

@@ -97,10 +97,20 @@ def test_names_stay_inside_and_differ(one, other):
 
 
 def test_long_and_odd_names_are_written(extractor, astronaut, tmp_path):
-    faces = extractor.extract_faces(astronaut)
-    odd = b"odd \xff.jpg".decode("utf-8", "surrogateescape")
-    for path in ("x" * 250 + ".jpg", odd, "ß" * 120 + ".jpg"):
-        save_crops(tmp_path, path, np.asarray(astronaut), faces, extractor.config.preprocessing)
-        assert (tmp_path / crop_path(path, 0)).is_file()
-    assert len(list(tmp_path.iterdir())) == 3
-    assert re.fullmatch(r"x+-[0-9a-f]{64}\.0\.jpg", crop_path("x" * 250, 0).name)
+    (tmp_path / "photos").mkdir()
+    names = [b"odd \xff.png".decode("utf-8", "surrogateescape"), "x" * 251 + ".png", "ß.png"]
+    for name in names:
+        astronaut.save(tmp_path / "photos" / name)
+    extractor.extract_folder(
+        tmp_path / "photos", tmp_path / "f.npz", save_crops=tmp_path / "crops", aligned=True
+    )
+    assert {file.name for file in (tmp_path / "crops").iterdir()} == {
+        crop_path(name, 0).name for name in names
+    }
+    assert re.fullmatch(r"x+-[0-9a-f]{64}\.0\.jpg", crop_path("x" * 251, 0).name)
+
+
+def test_a_photograph_that_is_gone(extractor, astronaut, tmp_path):
+    (record,) = extractor.extract_records(astronaut)
+    with pytest.warns(UserWarning, match=r"no crop of 'a\.jpg': .*does not exist"):
+        save_crops(tmp_path, tmp_path, "a.jpg", record, extractor.config.preprocessing)
