@@ -240,7 +240,7 @@ def test_the_course_of_a_clip(clip, tmp_path, browser):
     done = write_report(clip / "f.parquet", tmp_path / "a.html", photos=clip)
     assert (done.faces, done.pictures) == (20, 20)
     open_page(browser, tmp_path / "a.html")
-    assert browser.find_element(By.ID, "summary").text == "20 faces in 30 images"
+    assert browser.find_element(By.ID, "summary").text == "20 faces in 30 frames"
     choice = Select(browser.find_element(By.ID, "course-choice"))
     assert [option.text for option in choice.options] == ["clip.mp4, face 0"]
     curves = browser.execute_script(

@@ -197,7 +197,7 @@ function drawCourse(faces) {
     ...LAYOUT, margin: { l: 52, r: 12, t: 8, b: 40 }, hovermode: "closest",
     xaxis: { title: { text: "seconds" }, zeroline: false }, yaxis: { range: [0, 1], tickformat: ".0%", zeroline: false },
     legend: { traceorder: "normal" },
-  }, CONFIG);
+  }, { ...CONFIG, displayModeBar: false });
   const several = Math.min(10, faces.length);
   const chosen = range(several).map((index) => faces[Math.round((index * (faces.length - 1)) / Math.max(several - 1, 1))]);
   at("course-faces").replaceChildren(...chosen.map((face) => button(face, 96, `${data.time[face].toFixed(1)} s`)));
@@ -236,7 +236,9 @@ function options(id, names) {
 
 function write() {
   const missing = data.pictures ? data.pictures.slots.filter((slot) => slot < 0).length : 0;
-  at("summary").textContent = `${counted(data.faces, "face", "faces")} in ${counted(data.inputs, "image", "images")}`;
+  const timed = data.time.filter((time) => time !== null).length;
+  const inputs = !timed ? ["image", "images"] : timed === count ? ["frame", "frames"] : ["image or frame", "images and frames"];
+  at("summary").textContent = `${counted(data.faces, "face", "faces")} in ${counted(data.inputs, ...inputs)}`;
   at("notes").textContent = [
     count < data.faces ? `Shown are ${counted(count, "face", "faces")}, drawn at random.` : "",
     data.pictures ? "" : "No pictures of faces: fever-extract report --photos FOLDER adds them.",
