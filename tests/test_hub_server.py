@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import huggingface_hub
 import numpy as np
 import pytest
 from hub_server import TOKEN, HubServer
@@ -18,6 +19,13 @@ from fever_extract.network import FeverNet
 
 CHUNK = 20_000
 LOAD = "from fever_extract import hub; print(hub.load('org/tiny').sha256)"
+
+
+# Older ones ask again for a commit, begin a cut download anew and leave half a file behind; what
+# is loaded is right with each of them.
+since_hub_2 = pytest.mark.skipif(
+    int(huggingface_hub.__version__.split(".")[0]) < 2, reason="needs huggingface_hub 2"
+)
 
 
 @pytest.fixture
@@ -154,6 +162,7 @@ def test_revisions(server, files):
     assert hub.load(f"org/tiny@{new}").config.name == "newer"
 
 
+@since_hub_2
 def test_a_cached_commit_needs_no_network_at_all(server, files):
     commit = server.add("org/tiny", files)
     hub.load(f"org/tiny@{commit}")
@@ -226,6 +235,7 @@ def test_the_server_gone(server, files, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@since_hub_2
 def test_a_connection_cut_half_way_goes_on_where_it_was(server, files):
     server.add("org/tiny", files)
     server.cut_after = 100_000
@@ -361,6 +371,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@since_hub_2
 def test_a_full_disk(server, files, small_disk, tmp_path):
     server.add("org/tiny", files)
     folder, _ = small_disk
