@@ -109,6 +109,17 @@ def test_the_gradio_page(astronaut_path):
         app.page.close()
 
 
+def test_ray_cluster(tmp_path, astronaut):
+    pytest.importorskip("ray")
+    pytest.importorskip("fever_extract.distributed")
+    (tmp_path / "photos").mkdir()
+    for name in ("a.png", "b.png"):
+        astronaut.save(tmp_path / "photos" / name)
+    out = run(ROOT / "examples" / "ray_cluster.py", tmp_path / "photos", f"{tmp_path}/features/")
+    assert "2 images in" in out
+    assert "'path': 'b.png', 'status': 'ok', 'expression': 'happiness'" in out
+
+
 def test_the_benchmark(tmp_path, astronaut):
     (tmp_path / "source").mkdir()
     astronaut.resize((1500, 1500)).save(tmp_path / "source" / "a.png")
