@@ -40,6 +40,8 @@ def server(monkeypatch, tmp_path):
         monkeypatch.setattr(copied, template, raising=False)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        # It keeps connections, and whether it was offline when it made them.
+        getattr(huggingface_hub.utils, "reset_sessions", lambda: None)()
         # 10 MB otherwise, more than the whole of a test's weights.
         monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", CHUNK)
         yield running
