@@ -1,6 +1,6 @@
 """Speed, as ratios to baselines in the same run; writes RESULTS.md beside this file.
 
-    python benchmarks/run.py PHOTOS [--data ../shared/data] [--clip CLIP.mp4] [--long]
+    python benchmarks/run.py PHOTOS [--data ../shared/data] [--clip CLIP.mp4] [--long [COUNT...]]
 
 PHOTOS is a folder of photographs (make_photos.py makes the one that RESULTS.md is about). The
 plain pipeline is what one writes in an afternoon: facenet-pytorch's MTCNN at its defaults,
@@ -221,9 +221,9 @@ def stream_row(clip: Path | None, paths: list[Path], extractor: Extractor) -> Ro
 def start_rows(path: Path) -> Iterable[Row]:
     code = f"from fever_extract import Extractor; Extractor(device='cpu').extract({str(path)!r})"
     run = lambda *command: seconds(lambda: subprocess.run(command, check=True, capture_output=True))  # noqa: E731
-    first = min(run(sys.executable, "-c", code) for _ in range(3))
-    bare = min(run(sys.executable, "-c", "pass") for _ in range(3))
-    usage = min(run(sys.executable, "-m", "fever_extract.cli", "--help") for _ in range(3))
+    first = min(run(sys.executable, "-c", code) for _ in range(2))
+    bare = min(run(sys.executable, "-c", "pass") for _ in range(2))
+    usage = min(run(sys.executable, "-m", "fever_extract.cli", "--help") for _ in range(2))
     yield Row(
         "first vector of a new process",
         f"bare Python {bare:.2f} s",
@@ -274,6 +274,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="the folder of faces.parquet")
     parser.add_argument("--clip", type=Path)
     parser.add_argument("--long", type=int, nargs="*", metavar="COUNT", help="photographs")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the table to write")
     chosen = parser.parse_args()
     paths = [chosen.photos / name for name in list_images(chosen.photos)]
     extractor = Extractor(device="cpu")
@@ -305,7 +306,7 @@ def main() -> None:
         print(row, flush=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     lines += ["", f"Peak memory of this run, baselines included: {peak:.0f} MB."]
-    RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    chosen.results.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,30 @@
-"""One photograph: its vector, its expression, and how alike two expressions are.
+"""Photographs: their expressions, and how alike these are.
 
-python examples/first_steps.py [PHOTOGRAPH]
+python examples/first_steps.py [PHOTOGRAPH ...]
 """
 
 import sys
 from importlib import resources
+from itertools import combinations
 
 import numpy as np
 
 from fever_extract import Extractor
 
-photograph = sys.argv[1:] or [str(resources.files("fever_extract.assets") / "astronaut.jpg")]
+astronaut = str(resources.files("fever_extract.assets") / "astronaut.jpg")
+photographs = sys.argv[1:] or [astronaut]
 extractor = Extractor()
 
-for face in extractor.extract_faces(photograph[0]):
-    print(f"{face.expression} {face.probability:.0%}, a face of {face.size:.0f} pixels")
+for photograph, record in zip(photographs, extractor.extract_records(photographs)):
+    face = record.face
+    if face is None:
+        print(f"{photograph}: {record.status}, {record.error}")
+        continue
+    print(f"{photograph}: {face.expression} {face.probability:.0%}")
     strongest = sorted(face.blendshapes.items(), key=lambda item: -item[1])[:5]
-    print("muscles at work: " + ", ".join(f"{name} {value:.2f}" for name, value in strongest))
-    print(f"vector of {len(face.vector)}, length {np.linalg.norm(face.vector):.1f}")
+    print("  muscles at work: " + ", ".join(f"{name} {value:.2f}" for name, value in strongest))
+
+X = extractor.extract(photographs, normalize=True)  # (n, 256); NaN where there is no face
+for i, j in combinations(range(len(X)), 2):
+    if np.isfinite(X[[i, j]]).all():
+        print(f"{photographs[i]} and {photographs[j]}: cosine {X[i] @ X[j]:.2f}")

@@ -81,10 +81,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     extract.add_argument("--normalize", action="store_true", help="scale vectors to length 1")
     extract.add_argument("--dtype", choices=DTYPES, help="of the network's arithmetic")
+    extract.add_argument("--save-crops", metavar="FOLDER", help="each aligned face as a JPEG")
     extract.add_argument("--batch-size", type=int, metavar="N", help="images at a time")
     extract.add_argument("--strict", action="store_true", help="exit 1 if any image has no vector")
     extract.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
     extract.set_defaults(run=_extract)
+
+    _add_report(commands)
 
     demo = commands.add_parser("demo", parents=[weights], help="try it on one known photograph")
     demo.add_argument("-o", "--output", default="fever-demo.jpg", help="annotated picture to write")
@@ -116,6 +119,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    report = commands.add_parser("report", help="a table as one HTML page to look at")
+    report.add_argument("table", metavar="TABLE", help="what extract wrote")
+    report.add_argument("-o", "--output", required=True, metavar="PAGE", help="an .html file")
+    report.add_argument("--photos", metavar="PHOTOS", help="what was extracted, for thumbnails")
+    report.add_argument("--color", metavar="COLUMN", help="colours the map (default: expression)")
+    report.set_defaults(run=_report)
+
+
 def _extractor(chosen: argparse.Namespace) -> Extractor:
     from fever_extract.extractor import Extractor
 
@@ -142,7 +154,11 @@ def _extract(chosen: argparse.Namespace) -> int:
     if chosen.quiet:
         options["show_progress"] = False
     summary = _extractor(chosen).extract_folder(
-        chosen.photos, chosen.output, all_faces=chosen.all_faces, **options
+        chosen.photos,
+        chosen.output,
+        all_faces=chosen.all_faces,
+        save_crops=chosen.save_crops,
+        **options,
     )
     if not chosen.quiet:
         _print_summary(summary)
@@ -162,6 +178,14 @@ def _print_summary(summary: Summary) -> None:
         print("\n".join(lines[:_SHOWN_FAILURES]))
         if len(lines) > _SHOWN_FAILURES:
             print(f"  ... and {len(lines) - _SHOWN_FAILURES} more; the table has them all")
+
+
+def _report(chosen: argparse.Namespace) -> int:
+    from fever_extract.report import write_report
+
+    done = write_report(chosen.table, chosen.output, photos=chosen.photos, color=chosen.color)
+    print(f"{done.output}: {done.shown} of {done.faces} faces, {done.pictures} with a picture")
+    return DONE
 
 
 def _demo(chosen: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _COLOR = (255, 209, 0)
 _INK = (20, 20, 20)
+_SMOOTH = 4  # drawn this much larger and reduced: Pillow's own edges are jagged
 
 
 def annotate(pixels: npt.NDArray[np.uint8], faces: Iterable[Face]) -> Image.Image:
@@ -25,22 +27,48 @@ def annotate(pixels: npt.NDArray[np.uint8], faces: Iterable[Face]) -> Image.Imag
         faces: what was found.
     """
     picture = Image.fromarray(pixels).copy()
-    draw = ImageDraw.Draw(picture)
     for face in faces:
-        line = max(2, round(face.size / 60))
-        draw.rectangle(face.box.tolist(), outline=_COLOR, width=line)
-        for x, y in face.landmarks.tolist():
-            radius = line * 1.2
-            spot = (x - radius, y - radius, x + radius, y + radius)
-            draw.ellipse(spot, fill=_COLOR, outline=_INK)
-        if face.expression is None:
-            continue
-        font = ImageFont.load_default(size=max(12, round(face.size / 8)))
-        text = f"{face.expression} {face.probability:.0%}"
-        left, top = face.box[0], face.box[1]
-        _, _, width, height = draw.textbbox((0, 0), text, font=font)
-        # Above the box where there is room, else inside it.
-        top = top - height - 2 * line if top > height + 2 * line else top + line
-        draw.rectangle((left, top, left + width + 4 * line, top + height + 2 * line), fill=_COLOR)
-        draw.text((left + 2 * line, top + line / 2), text, fill=_INK, font=font)
+        _draw(picture, face)
     return picture
+
+
+def _draw(picture: Image.Image, face: Face) -> None:
+    """One face, on a transparent layer as large as its surroundings."""
+    line = max(1.5, face.size / 70)
+    font_size = max(13, face.size / 8)
+    font = ImageFont.load_default(size=_SMOOTH * font_size)
+    text = "" if face.expression is None else f"{face.expression} {face.probability:.0%}"
+    pad = 3 * line
+    x1, y1, x2, y2 = face.box.tolist()
+    text_width, text_height = font.getlength(text) / _SMOOTH, 1.2 * font_size
+    label_width, label_height = text_width + 2 * pad, text_height + pad
+    # The label is above the box, or inside it where there is no room, and never beyond the edge.
+    label_x = max(0.0, min(x1 - line / 2, picture.width - label_width))
+    label_y = y1 - label_height - line if y1 >= label_height + line else max(y1, 0.0) + line
+
+    left, top = int(min(x1, label_x) - pad), int(min(y1, label_y) - pad)
+    right, bottom = int(max(x2, label_x + label_width) + pad) + 1, int(y2 + pad) + 1
+    size = (right - left, bottom - top)
+    layer = Image.new("RGBA", (size[0] * _SMOOTH, size[1] * _SMOOTH))
+    draw = ImageDraw.Draw(layer)
+
+    def scaled(*values: float) -> list[float]:
+        return [
+            (value - (top if index % 2 else left)) * _SMOOTH for index, value in enumerate(values)
+        ]
+
+    radius = 3 * line * _SMOOTH
+    width = round(line * _SMOOTH)
+    draw.rounded_rectangle(scaled(x1, y1, x2, y2), radius, outline=_COLOR, width=width)
+    spot = 1.4 * line
+    for x, y in face.landmarks.tolist():
+        if math.isfinite(x):  # NaN where nothing was detected
+            around = scaled(x - spot, y - spot, x + spot, y + spot)
+            draw.ellipse(around, fill=_COLOR, outline=_INK, width=max(1, width // 4))
+    if text:
+        corners = scaled(label_x, label_y, label_x + label_width, label_y + label_height)
+        draw.rounded_rectangle(corners, radius, fill=_COLOR)
+        x, y = scaled(label_x + pad, label_y + label_height / 2)
+        draw.text((x, y), text, fill=_INK, font=font, anchor="lm")
+    layer = layer.resize(size, Image.Resampling.BOX)
+    picture.paste(layer, (left, top), layer)

@@ -59,12 +59,14 @@ def export_onnx(checkpoint: Checkpoint, path: Path) -> float:
     random = torch.Generator().manual_seed(0)
     crops = torch.rand(5, 3, size, size, generator=random) * 255
     names = ["embedding", *checkpoint.config.heads]
+    # Without a bound, torch 2.7 takes "n is not the largest integer" for a constraint.
+    count = torch.export.Dim("n", max=1 << 31)
     program = torch.onnx.export(
         network,
         (crops[:2],),
         input_names=["crops"],
         output_names=names,
-        dynamic_shapes={"crops": {0: torch.export.Dim("n")}},
+        dynamic_shapes={"crops": {0: count}},
         dynamo=True,
         verbose=False,
     )

@@ -221,6 +221,7 @@ class Extractor:
         output: str | os.PathLike[str],
         *,
         all_faces: bool = False,
+        save_crops: str | os.PathLike[str] | None = None,
         **options: Unpack[OptionArguments],
     ) -> Summary:
         """Write a table with a row per image (or per face) of a folder and all below it.
@@ -232,6 +233,8 @@ class Extractor:
             folder: the folder, or one image or clip.
             output: a ``.parquet``, ``.npz`` or ``.csv`` file; replaced when it is whole.
             all_faces: a row per face rather than per image.
+            save_crops: a folder for each row's aligned face as a JPEG of 224x224 pixels, named
+                by `fever_extract.crops.crop_path`; made if it does not exist.
             options: any of `fever_extract.Options`, for this call.
 
         Raises:
@@ -242,7 +245,15 @@ class Extractor:
         from fever_extract.folder import run
 
         chosen = self._options.replace(options)
-        return run(self, self._pipeline, folder, output, all_faces=all_faces, options=chosen)
+        return run(
+            self,
+            self._pipeline,
+            folder,
+            output,
+            all_faces=all_faces,
+            options=chosen,
+            crops_folder=save_crops,
+        )
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the weights in use, with a model card, as a folder that `Extractor` takes.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from fever_extract.crops import check_folder, save_crops
 from fever_extract.images import EXTENSIONS, list_images
 from fever_extract.options import Options
 from fever_extract.records import Frame, Record, Status, Summary
@@ -41,15 +42,18 @@ def run(
     *,
     all_faces: bool,
     options: Options,
+    crops_folder: str | os.PathLike[str] | None = None,
 ) -> Summary:
     """See `Extractor.extract_folder`; ``pipeline`` is the extractor's."""
     start = time.monotonic()
     output = Path(output)
     check_output(output)
     root, paths = find_inputs(folder)
+    crops = None if crops_folder is None else check_folder(crops_folder, folder)
     statuses: Counter[Status] = Counter()
     failures: list[tuple[str, Status, str]] = []
     faces = 0
+    classes = len(extractor.config.expressions)
     # How many frames a clip has shows when it is decoded.
     total = None if any(map(is_clip, paths)) else len(paths)
     hidden = None if options.show_progress is None else not options.show_progress
@@ -59,6 +63,8 @@ def run(
     ):
         waiting = []
         for path, record in _records(pipeline, root, paths, options, all_faces):
+            if crops is not None and record.faces and not isinstance(record, Frame):
+                save_crops(crops, root, path, record, extractor.config.preprocessing)
             waiting.append((path, record))
             statuses[record.status] += 1
             faces += len(record.faces)
@@ -68,11 +74,11 @@ def run(
                     message = f"at {record.time:.2f} s: {message}"
                 failures.append((printable(path), record.status, message))
             if len(waiting) >= _ROWS_AT_ONCE:
-                table.write(Columns.of(waiting, extractor.embedding_dim))
+                table.write(Columns.of(waiting, extractor.embedding_dim, classes))
                 waiting.clear()
             bar.update()
         if waiting:
-            table.write(Columns.of(waiting, extractor.embedding_dim))
+            table.write(Columns.of(waiting, extractor.embedding_dim, classes))
     return Summary(
         output=output,
         images=statuses.total(),
@@ -144,5 +150,6 @@ def metadata(extractor: Extractor, options: Options, all_faces: bool) -> dict[st
         "weights_source": extractor.source,
         "weights_sha256": extractor.sha256,
         "embedding_dim": extractor.embedding_dim,
+        "expressions": list(extractor.config.expressions),
         "options": {**options.settings(), "all_faces": all_faces},
     }

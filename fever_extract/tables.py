@@ -14,11 +14,13 @@ score                     the detector's confidence, 0 to 1
 landmarks                 x, y of left eye, right eye, nose, left and right mouth corner
 face_size                 side of a square as large as the box, in pixels
 expression, probability   the most probable expression, and how probable it is
+expressions               how probable each expression is; their names are in the metadata
 embedding                 the vector
 ========================  ==========================================================
 
-Numbers that don't exist are NaN. Parquet and npz keep box, landmarks and embedding as
-one column each; csv numbers them (``embedding_0`` and so on).
+Numbers that don't exist are NaN. Parquet and npz keep box, landmarks, expressions and
+embedding as one column each; csv numbers them (``embedding_0`` and so on). Weights
+without a head for expressions leave ``expressions`` out.
 """
 
 from __future__ import annotations
@@ -52,15 +54,21 @@ class Columns:
     """Some rows of a table, by column.
 
     Texts are lists of str; numbers are arrays whose first axis is the row: ``box``
-    ``(n, 4)``, ``landmarks`` ``(n, 10)``, ``embedding`` ``(n, d)``, all float32; ``time``
-    ``(n,)`` float64.
+    ``(n, 4)``, ``landmarks`` ``(n, 10)``, ``expressions`` ``(n, classes)``, ``embedding``
+    ``(n, d)``, all float32; ``time`` ``(n,)`` float64.
     """
 
     values: dict[str, list[str] | npt.NDArray[Any]]
 
     @classmethod
-    def of(cls, rows: Iterable[tuple[str, Record]], dim: int) -> Columns:
-        """A row per face of each (path, record), or one row if it has no face."""
+    def of(cls, rows: Iterable[tuple[str, Record]], dim: int, classes: int = 0) -> Columns:
+        """A row per face of each (path, record), or one row if it has no face.
+
+        Args:
+            rows: paths and what became of them.
+            dim: length of a vector.
+            classes: number of expressions that the weights tell apart.
+        """
         flat: list[tuple[str, Record, int, Face | None]] = []
         for path, record in rows:
             flat += [(path, record, index, face) for index, face in enumerate(record.faces)]
@@ -75,6 +83,8 @@ class Columns:
                     row[:] = value
             return rows
 
+        probabilities = [face and list(face.expressions.values()) for face in faces]
+        expressions = {"expressions": numbers(classes, probabilities)} if classes else {}
         return cls(
             {
                 "path": [printable(path) for path, *_ in flat],
@@ -93,6 +103,7 @@ class Columns:
                 "face_size": numbers(1, [face and face.size for face in faces])[:, 0],
                 "expression": [(face and face.expression) or "" for face in faces],
                 "probability": numbers(1, [face and face.probability for face in faces])[:, 0],
+                **expressions,
                 "embedding": numbers(dim, [face and face.vector for face in faces]),
             }
         )

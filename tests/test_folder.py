@@ -66,9 +66,11 @@ def test_the_vectors_are_those_of_extract(extractor, parquet, folder):
 
 def test_a_row_describes_its_face(parquet):
     _, table = parquet
+    names = json.loads(table.schema.metadata[b"fever_extract"])["expressions"]
     for row in table.to_pylist():
         if row["status"] != "ok":
             assert row["error"]
+            assert np.isnan(row["expressions"]).all()
             assert row["face_index"] == -1
             assert np.isnan(row["score"])
             assert np.isnan(row["embedding"]).all()
@@ -78,6 +80,9 @@ def test_a_row_describes_its_face(parquet):
         eyes = np.array(row["landmarks"]).reshape(5, 2)[:2]
         assert ((eyes > (x1, y1)) & (eyes < (x2, y2))).all()
         assert row["face_size"] == pytest.approx(((x2 - x1) * (y2 - y1)) ** 0.5)
+        assert row["probability"] == max(row["expressions"])
+        assert row["expression"] == names[np.argmax(row["expressions"])]
+        assert sum(row["expressions"]) == pytest.approx(1, abs=1e-4)
         assert row["expression"] == "happiness"
         assert 0.5 < row["probability"] <= 1
         assert (row["face_index"], row["error"], row["detected"]) == (0, "", True)

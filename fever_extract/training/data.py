@@ -88,13 +88,20 @@ def read_unlabelled(folder: Path) -> Faces:
 
 
 def _read(path: Path) -> pa.Table:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is missing; give the folder that holds it with --data or FEVER_DATA"
         )
-    return pq.read_table(path)
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ValueError(
+            f"{path} can't be read by pyarrow {pa.__version__} ({error}); missing rows in lists of "
+            "fixed size need pyarrow 26"
+        ) from error
 
 
 def _faces(table: pa.Table, expression: npt.NDArray[np.float32], size: int) -> Faces:

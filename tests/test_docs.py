@@ -1,0 +1,95 @@
+"""README and docs/ say what is so: their commands and code run, their links lead somewhere."""
+
+import re
+import shlex
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fever_extract import cli
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+RUN_BY_TEST_PAGES = ("scikit-learn.md", "video.md")
+BLOCK = re.compile(r"(?:(<!-- not run: .*? -->)\n)?```(\w*)\n(.*?)```", re.S)
+# What .ci/run does itself, in fresh environments.
+BY_CI = ("python3 -m venv", "pdoc ")
+
+
+@pytest.fixture
+def workplace(tmp_path, astronaut, monkeypatch):
+    """Where a reader is: photographs in photos/, aligned faces in crops/."""
+    for folder in ("photos/sub", "crops"):
+        (tmp_path / folder).mkdir(parents=True)
+    astronaut.save(tmp_path / "photos" / "a.jpg")
+    astronaut.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "photos" / "b.jpg")
+    astronaut.rotate(10).save(tmp_path / "photos" / "sub" / "c.png")
+    astronaut.crop((170, 50, 276, 180)).save(tmp_path / "crops" / "a.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name not in RUN_BY_TEST_PAGES], ids=lambda p: p.name
+)
+def test_commands_and_code_run_in_order(page, workplace, capsys):
+    names: dict[str, object] = {}
+    for not_run, language, block in BLOCK.findall(page.read_text(encoding="utf-8")):
+        if not_run or block.startswith(BY_CI):
+            continue
+        assert language in ("python", "bash"), f"what is this, or why is it not run?\n{block}"
+        if language == "bash":
+            for line in block.splitlines():
+                program, *arguments = shlex.split(line)
+                assert program == "fever-extract", f"mark why it is not run: {line}"
+                assert cli.main(arguments) == 0, capsys.readouterr().err
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of rows of NaN, which are meant
+                exec(compile(block, page.name, "exec"), names)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+        if not link.startswith(("http:", "https:")):
+            assert (page.parent / link).exists(), link
+
+
+def test_every_page_and_example_is_in_the_index():
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "index.md" or f"]({page.name})" in index, page.name
+    examples = {path.relative_to(ROOT) for path in (ROOT / "examples").rglob("*.py")}
+    for example in examples:
+        assert f"](../{example.as_posix()})" in index, example
+
+
+def test_the_api_from_docstrings(tmp_path):
+    (command,) = re.findall(r"```bash\npdoc (.*)\n```", (ROOT / "docs/index.md").read_text())
+    arguments = [sys.executable, "-m", "pdoc", *shlex.split(command)]
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Warn" not in done.stderr
+    for name in shlex.split(command)[4:]:
+        page = (tmp_path / "api" / (name.replace(".", "/") + ".html")).read_text(encoding="utf-8")
+        assert "Raises" in page, name
+    assert "extract_faces" in (tmp_path / "api" / "fever_extract.html").read_text(encoding="utf-8")
+
+
+def test_the_changelog_has_this_version():
+    setup = (ROOT / "setup.cfg").read_text()
+    (version,) = re.findall(r"^version = (.*)$", setup, re.M)
+    log = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(rf"^## \[{re.escape(version)}\]", log, re.M)
+    assert "## [Unreleased]" in log
+
+
+def test_the_version_stands_in_one_place():
+    (version,) = re.findall(r"^version = (.*)$", (ROOT / "setup.cfg").read_text(), re.M)
+    code = [*(ROOT / "fever_extract").rglob("*.py"), ROOT / "pyproject.toml", ROOT / "README.md"]
+    assert [file.name for file in code if f'"{version}"' in file.read_text(encoding="utf-8")] == []
