@@ -12,6 +12,7 @@ from fever_extract.config import Config, ConfigError, WeightsError
 from fever_extract.extractor import Extractor
 from fever_extract.options import Options
 from fever_extract.records import ExtractionError, Face, Record, Status, Summary
+from fever_extract.shards import load
 
 __version__ = version("fever-extract")
 
@@ -27,4 +28,5 @@ __all__ = [
     "Summary",
     "WeightsError",
     "__version__",
+    "load",
 ]

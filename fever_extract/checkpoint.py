@@ -90,9 +90,6 @@ def read(folder: Path, name: str) -> Checkpoint:
     Raises:
         WeightsError: if a file is missing, damaged or of another kind.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load as from_bytes
-
     for file in (CONFIG, MODEL):
         if not (folder / file).is_file():
             raise WeightsError(
@@ -100,6 +97,22 @@ def read(folder: Path, name: str) -> Checkpoint:
                 "(.bin, .pt, .pth) are never read"
             )
     text, data = (_read_whole(folder / file, name) for file in (CONFIG, MODEL))
+    return parse(text, data, name)
+
+
+def parse(text: str | bytes, data: bytes, name: str) -> Checkpoint:
+    """Weights from the content of the two files.
+
+    Args:
+        text, data: of ``config.json`` and ``model.safetensors``.
+        name: what to call it, in errors and as `Checkpoint.source`.
+
+    Raises:
+        WeightsError: if one of them is damaged or of another kind.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load as from_bytes
+
     try:
         config = Config.from_json(text)
     except ConfigError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fever_extract.options import SELECT
+from fever_extract.options import SELECT, Options
 from fever_extract.records import Status, Summary
 
 if TYPE_CHECKING:
@@ -60,9 +61,19 @@ def _parser() -> argparse.ArgumentParser:
     extract = commands.add_parser(
         "extract", parents=[weights], help="a folder of photographs to a table of vectors"
     )
-    extract.add_argument("photos", metavar="PHOTOS", help="a folder (recursive), or one image")
     extract.add_argument(
-        "-o", "--output", required=True, metavar="TABLE", help="a .parquet, .npz or .csv file"
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="a folder (recursive), an image, a glob, a .tar, a list of paths (.txt, .csv, "
+        ".parquet, or - for standard input), an address such as s3://bucket/folder",
+    )
+    extract.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="TABLE",
+        help="a .parquet, .npz or .csv file; or a folder for shards, to go on after a stop",
     )
     extract.add_argument("--all-faces", action="store_true", help="a row per face, not per image")
     extract.add_argument("--select", choices=SELECT, help="which of several faces")
@@ -76,6 +87,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     extract.add_argument("--normalize", action="store_true", help="scale vectors to length 1")
     extract.add_argument("--batch-size", type=int, metavar="N", help="images at a time")
+    extract.add_argument("--workers", type=int, metavar="N", help="processes that fill shards")
+    extract.add_argument(
+        "--overwrite", action="store_true", help="begin a folder of shards anew, don't go on"
+    )
     extract.add_argument("--strict", action="store_true", help="exit 1 if any image has no vector")
     extract.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
     extract.set_defaults(run=_extract)
@@ -117,16 +132,32 @@ def _extractor(chosen: argparse.Namespace) -> Extractor:
 
 
 def _extract(chosen: argparse.Namespace) -> int:
-    from fever_extract.folder import find_inputs
-    from fever_extract.tables import check_output
+    from fever_extract import inputs
+    from fever_extract.tables import check_output, is_shard_folder
 
     # Before torch is imported and weights are loaded: a typing error is told at once.
-    check_output(Path(chosen.output))
+    if not is_shard_folder(chosen.output):
+        check_output(Path(chosen.output))
+    found = inputs.find(chosen.sources)
     try:
-        find_inputs(chosen.photos)
-    except ValueError as error:
+        if all(map(os.path.isdir, chosen.sources)) and next(found, None) is None:
+            raise inputs.describe_nothing(chosen.sources)
+        summary = _run_extract(chosen)
+    except inputs.NoImagesError as error:
         print(f"fever-extract: {error}", file=sys.stderr)
         return NOTHING_READ
+    if not chosen.quiet:
+        _print_summary(summary)
+    if not any(status.was_searched for status in summary.statuses):
+        sources = ", ".join(chosen.sources)
+        print(f"fever-extract: no image in {sources} could be read", file=sys.stderr)
+        return NOTHING_READ
+    failed = any(status is not Status.OK for status in summary.statuses)
+    return NOTHING_READ if chosen.strict and failed else DONE
+
+
+def _run_extract(chosen: argparse.Namespace) -> Summary:
+    from fever_extract.tables import is_shard_folder
 
     names = "select min_face_size min_confidence batch_size fallback".split()
     options: dict[str, Any] = {
@@ -135,15 +166,24 @@ def _extract(chosen: argparse.Namespace) -> int:
     options.update(aligned=chosen.aligned, normalize=chosen.normalize)
     if chosen.quiet:
         options["show_progress"] = False
-    summary = _extractor(chosen).extract_folder(
-        chosen.photos, chosen.output, all_faces=chosen.all_faces, **options
+    if not is_shard_folder(chosen.output):
+        return _extractor(chosen).extract_folder(
+            chosen.sources, chosen.output, all_faces=chosen.all_faces, **options
+        )
+
+    from fever_extract import hub, job
+
+    # No Extractor: the networks are the workers'.
+    return job.run(
+        hub.load(chosen.weights, hub.HubOptions(revision=chosen.revision)),
+        chosen.sources,
+        chosen.output,
+        options=Options(**options),
+        all_faces=chosen.all_faces,
+        device=chosen.device,
+        overwrite=chosen.overwrite,
+        engine=job.local(chosen.workers),
     )
-    if not chosen.quiet:
-        _print_summary(summary)
-    if not any(status.was_searched for status in summary.statuses):
-        print(f"fever-extract: no image in {chosen.photos} could be read", file=sys.stderr)
-        return NOTHING_READ
-    return NOTHING_READ if chosen.strict and summary.failures else DONE
 
 
 def _print_summary(summary: Summary) -> None:

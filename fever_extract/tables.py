@@ -3,7 +3,8 @@
 The columns are the same in each:
 
 ========================  ==========================================================
-path                      relative to the folder
+path                      relative to the folder, or as it was given; odd bytes in it as in
+                          `fever_extract.names`
 status, error             what became of the image; error is empty if it is ok
 face_index                0 for the image's first face; -1 for an image without one
 detected                  false where the whole picture was taken as the face
@@ -35,10 +36,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fever_extract.files import replace_atomically
+from fever_extract.names import to_text
 from fever_extract.records import Face, Record
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    import pyarrow as pa
 
 EXTENSIONS = (".parquet", ".npz", ".csv")
 METADATA_KEY = "fever_extract"
@@ -74,7 +77,7 @@ class Columns:
 
         return cls(
             {
-                "path": [printable(path) for path, *_ in flat],
+                "path": [to_text(path) for path, *_ in flat],
                 "status": [record.status.value for _, record, *_ in flat],
                 "error": [printable(record.error or "") for _, record, *_ in flat],
                 "face_index": np.array([index for *_, index, _ in flat], np.int32),
@@ -91,8 +94,22 @@ class Columns:
 
 
 def printable(text: str) -> str:
-    """A name that is not UTF-8 can't stand in a table; its odd bytes become ``\\xNN``."""
+    """A message that may quote a name that is not UTF-8; its odd bytes become ``\\xNN``."""
     return os.fsencode(text).decode("utf-8", "backslashreplace")
+
+
+def to_arrow(columns: Columns) -> pa.Table:
+    """Rows for Parquet: what has several numbers a row becomes a fixed-size list."""
+    import pyarrow as pa
+
+    arrays = {}
+    for name, values in columns.values.items():
+        if isinstance(values, np.ndarray) and values.ndim == 2:
+            flat = pa.array(values.reshape(-1))
+            arrays[name] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+        else:
+            arrays[name] = pa.array(values, pa.string() if isinstance(values, list) else None)
+    return pa.table(arrays)
 
 
 class _Writer(ABC):
@@ -131,6 +148,12 @@ def open_table(path: Path, metadata: Mapping[str, object]) -> Iterator[_Writer]:
             temporary.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
 
 
+def is_shard_folder(output: str | os.PathLike[str]) -> bool:
+    """Whether an output is a folder for shards rather than one table."""
+    text = os.fspath(output)
+    return text.endswith(("/", os.sep)) or os.path.isdir(text) or not os.path.splitext(text)[1]
+
+
 def check_output(path: Path) -> None:
     """Refuse an output that can't be written, before any work is done.
 
@@ -160,17 +183,9 @@ class _ParquetWriter(_Writer):
         self._writer: Any = None
 
     def write(self, columns: Columns) -> None:
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        arrays = {}
-        for name, values in columns.values.items():
-            if isinstance(values, np.ndarray) and values.ndim == 2:
-                flat = pa.array(values.reshape(-1))
-                arrays[name] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
-            else:
-                arrays[name] = pa.array(values, pa.string() if isinstance(values, list) else None)
-        table = pa.table(arrays).replace_schema_metadata({METADATA_KEY: self._metadata})
+        table = to_arrow(columns).replace_schema_metadata({METADATA_KEY: self._metadata})
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._path, table.schema, compression="zstd")
         self._writer.write_table(table)
