@@ -221,13 +221,17 @@ def _members(path: str, prefix: str) -> Iterator[Input]:
     """The pictures in a tar archive, in its order; a damaged one is an input itself, to be told."""
     mtime_ns = os.stat(path).st_mtime_ns
     try:
-        with tarfile.open(path, "r:") as archive:
+        with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
             # Not `for member in archive`: that keeps all members in memory.
             for member in iter(archive.next, None):
                 archive.members = []  # type: ignore[attr-defined]
                 if member.isreg() and _is_picture(member.name):
                     name = os.path.join(prefix, member.name)
                     yield Input(name, path, member.offset_data, member.size, mtime_ns)
+            # tarfile takes damage for the end, which has a mark of its own.
+            file.seek(archive.offset)
+            if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+                raise tarfile.ReadError("it has no end")
     except tarfile.TarError as error:
         warnings.warn(f"{path} is not a whole tar archive ({error})", stacklevel=2)
         yield _file(path, path)

@@ -17,10 +17,10 @@ _IRRELEVANT = ("weights_source",)  # the same weights may lie elsewhere now
 
 
 def prepare(output: Path, made_by: Mapping[str, object], *, overwrite: bool) -> Path:
-    """Make the folder of a job, or find that it may go on there.
+    """See whether a job may go on in a folder.
 
     Args:
-        output: the folder; its parent must exist.
+        output: the folder.
         made_by: all that a vector depends on, as `fever_extract.folder.metadata` gives it.
         overwrite: begin anew, whatever was there.
 
@@ -30,10 +30,6 @@ def prepare(output: Path, made_by: Mapping[str, object], *, overwrite: bool) -> 
     Raises:
         ValueError: if there are shards of other weights or settings, naming which.
     """
-    if not output.parent.is_dir():
-        raise FileNotFoundError(f"output {output}: the folder {output.parent} does not exist")
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"output {output} is a file; give a folder")
     job = output / JOB_FOLDER
     manifest = _read(job / _NAME)
     if overwrite:
@@ -70,13 +66,18 @@ def write(job: Path, made_by: Mapping[str, object], **fields: object) -> None:
 
 @contextmanager
 def locked(output: Path) -> Iterator[None]:
-    """Keep other runs out; the lock goes with the process, however it ends.
+    """Make the folder of a job and keep other runs out; the lock goes with the process.
 
     Raises:
-        OSError: if another run has it.
+        OSError: if another run has it, or there is no place for it.
+        ValueError: if it is a file.
     """
     import fcntl
 
+    if not output.parent.is_dir():
+        raise FileNotFoundError(f"output {output}: the folder {output.parent} does not exist")
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"output {output} is a file; give a folder")
     output.mkdir(exist_ok=True)
     with open(output / ".lock", "w", encoding="ascii") as file:
         try:
