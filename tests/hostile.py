@@ -59,7 +59,7 @@ def write(folder: Path, count: int, seed: int, picture: Image.Image) -> list[str
     return names
 
 
-def hanging_jpeg(scans: int = 20_000, side: int = 6000) -> bytes:
+def hanging_jpeg(scans: int = 40_000, side: int = 3000) -> bytes:
     """A valid progressive JPEG that takes minutes: its last scan comes again and again."""
     buffer = io.BytesIO()
     Image.new("L", (side, side), 128).save(buffer, "JPEG", progressive=True)

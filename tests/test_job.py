@@ -242,8 +242,8 @@ def test_what_hangs_or_devours_memory_is_recorded(extractor, photos_folder, tmp_
         (tmp_path / name).write_bytes((photos_folder / "00.jpg").read_bytes())
     (tmp_path / "b_hangs.jpg").write_bytes(hostile.hanging_jpeg())
     (tmp_path / "d_devours.png").write_bytes(hostile.large_png())
-    supervision = {"timeout": 8.0, "memory_limit": 800_000_000}
-    summary = run(extractor, tmp_path, tmp_path / "out", supervision=supervision)
+    supervision = {"timeout": 8.0, "memory_limit": 1_000_000_000}
+    summary = run(extractor, tmp_path, tmp_path / "out", 1, supervision)
     assert summary.statuses == {Status.OK: 3, Status.CRASHED: 2}
     errors = {path: error for path, _, error in summary.failures}
     assert "time ran out" in errors["b_hangs.jpg"]
