@@ -89,6 +89,10 @@ def _parser() -> argparse.ArgumentParser:
     extract.add_argument("--batch-size", type=int, metavar="N", help="images at a time")
     extract.add_argument("--workers", type=int, metavar="N", help="processes that fill shards")
     extract.add_argument(
+        "--engine", choices=["local", "ray"], default="local", help="who fills shards"
+    )
+    extract.add_argument("--address", help="of a Ray cluster, or auto (default: one is made)")
+    extract.add_argument(
         "--overwrite", action="store_true", help="begin a folder of shards anew, don't go on"
     )
     extract.add_argument("--strict", action="store_true", help="exit 1 if any image has no vector")
@@ -167,12 +171,20 @@ def _run_extract(chosen: argparse.Namespace) -> Summary:
     if chosen.quiet:
         options["show_progress"] = False
     if not is_shard_folder(chosen.output):
+        if chosen.engine == "ray":
+            raise ValueError(f"output {chosen.output} is one file; --engine ray fills a folder")
         return _extractor(chosen).extract_folder(
             chosen.sources, chosen.output, all_faces=chosen.all_faces, **options
         )
 
     from fever_extract import hub, job
 
+    engine = job.local(chosen.workers)
+    if chosen.engine == "ray":
+        from fever_extract.distributed import on_ray
+
+        gpus = 1 if str(chosen.device).startswith("cuda") else 0
+        engine = on_ray(chosen.address, concurrency=chosen.workers, num_gpus=gpus)
     # No Extractor: the networks are the workers'.
     return job.run(
         hub.load(chosen.weights, hub.HubOptions(revision=chosen.revision)),
@@ -182,7 +194,7 @@ def _run_extract(chosen: argparse.Namespace) -> Summary:
         all_faces=chosen.all_faces,
         device=chosen.device,
         overwrite=chosen.overwrite,
-        engine=job.local(chosen.workers),
+        engine=engine,
     )
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SHARD_ROWS = 10_000
-SAVE_EVERY = 60.0
+SAVE_EVERY = 30.0
 """Seconds after which a shard in hand is written as far as it is: what a power cut costs."""
 
 _TOLD = 1000  # names of removed images in the log

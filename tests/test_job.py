@@ -287,7 +287,6 @@ CODE = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's is ignored
 from fever_extract import cli, job
-job.SHARD_ROWS = 16
 job.run.__kwdefaults__.update(shard_rows=16, save_every=0.2)
 sys.exit(cli.main(sys.argv[1:]))
 """
