@@ -12,7 +12,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -180,6 +180,7 @@ class _Writer:
         self._made_by, self._progress = made_by, progress
         self._starts = np.array([group.start for group in planned.groups])
         self._open: dict[int, _Open] = {}
+        self._begun = False
 
     def tasks(self, size: int) -> Iterator[Task]:
         """What is not done yet, shard by shard."""
@@ -208,6 +209,9 @@ class _Writer:
 
     def _add(self, table: pa.Table) -> None:
         self._progress.add(table)
+        if not self._begun:
+            self._begun = True
+            self._progress.say(event="first")
         number = int(np.searchsorted(self._starts, table[shards.INDEX][0].as_py(), "right")) - 1
         shard = self._open[number]
         shard.tables.append(table)
@@ -229,17 +233,11 @@ class _Writer:
         if len(old):
             copied = self._plan.done.read(self._plan.origin[old])
             places = old[copied[shards.INDEX].to_numpy()]
-            tables.append(_with_index(copied, places))
+            tables.append(copied.set_column(0, shards.INDEX, [places]))
         table = shards.in_order(tables).drop_columns([shards.INDEX])
         path = self._output / shards.shard_name(shard.number)
         shards.write(path, table, self._made_by)
         self._progress.say(event="shard", file=path.name, rows=len(table), missing=shard.missing)
-
-
-def _with_index(table: pa.Table, places: Sequence[int] | np.ndarray[Any, Any]) -> pa.Table:
-    import pyarrow as pa
-
-    return table.set_column(0, shards.INDEX, pa.array(places))
 
 
 def _tell(progress: Progress, planned: plan.Plan) -> None:

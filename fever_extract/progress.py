@@ -74,6 +74,7 @@ class Progress:
         rate = (done - self._before) / seconds if seconds else 0.0
         line = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "seconds": round(seconds, 3),
             **fields,
             "done": done,
             "total": self._total,

@@ -64,7 +64,8 @@ class Supervisor:
         memory_limit: bytes that a worker may use (resident, on Linux); None for a share of what
             the machine or its container has.
         errors: a file for what workers and their decoders write to stderr.
-        report: called with ``event="worker"`` and details whenever one is replaced.
+        report: called with ``event="ready"`` when a worker is, with ``"worker"`` when one ended
+            and why, and with ``"crashed"`` when an image is to blame.
     """
 
     def __init__(
@@ -195,6 +196,7 @@ class Supervisor:
             if answer != READY:
                 raise OSError(f"a worker can't start: {answer}")
             worker.ready = True
+            self._report(event="ready", pid=worker.process.pid)
             return
         self._deaths = 0
         task = worker.tasks.popleft()
