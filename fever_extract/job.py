@@ -25,10 +25,11 @@ from fever_extract import inputs, manifest, plan, shards
 from fever_extract.checkpoint import Checkpoint
 from fever_extract.folder import metadata
 from fever_extract.listing import Listing
+from fever_extract.machine import spread
 from fever_extract.options import Options
 from fever_extract.progress import Progress
 from fever_extract.records import Summary
-from fever_extract.supervisor import Report, Supervisor, spread
+from fever_extract.supervisor import Report, Supervisor
 from fever_extract.worker import Task, Work
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ image, and who ends its process alone once more is recorded as `Status.CRASHED`.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pickle
 import signal
@@ -24,7 +23,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from fever_extract import memory
+from fever_extract import machine
 from fever_extract.records import Record, Status
 from fever_extract.worker import READY, Task, Work, to_table
 
@@ -81,7 +80,7 @@ class Supervisor:
         if os.name == "nt":
             raise OSError("a folder as output needs Linux or macOS; give a .parquet file")
         self._dim, self._timeout, self._report = dim, timeout, report
-        self._memory = memory_limit or int(0.8 * memory.total() / len(works))
+        self._memory = memory_limit or int(0.8 * machine.total_memory() / len(works))
         self._errors: IO[bytes] | int = subprocess.DEVNULL
         if errors is not None:
             self._errors = open(errors, "ab")  # noqa: SIM115
@@ -247,7 +246,7 @@ class Supervisor:
         seconds = time.monotonic() - worker.since
         count = len(worker.tasks[0]) if worker.tasks else 0
         limit = self._timeout * (1 + (count - 1) / 16) if worker.ready else _START_TIMEOUT
-        used = memory.resident(worker.process.pid)
+        used = machine.resident(worker.process.pid)
         if seconds > limit:
             worker.verdict = f"time ran out after {seconds:.0f} s"
         elif used > self._memory:
@@ -269,31 +268,6 @@ class Supervisor:
         )
         theirs.close()
         return _Worker(process, ours, time.monotonic())
-
-
-def spread(work: Work, workers: int | None = None) -> list[Work]:
-    """One worker per core, or per GPU; or as many as are asked for.
-
-    Args:
-        work: its device may be None, for CUDA where there is one.
-        workers: how many; they share the cores, and the GPUs in turn.
-    """
-    import torch
-
-    from fever_extract.network import pick_device
-
-    device = pick_device(work.device)
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    devices = [str(device)]
-    if device.type == "cuda" and device.index is None:
-        devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    count = workers or (cores if device.type == "cpu" else len(devices))
-    return [
-        dataclasses.replace(
-            work, device=devices[index % len(devices)], threads=max(1, cores // count)
-        )
-        for index in range(count)
-    ]
 
 
 def _describe(code: int) -> str:
