@@ -24,6 +24,7 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -130,9 +131,14 @@ def kills(work: Path, scale: float, photos: Path | None) -> None:
     folder = make_faces(work / "in", round(3000 * scale) + 200)
     finish(start(folder, work / "whole"))
     rng = random.Random(0)
-    for _ in range(count):
+    step = max(1, 3000 * scale / count)
+    for number in range(count):
         process = start(folder, work / "out", shard_rows=200, save_every=1)
-        time.sleep(rng.uniform(0.5, 15))
+        # One in three at the start, the others at work; some of it is done between them.
+        wanted = _rows(work / "out") + rng.uniform(1, step)
+        while number % 3 and process.poll() is None and _rows(work / "out") < wanted:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 1 if number % 3 else 6))
         if process.poll() is not None:
             raise SystemExit("the job ended before it was killed: more photographs are needed")
         os.killpg(process.pid, signal.SIGKILL)
@@ -141,6 +147,10 @@ def kills(work: Path, scale: float, photos: Path | None) -> None:
     done = [line["done"] for line in log(work / "out", "start")]
     print(f"  {count} kills of the group; done at each start: {done}")
     print("  " + same(work / "out", work / "whole"))
+
+
+def _rows(output: Path) -> int:
+    return sum(pq.read_metadata(file).num_rows for file in shards.shards_in(output))
 
 
 def kill_workers(work: Path, scale: float, photos: Path | None) -> None:
@@ -206,14 +216,19 @@ def resume(work: Path, scale: float, photos: Path | None) -> None:
     make_faces(folder / "new", 64)
     begin = time.time()
     process = start(folder, output, save_every=0.1)
-    peak = Peak(process.pid)
-    while process.poll() is None and not log(output, "shard"):
+    peak, seen = Peak(process.pid), {}
+    while process.poll() is None and "shard" not in seen:
         time.sleep(0.05)
-    seconds = time.time() - begin
+        for event in ("start", "ready", "shard"):
+            if event not in seen and log(output, event):
+                seen[event] = time.time() - begin
     finish(process)
     (first,) = log(output, "start")
-    print(f"  {first['done']} rows done, {first['new']} new: first new rows on disk after")
-    print(f"  {seconds:.1f} s (with starting Python, torch and workers); {peak.stop()}")
+    print(
+        f"  {first['done']} rows done, {first['new']} new: planned after {seen['start']:.1f} s, first"
+    )
+    print(f"  worker at work after {seen['ready']:.1f} s, first new rows on disk after", end=" ")
+    print(f"{seen['shard']:.1f} s; {peak.stop()}")
 
 
 def many_names(work: Path, scale: float, photos: Path | None) -> None:
