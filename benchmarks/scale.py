@@ -224,10 +224,8 @@ def resume(work: Path, scale: float, photos: Path | None) -> None:
                 seen[event] = time.time() - begin
     finish(process)
     (first,) = log(output, "start")
-    print(
-        f"  {first['done']} rows done, {first['new']} new: planned after {seen['start']:.1f} s, first"
-    )
-    print(f"  worker at work after {seen['ready']:.1f} s, first new rows on disk after", end=" ")
+    print(f"  {first['done']} rows done, {first['new']} new; planned after {seen['start']:.1f} s,")
+    print(f"  a worker at work after {seen['ready']:.1f} s, first new rows on disk after", end=" ")
     print(f"{seen['shard']:.1f} s; {peak.stop()}")
 
 
