@@ -13,6 +13,7 @@ from fever_extract.config import Config, ConfigError, WeightsError
 from fever_extract.extractor import Extractor
 from fever_extract.options import Options
 from fever_extract.records import ExtractionError, Face, Frame, Record, Status, Summary
+from fever_extract.shards import load
 
 if TYPE_CHECKING:
     from fever_extract.estimator import FeverTransformer as FeverTransformer
@@ -32,6 +33,7 @@ __all__ = [
     "Summary",
     "WeightsError",
     "__version__",
+    "load",
 ]
 
 

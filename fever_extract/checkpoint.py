@@ -32,17 +32,23 @@ class Checkpoint:
 
     Attributes:
         config: its ``config.json``.
-        state_dict: its tensors, in the dtypes of the file (float16 in ours).
         sha256: of ``model.safetensors``, in hexadecimal: the identity of the vectors.
         source: where it came from, in words.
         data: the bytes of ``model.safetensors``, to be saved and published as they are.
     """
 
     config: Config
-    state_dict: dict[str, torch.Tensor]
     sha256: str
     source: str
     data: bytes = field(repr=False)
+
+    @property
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Its tensors, in the dtypes of the file (float16 in ours)."""
+        from safetensors.torch import load as from_bytes
+
+        tensors: dict[str, torch.Tensor] = from_bytes(self.data)
+        return tensors
 
 
 def save(
@@ -90,9 +96,6 @@ def read(folder: Path, name: str) -> Checkpoint:
     Raises:
         WeightsError: if a file is missing, damaged or of another kind.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load as from_bytes
-
     for file in (CONFIG, MODEL):
         if not (folder / file).is_file():
             raise WeightsError(
@@ -100,15 +103,31 @@ def read(folder: Path, name: str) -> Checkpoint:
                 "(.bin, .pt, .pth) are never read"
             )
     text, data = (_read_whole(folder / file, name) for file in (CONFIG, MODEL))
+    return parse(text, data, name)
+
+
+def parse(text: str | bytes, data: bytes, name: str) -> Checkpoint:
+    """Weights from the content of the two files.
+
+    Args:
+        text, data: of ``config.json`` and ``model.safetensors``.
+        name: what to call it, in errors and as `Checkpoint.source`.
+
+    Raises:
+        WeightsError: if one of them is damaged or of another kind.
+    """
+    from safetensors import SafetensorError, deserialize
+
     try:
         config = Config.from_json(text)
     except ConfigError as error:
         raise ConfigError(f"{name}: {CONFIG}: {error}") from None
     try:
-        tensors = from_bytes(data)
+        # A check that needs no torch, which takes seconds to import.
+        deserialize(data)  # type: ignore[no-untyped-call]
     except (SafetensorError, ValueError, KeyError) as error:
         raise WeightsError(f"{name}: {MODEL} is not a whole safetensors file: {error}") from None
-    return Checkpoint(config, tensors, hashlib.sha256(data).hexdigest(), name, data)
+    return Checkpoint(config, hashlib.sha256(data).hexdigest(), name, data)
 
 
 def _read_whole(path: Path, name: str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fever_extract.options import DTYPES, SELECT
+from fever_extract.options import DTYPES, SELECT, Options
 from fever_extract.records import Status, Summary
 
 if TYPE_CHECKING:
@@ -57,36 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     weights.add_argument("--revision", help="branch, tag or commit of a Hub repository")
     weights.add_argument("--device", help="torch device (default: cuda where there is one)")
 
-    extract = commands.add_parser(
-        "extract", parents=[weights], help="a folder of photographs to a table of vectors"
-    )
-    extract.add_argument(
-        "photos", metavar="PHOTOS", help="a folder (recursive), one image or one clip"
-    )
-    extract.add_argument(
-        "-o", "--output", required=True, metavar="TABLE", help="a .parquet, .npz or .csv file"
-    )
-    extract.add_argument("--all-faces", action="store_true", help="a row per face, not per image")
-    extract.add_argument("--select", choices=SELECT, help="which of several faces")
-    extract.add_argument(
-        "--detect-size", type=int, metavar="PIXELS", help="look for faces at this size, for speed"
-    )
-    extract.add_argument("--min-face-size", type=float, metavar="PIXELS")
-    extract.add_argument("--min-confidence", type=float, metavar="0..1")
-    extract.add_argument(
-        "--aligned", action="store_true", help="the images are aligned face crops: don't detect"
-    )
-    extract.add_argument(
-        "--fallback", choices=["whole"], help="take the whole picture where no face is found"
-    )
-    extract.add_argument("--normalize", action="store_true", help="scale vectors to length 1")
-    extract.add_argument("--dtype", choices=DTYPES, help="of the network's arithmetic")
-    extract.add_argument("--save-crops", metavar="FOLDER", help="each aligned face as a JPEG")
-    extract.add_argument("--batch-size", type=int, metavar="N", help="images at a time")
-    extract.add_argument("--strict", action="store_true", help="exit 1 if any image has no vector")
-    extract.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
-    extract.set_defaults(run=_extract)
-
+    _add_extract(commands, weights)
     _add_report(commands)
 
     demo = commands.add_parser("demo", parents=[weights], help="try it on one known photograph")
@@ -119,6 +91,56 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_extract(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], weights: argparse.ArgumentParser
+) -> None:
+    extract = commands.add_parser(
+        "extract", parents=[weights], help="a folder of photographs to a table of vectors"
+    )
+    extract.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="a folder (recursive), an image, a clip, a glob, a .tar, a list of paths (.txt, .csv, "
+        ".parquet, or - for standard input), an address such as s3://bucket/folder",
+    )
+    extract.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="TABLE",
+        help="a .parquet, .npz or .csv file; or a folder for shards, to go on after a stop",
+    )
+    extract.add_argument("--all-faces", action="store_true", help="a row per face, not per image")
+    extract.add_argument("--select", choices=SELECT, help="which of several faces")
+    extract.add_argument(
+        "--detect-size", type=int, metavar="PIXELS", help="look for faces at this size, for speed"
+    )
+    extract.add_argument("--min-face-size", type=float, metavar="PIXELS")
+    extract.add_argument("--min-confidence", type=float, metavar="0..1")
+    extract.add_argument(
+        "--aligned", action="store_true", help="the images are aligned face crops: don't detect"
+    )
+    extract.add_argument(
+        "--fallback", choices=["whole"], help="take the whole picture where no face is found"
+    )
+    extract.add_argument("--normalize", action="store_true", help="scale vectors to length 1")
+    extract.add_argument("--dtype", choices=DTYPES, help="of the network's arithmetic")
+    extract.add_argument("--save-crops", metavar="FOLDER", help="each aligned face as a JPEG")
+    extract.add_argument("--batch-size", type=int, metavar="N", help="images at a time")
+    extract.add_argument("--workers", type=int, metavar="N", help="processes that fill shards")
+    extract.add_argument(
+        "--engine", choices=["local", "ray"], default="local", help="who fills shards"
+    )
+    extract.add_argument("--address", help="of a Ray cluster, or auto (default: one is made)")
+    extract.add_argument(
+        "--overwrite", action="store_true", help="begin a folder of shards anew, don't go on"
+    )
+    extract.add_argument("--strict", action="store_true", help="exit 1 if any image has no vector")
+    extract.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+    extract.set_defaults(run=_extract)
+
+
 def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     report = commands.add_parser("report", help="a table as one HTML page to look at")
     report.add_argument("table", metavar="TABLE", help="what extract wrote")
@@ -135,16 +157,32 @@ def _extractor(chosen: argparse.Namespace) -> Extractor:
 
 
 def _extract(chosen: argparse.Namespace) -> int:
-    from fever_extract.folder import find_inputs
-    from fever_extract.tables import check_output
+    from fever_extract import inputs
+    from fever_extract.tables import check_output, is_shard_folder
 
     # Before torch is imported and weights are loaded: a typing error is told at once.
-    check_output(Path(chosen.output))
+    if not is_shard_folder(chosen.output):
+        check_output(Path(chosen.output))
+    found = inputs.find(chosen.sources)
     try:
-        find_inputs(chosen.photos)
-    except ValueError as error:
+        if all(map(os.path.isdir, chosen.sources)) and next(found, None) is None:
+            raise inputs.describe_nothing(chosen.sources)
+        summary = _run_extract(chosen)
+    except inputs.NoImagesError as error:
         print(f"fever-extract: {error}", file=sys.stderr)
         return NOTHING_READ
+    if not chosen.quiet:
+        _print_summary(summary)
+    if not any(status.was_searched for status in summary.statuses):
+        sources = ", ".join(chosen.sources)
+        print(f"fever-extract: no image in {sources} could be read", file=sys.stderr)
+        return NOTHING_READ
+    failed = any(status is not Status.OK for status in summary.statuses)
+    return NOTHING_READ if chosen.strict and failed else DONE
+
+
+def _run_extract(chosen: argparse.Namespace) -> Summary:
+    from fever_extract.tables import NO_CROPS, is_shard_folder
 
     names = "select detect_size min_face_size min_confidence batch_size fallback dtype".split()
     options: dict[str, Any] = {
@@ -153,19 +191,38 @@ def _extract(chosen: argparse.Namespace) -> int:
     options.update(aligned=chosen.aligned, normalize=chosen.normalize)
     if chosen.quiet:
         options["show_progress"] = False
-    summary = _extractor(chosen).extract_folder(
-        chosen.photos,
+    if not is_shard_folder(chosen.output):
+        if chosen.engine == "ray":
+            raise ValueError(f"output {chosen.output} is one file; --engine ray fills a folder")
+        return _extractor(chosen).extract_folder(
+            chosen.sources,
+            chosen.output,
+            all_faces=chosen.all_faces,
+            save_crops=chosen.save_crops,
+            **options,
+        )
+    if chosen.save_crops is not None:
+        raise ValueError(NO_CROPS)
+
+    from fever_extract import hub, job
+
+    engine = job.local(chosen.workers)
+    if chosen.engine == "ray":
+        from fever_extract.distributed import on_ray
+
+        gpus = 1 if str(chosen.device).startswith("cuda") else 0
+        engine = on_ray(chosen.address, concurrency=chosen.workers, num_gpus=gpus)
+    # No Extractor: the networks are the workers'.
+    return job.run(
+        hub.load(chosen.weights, hub.HubOptions(revision=chosen.revision)),
+        chosen.sources,
         chosen.output,
+        options=Options(**options),
         all_faces=chosen.all_faces,
-        save_crops=chosen.save_crops,
-        **options,
+        device=chosen.device,
+        overwrite=chosen.overwrite,
+        engine=engine,
     )
-    if not chosen.quiet:
-        _print_summary(summary)
-    if not any(status.was_searched for status in summary.statuses):
-        print(f"fever-extract: no image in {chosen.photos} could be read", file=sys.stderr)
-        return NOTHING_READ
-    return NOTHING_READ if chosen.strict and summary.failures else DONE
 
 
 def _print_summary(summary: Summary) -> None:

@@ -16,7 +16,10 @@ from fever_extract.files import replace_atomically
 from fever_extract.records import ExtractionError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from fever_extract.config import Preprocessing
+    from fever_extract.inputs import Input
     from fever_extract.records import Record
 
 SIZE = 224
@@ -49,9 +52,7 @@ def crop_path(path: str, face_index: int) -> PurePath:
     return PurePath(*map(_shortened, folders), f"{_shortened(name)}.{face_index}.jpg")
 
 
-def save_crops(
-    folder: Path, root: Path, path: str, record: Record, preprocessing: Preprocessing
-) -> None:
+def save_crops(folder: Path, one: Input, record: Record, preprocessing: Preprocessing) -> None:
     """Write each face of one photograph as a JPEG of 224x224 pixels, at `crop_path`.
 
     The photograph is read a second time, so that pictures need not be kept for those who want
@@ -59,8 +60,7 @@ def save_crops(
 
     Args:
         folder: made if it does not exist.
-        root: the photographs' folder.
-        path: the photograph's, relative to it, as in the table.
+        one: the photograph.
         record: what was found in it.
         preprocessing: of the weights; gives the framing.
 
@@ -70,9 +70,9 @@ def save_crops(
     from fever_extract import alignment  # it imports torch
 
     try:
-        pixels = images.read(root / path)
-    except ExtractionError as error:
-        warnings.warn(f"no crop of {path!r}: {error}", stacklevel=2)
+        pixels = images.read(one.load())
+    except (ExtractionError, OSError) as error:
+        warnings.warn(f"no crop of {one.name!r}: {error}", stacklevel=2)
         return
     framing = dataclasses.replace(preprocessing, size=SIZE)
     for index, face in enumerate(record.faces):
@@ -81,26 +81,28 @@ def save_crops(
         else:
             crop = alignment.whole(pixels, framing)[0]
         picture = Image.fromarray(crop.round().clamp(0, 255).byte().permute(1, 2, 0).numpy())
-        output = folder / crop_path(path, index)
+        output = folder / crop_path(one.name, index)
         output.parent.mkdir(parents=True, exist_ok=True)
         with replace_atomically(output) as temporary:
             picture.save(temporary, "JPEG", quality=95)
 
 
-def check_folder(folder: str | os.PathLike[str], photos: str | os.PathLike[str]) -> Path:
+def check_folder(folder: str | os.PathLike[str], sources: Iterable[str]) -> Path:
     """Refuse a folder of crops that can't be used, before any work is done.
 
     Raises:
         ValueError: if it is a file, or lies among the photographs, where the next run would
             take crops for photographs.
     """
-    crops, root = Path(folder), Path(photos)
+    crops = Path(folder)
     if crops.exists() and not crops.is_dir():
         raise ValueError(f"crops: {crops} is a file; give a folder")
-    if root.is_dir() and crops.resolve().is_relative_to(root.resolve()):
-        raise ValueError(
-            f"crops: {crops} lies in {root}, whose pictures are extracted; give a folder elsewhere"
-        )
+    for root in map(Path, sources):
+        if root.is_dir() and crops.resolve().is_relative_to(root.resolve()):
+            raise ValueError(
+                f"crops: {crops} lies in {root}, whose pictures are extracted; give a folder "
+                "elsewhere"
+            )
     return crops
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fever_extract import checkpoint, hub, images
 from fever_extract.config import Config
 from fever_extract.images import ImageLike
+from fever_extract.inputs import Sources
 from fever_extract.options import OptionArguments, Options
 from fever_extract.records import (
     ExtractionError,
@@ -21,6 +22,7 @@ from fever_extract.records import (
     Summary,
     stack_vectors,
 )
+from fever_extract.tables import NO_CROPS, is_shard_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -217,11 +219,13 @@ class Extractor:
 
     def extract_folder(
         self,
-        folder: str | os.PathLike[str],
+        folder: Sources,
         output: str | os.PathLike[str],
         *,
         all_faces: bool = False,
         save_crops: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
+        workers: int | None = None,
         **options: Unpack[OptionArguments],
     ) -> Summary:
         """Write a table with a row per image (or per face) of a folder and all below it.
@@ -230,29 +234,51 @@ class Extractor:
         passed over with a warning.
 
         Args:
-            folder: the folder, or one image or clip.
-            output: a ``.parquet``, ``.npz`` or ``.csv`` file; replaced when it is whole.
+            folder: the folder, one photograph or clip, or any of the sources (or several) of
+                `fever_extract.inputs.find`.
+            output: a ``.parquet``, ``.npz`` or ``.csv`` file, replaced when it is whole; or, for
+                many photographs, a folder of Parquet shards (it exists, ends in a slash or has
+                no extension), where a job that was stopped goes on: see docs/scale.md.
             all_faces: a row per face rather than per image.
-            save_crops: a folder for each row's aligned face as a JPEG of 224x224 pixels, named
-                by `fever_extract.crops.crop_path`; made if it does not exist.
+            save_crops: a folder for the aligned faces of photographs as JPEGs of 224x224 pixels,
+                named by `fever_extract.crops.crop_path`; for one table, not for shards.
+            overwrite: begin a folder of shards anew, rather than go on.
+            workers: processes that work on shards; by default one per core, or per GPU.
             options: any of `fever_extract.Options`, for this call.
 
         Raises:
-            OSError, ValueError, ImportError: before any work begins, if the folder or the
+            OSError, ValueError, ImportError: before any work begins, if a source or the
                 output's folder does not exist, there is no image, the output's extension
-                is not known, or the package that writes it is missing.
+                is not known, or the package that writes it is missing; if a folder of shards
+                was made with other weights or settings; and later, if the disk is full.
         """
         from fever_extract.folder import run
 
         chosen = self._options.replace(options)
-        return run(
-            self,
-            self._pipeline,
+        if not is_shard_folder(output):
+            return run(
+                self,
+                self._pipeline,
+                folder,
+                output,
+                all_faces=all_faces,
+                options=chosen,
+                crops_folder=save_crops,
+            )
+        if save_crops is not None:
+            raise ValueError(NO_CROPS)
+
+        from fever_extract import job
+
+        return job.run(
+            self._checkpoint,
             folder,
             output,
-            all_faces=all_faces,
             options=chosen,
-            crops_folder=save_crops,
+            all_faces=all_faces,
+            device=str(self.device),
+            overwrite=overwrite,
+            engine=job.local(workers),
         )
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:

@@ -1,7 +1,8 @@
-"""The folder job: list, extract batch by batch, write, sum up."""
+"""One table from a folder (or any other sources): list, extract, write, sum up."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import itertools
 import os
@@ -16,12 +17,15 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from fever_extract.crops import check_folder, save_crops
-from fever_extract.images import EXTENSIONS, list_images
+from fever_extract.images import EXTENSIONS
+from fever_extract.inputs import Input, Sources, as_list, describe_nothing, find
+from fever_extract.names import to_text
 from fever_extract.options import Options
-from fever_extract.records import Frame, Record, Status, Summary
-from fever_extract.tables import Columns, check_output, open_table, printable
+from fever_extract.records import ExtractionError, Frame, Record, Status, Summary
+from fever_extract.tables import Columns, Widths, check_output, open_table, printable
 
 if TYPE_CHECKING:
+    from fever_extract.checkpoint import Checkpoint
     from fever_extract.extractor import Extractor
     from fever_extract.pipeline import Pipeline
 
@@ -37,7 +41,7 @@ _ROWS_AT_ONCE = 2048  # a row group that Parquet readers like, at 2 MB of vector
 def run(
     extractor: Extractor,
     pipeline: Pipeline,
-    folder: str | os.PathLike[str],
+    sources: Sources,
     output: str | os.PathLike[str],
     *,
     all_faces: bool,
@@ -48,40 +52,42 @@ def run(
     start = time.monotonic()
     output = Path(output)
     check_output(output)
-    root, paths = find_inputs(folder)
-    crops = None if crops_folder is None else check_folder(crops_folder, folder)
+    crops = None if crops_folder is None else check_folder(crops_folder, as_list(sources))
+    inputs = _readable(find(sources, EXTENSIONS | CLIP_EXTENSIONS))
+    if not inputs:
+        raise describe_nothing(sources)
     statuses: Counter[Status] = Counter()
     failures: list[tuple[str, Status, str]] = []
     faces = 0
-    classes = len(extractor.config.expressions)
+    widths = Widths.of(extractor.config)
     # How many frames a clip has shows when it is decoded.
-    total = None if any(map(is_clip, paths)) else len(paths)
+    total = None if any(map(is_clip, inputs)) else len(inputs)
     hidden = None if options.show_progress is None else not options.show_progress
     with (
         open_table(output, metadata(extractor, options, all_faces)) as table,
         tqdm(total=total, unit="image", disable=hidden) as bar,
     ):
         waiting = []
-        for path, record in _records(pipeline, root, paths, options, all_faces):
+        for one, record in _records(pipeline, inputs, options, all_faces):
             if crops is not None and record.faces and not isinstance(record, Frame):
-                save_crops(crops, root, path, record, extractor.config.preprocessing)
-            waiting.append((path, record))
+                save_crops(crops, one, record, extractor.config.preprocessing)
+            waiting.append((one.name, record))
             statuses[record.status] += 1
             faces += len(record.faces)
             if record.status is not Status.OK:
                 message = printable(record.error or "")
                 if isinstance(record, Frame) and record.status.was_searched:
                     message = f"at {record.time:.2f} s: {message}"
-                failures.append((printable(path), record.status, message))
+                failures.append((to_text(one.name), record.status, message))
             if len(waiting) >= _ROWS_AT_ONCE:
-                table.write(Columns.of(waiting, extractor.embedding_dim, classes))
+                table.write(Columns.of(waiting, widths))
                 waiting.clear()
             bar.update()
         if waiting:
-            table.write(Columns.of(waiting, extractor.embedding_dim, classes))
+            table.write(Columns.of(waiting, widths))
     return Summary(
         output=output,
-        images=statuses.total(),
+        images=sum(statuses.values()),
         faces=faces,
         statuses=dict(statuses),
         failures=tuple(failures),
@@ -89,67 +95,65 @@ def run(
     )
 
 
-def _records(
-    pipeline: Pipeline, root: Path, paths: Iterable[str], options: Options, all_faces: bool
-) -> Iterator[tuple[str, Record]]:
-    """A record for each photograph and each frame of a clip, in the order of the paths."""
-    for are_clips, group in itertools.groupby(paths, is_clip):
-        if are_clips:
-            from fever_extract import video
-
-            for path in group:
-                for frame in video.extract(pipeline, root / path, options, all_faces=all_faces):
-                    yield path, frame
-            continue
-        photographs = list(group)
-        records = pipeline.stream((root / path for path in photographs), options, all_faces)
-        yield from zip(photographs, records)
+def load(one: Input) -> str | bytes | ExtractionError:
+    """What the pipeline takes of an input: a path, bytes, or why there are none."""
+    try:
+        return one.load()
+    except Exception as error:  # a remote file system may raise anything
+        reason = f"{one.path} can't be read: {error or type(error).__name__}"
+        return ExtractionError(Status.NOT_FOUND, reason)
 
 
-def is_clip(path: str | os.PathLike[str]) -> bool:
-    """Whether a file counts as a clip, by its extension."""
-    return os.path.splitext(path)[1].lower() in CLIP_EXTENSIONS
+def is_clip(one: Input) -> bool:
+    """Whether an input counts as a clip, by its extension; in an archive nothing does."""
+    return one.offset < 0 and os.path.splitext(one.path)[1].lower() in CLIP_EXTENSIONS
 
 
-def find_inputs(folder: str | os.PathLike[str]) -> tuple[Path, list[str]]:
-    """The root and the paths below it of a folder's photographs and clips, or of one file.
-
-    Without PyAV, a folder's clips are passed over with a warning.
-
-    Raises:
-        FileNotFoundError: if the folder does not exist.
-        ImportError: if it is one clip, and PyAV is missing.
-        ValueError: if there is no image in it.
-    """
-    root = Path(folder)
-    reads_clips = importlib.util.find_spec("av") is not None
-    if root.is_file():
-        if is_clip(root) and not reads_clips:
-            raise ImportError(f"{root} is a clip, which needs PyAV: {_INSTALL}")
-        return root.parent, [root.name]
-    if not root.is_dir():
-        raise FileNotFoundError(f"{root} does not exist; give a folder of images, or one image")
-    paths = list(list_images(root, EXTENSIONS | CLIP_EXTENSIONS))
-    if not reads_clips:
-        listed, paths = paths, [path for path in paths if not is_clip(path)]
-        if clips := len(listed) - len(paths):
-            warnings.warn(f"passed over {clips} clips, which need PyAV: {_INSTALL}", stacklevel=3)
-    if not paths:
-        raise ValueError(
-            f"no images in {root} (looked in all folders below it for .jpg, .png, .webp, .bmp, "
-            ".tiff and the like, and for clips)"
-        )
-    return root, paths
-
-
-def metadata(extractor: Extractor, options: Options, all_faces: bool) -> dict[str, object]:
+def metadata(
+    weights: Extractor | Checkpoint, options: Options, all_faces: bool
+) -> dict[str, object]:
     """What made a table: all that a vector depends on."""
     return {
         "version": version("fever-extract"),
-        "weights": extractor.config.name,
-        "weights_source": extractor.source,
-        "weights_sha256": extractor.sha256,
-        "embedding_dim": extractor.embedding_dim,
-        "expressions": list(extractor.config.expressions),
+        "weights": weights.config.name,
+        "weights_source": weights.source,
+        "weights_sha256": weights.sha256,
+        "config_sha256": hashlib.sha256(weights.config.to_json().encode()).hexdigest(),
+        "embedding_dim": weights.config.embedding_dim,
+        "expressions": list(weights.config.expressions),
         "options": {**options.settings(), "all_faces": all_faces},
     }
+
+
+def _readable(found: Iterable[Input]) -> list[Input]:
+    """The inputs; without PyAV, clips are passed over with a warning.
+
+    Raises:
+        ImportError: if there are clips only, and PyAV is missing.
+    """
+    inputs = list(found)
+    if importlib.util.find_spec("av") is not None:
+        return inputs
+    photographs = [one for one in inputs if not is_clip(one)]
+    if clips := len(inputs) - len(photographs):
+        if not photographs:
+            raise ImportError(f"{inputs[0].name} is a clip, which needs PyAV: {_INSTALL}")
+        warnings.warn(f"passed over {clips} clips, which need PyAV: {_INSTALL}", stacklevel=4)
+    return photographs
+
+
+def _records(
+    pipeline: Pipeline, inputs: Iterable[Input], options: Options, all_faces: bool
+) -> Iterator[tuple[Input, Record]]:
+    """A record for each photograph and each frame of a clip, in the order of the inputs."""
+    for are_clips, group in itertools.groupby(inputs, is_clip):
+        if are_clips:
+            from fever_extract import video
+
+            for one in group:
+                for frame in video.extract(pipeline, one.path, options, all_faces=all_faces):
+                    yield one, frame
+            continue
+        photographs = list(group)
+        records = pipeline.stream(map(load, photographs), options, all_faces)
+        yield from zip(photographs, records)

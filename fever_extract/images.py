@@ -6,7 +6,7 @@ import io
 import math
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard, Union
 
@@ -118,7 +118,7 @@ def read_reduced(image: ImageLike, longest: int | None) -> tuple[npt.NDArray[np.
 
 
 def list_images(
-    folder: str | os.PathLike[str], extensions: frozenset[str] = EXTENSIONS
+    folder: str | os.PathLike[str], extensions: Container[str] = EXTENSIONS
 ) -> Iterator[str]:
     """Paths of the pictures in a folder and below it, relative to it, in sorted order.
 
@@ -129,16 +129,61 @@ def list_images(
         OSError: if the folder itself can't be read.
     """
 
-    def unreadable(error: OSError) -> None:
-        if error.filename == os.fspath(folder):
-            raise error
-        warnings.warn(f"left out, can't be read: {error.filename} ({error.strerror})", stacklevel=3)
+    waiting = [""]
+    while waiting:
+        below = waiting.pop()
+        pictures = _SortedNames()
+        folders = []
+        try:
+            with os.scandir(os.path.join(folder, below)) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if _is_folder(entry):
+                        if not entry.is_symlink():
+                            folders.append(entry.name)
+                    elif os.path.splitext(entry.name)[1].lower() in extensions:
+                        pictures.add(entry.name)
+        except OSError as error:
+            if not below:
+                raise
+            warnings.warn(
+                f"left out, can't be read: {error.filename} ({error.strerror})", stacklevel=2
+            )
+        yield from (os.path.join(below, name) for name in pictures)
+        waiting += [os.path.join(below, name) for name in sorted(folders, reverse=True)]
 
-    for parent, folders, files in os.walk(folder, onerror=unreadable):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in extensions:
-                yield os.path.relpath(os.path.join(parent, name), folder)
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+class _SortedNames:
+    """The names in one folder, of which there may be millions: packed, 20 to 40 bytes each."""
+
+    def __init__(self) -> None:
+        self._packed: list[npt.NDArray[np.bytes_]] = []
+        self._new: list[bytes] = []
+
+    def add(self, name: str) -> None:
+        self._new.append(os.fsencode(name))
+        if len(self._new) == 65536:
+            self._pack()
+
+    def __iter__(self) -> Iterator[str]:
+        self._pack()
+        names = np.concatenate(self._packed)
+        self._packed.clear()
+        names.sort()
+        for name in names:
+            yield os.fsdecode(name)
+
+    def _pack(self) -> None:
+        self._packed.append(np.array(self._new, np.bytes_))
+        self._new.clear()
 
 
 def _check_array(image: npt.NDArray[np.generic]) -> None:

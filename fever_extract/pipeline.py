@@ -56,7 +56,10 @@ class Pipeline:
         self._detector = Detector(self.device)
 
     def stream(
-        self, inputs: Iterable[ImageLike], options: Options, all_faces: bool = False
+        self,
+        inputs: Iterable[ImageLike | ExtractionError],
+        options: Options,
+        all_faces: bool = False,
     ) -> Iterator[Record]:
         """A record an image, in order, by as many threads as torch is set to use.
 
@@ -71,7 +74,9 @@ class Pipeline:
         if self.device.type == "cpu":
             size = min(size, _AT_ONCE)
         inputs = iter(inputs)
-        batches: Iterator[list[ImageLike]] = iter(lambda: list(islice(inputs, size)), [])
+        batches: Iterator[list[ImageLike | ExtractionError]] = iter(
+            lambda: list(islice(inputs, size)), []
+        )
         beginning = list(islice(batches, 2))
         batches = chain(beginning, batches)
         threads = torch.get_num_threads()
@@ -94,12 +99,16 @@ class Pipeline:
             torch.set_num_threads(threads)
 
     def process(
-        self, batch: Iterable[ImageLike], options: Options, all_faces: bool = False
+        self,
+        batch: Iterable[ImageLike | ExtractionError],
+        options: Options,
+        all_faces: bool = False,
     ) -> list[Record]:
         """A record an image, in order; their crops are held in memory together.
 
         Args:
-            batch: images; whatever is wrong with one of them is in its record.
+            batch: images; whatever is wrong with one of them is in its record, and so is what
+                was wrong with one before: an error takes its place here.
             options: see there.
             all_faces: keep every face of an image rather than the one that comes first.
         """
@@ -118,8 +127,12 @@ class Pipeline:
             for item in found
         ]
 
-    def _find(self, image: ImageLike, options: Options, all_faces: bool) -> _Found:
+    def _find(
+        self, image: ImageLike | ExtractionError, options: Options, all_faces: bool
+    ) -> _Found:
         """Read one image and cut its faces out."""
+        if isinstance(image, ExtractionError):
+            raise image
         if options.aligned:
             return self._whole(images.read(image))
         pixels, reduction = images.read_reduced(image, options.detect_size)

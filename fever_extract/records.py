@@ -26,6 +26,7 @@ class Status(str, Enum):
     DECODE_ERROR = "decode_error"
     NOT_FOUND = "not_found"
     DETECT_ERROR = "detect_error"
+    CRASHED = "crashed"
 
     def __str__(self) -> str:
         return self.value
@@ -138,8 +139,11 @@ class Summary:
         images: number of photographs and of frames.
         faces: number of vectors.
         statuses: number of images by status; statuses that did not occur are left out.
-        failures: (path, status, message) of every image without a vector.
+        failures: (path, status, message) of every image without a vector; where the output is
+            a folder, of the first 1000 in this run.
         seconds: wall-clock time.
+        reused: inputs whose rows an earlier run of the same job had made.
+        removed: inputs of an earlier run of the same job that are no more.
     """
 
     output: Path
@@ -148,12 +152,16 @@ class Summary:
     statuses: Mapping[Status, int]
     failures: tuple[tuple[str, Status, str], ...]
     seconds: float
+    reused: int = 0
+    removed: int = 0
 
     def __str__(self) -> str:
-        rate = self.images / self.seconds if self.seconds else 0.0
+        rate = (self.images - self.reused) / self.seconds if self.seconds else 0.0
+        earlier = f", {self.reused} of them done before" if self.reused else ""
+        removed = f"; {self.removed} are no more and were left out" if self.removed else ""
         return (
-            f"{self.images} images in {self.seconds:.1f} s ({rate:.1f} images/s), "
-            f"{self.faces} vectors in {self.output}; {describe(self.statuses)}"
+            f"{self.images} images in {self.seconds:.1f} s ({rate:.1f} images/s){earlier}, "
+            f"{self.faces} vectors in {self.output}; {describe(self.statuses)}{removed}"
         )
 
 

@@ -3,7 +3,8 @@
 The columns are the same in each:
 
 ========================  ==========================================================
-path                      relative to the folder
+path                      relative to the folder, or as it was given; odd bytes in it as in
+                          `fever_extract.names`
 time                      of a clip's frame, in seconds; NaN for a photograph
 status, error             what became of the image; error is empty if it is ok
 face_index                0 for the image's first face; -1 for an image without one
@@ -39,14 +40,37 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fever_extract.files import replace_atomically
+from fever_extract.names import to_text
 from fever_extract.records import Face, Record
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    import pyarrow as pa
+
+    from fever_extract.config import Config
 
 EXTENSIONS = (".parquet", ".npz", ".csv")
 METADATA_KEY = "fever_extract"
 """Where Parquet's schema metadata and the npz file keep the metadata, as JSON."""
+NO_CROPS = "crops are saved beside one table: give a .parquet, .npz or .csv file as output"
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Numbers in a row of the columns whose length depends on the weights.
+
+    Attributes:
+        embedding: length of a vector.
+        expressions: how many the weights tell apart; 0 leaves the column out.
+    """
+
+    embedding: int
+    expressions: int = 0
+
+    @classmethod
+    def of(cls, config: Config) -> Widths:
+        """Those of weights."""
+        return cls(config.embedding_dim, len(config.expressions))
 
 
 @dataclass(frozen=True)
@@ -61,14 +85,8 @@ class Columns:
     values: dict[str, list[str] | npt.NDArray[Any]]
 
     @classmethod
-    def of(cls, rows: Iterable[tuple[str, Record]], dim: int, classes: int = 0) -> Columns:
-        """A row per face of each (path, record), or one row if it has no face.
-
-        Args:
-            rows: paths and what became of them.
-            dim: length of a vector.
-            classes: number of expressions that the weights tell apart.
-        """
+    def of(cls, rows: Iterable[tuple[str, Record]], widths: Widths) -> Columns:
+        """A row per face of each (path, record), or one row if it has no face."""
         flat: list[tuple[str, Record, int, Face | None]] = []
         for path, record in rows:
             flat += [(path, record, index, face) for index, face in enumerate(record.faces)]
@@ -83,11 +101,13 @@ class Columns:
                     row[:] = value
             return rows
 
-        probabilities = [face and list(face.expressions.values()) for face in faces]
-        expressions = {"expressions": numbers(classes, probabilities)} if classes else {}
+        expressions = {}
+        if widths.expressions:
+            found = [(face and list(face.expressions.values())) or None for face in faces]
+            expressions["expressions"] = numbers(widths.expressions, found)
         return cls(
             {
-                "path": [printable(path) for path, *_ in flat],
+                "path": [to_text(path) for path, *_ in flat],
                 "time": np.array([getattr(record, "time", np.nan) for _, record, *_ in flat]),
                 "status": [record.status.value for _, record, *_ in flat],
                 "error": [printable(record.error or "") for _, record, *_ in flat],
@@ -104,14 +124,28 @@ class Columns:
                 "expression": [(face and face.expression) or "" for face in faces],
                 "probability": numbers(1, [face and face.probability for face in faces])[:, 0],
                 **expressions,
-                "embedding": numbers(dim, [face and face.vector for face in faces]),
+                "embedding": numbers(widths.embedding, [face and face.vector for face in faces]),
             }
         )
 
 
 def printable(text: str) -> str:
-    """A name that is not UTF-8 can't stand in a table; its odd bytes become ``\\xNN``."""
+    """A message that may quote a name that is not UTF-8; its odd bytes become ``\\xNN``."""
     return os.fsencode(text).decode("utf-8", "backslashreplace")
+
+
+def to_arrow(columns: Columns) -> pa.Table:
+    """Rows for Parquet: what has several numbers a row becomes a fixed-size list."""
+    import pyarrow as pa
+
+    arrays = {}
+    for name, values in columns.values.items():
+        if isinstance(values, np.ndarray) and values.ndim == 2:
+            flat = pa.array(values.reshape(-1))
+            arrays[name] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+        else:
+            arrays[name] = pa.array(values, pa.string() if isinstance(values, list) else None)
+    return pa.table(arrays)
 
 
 class _Writer(ABC):
@@ -150,6 +184,12 @@ def open_table(path: Path, metadata: Mapping[str, object]) -> Iterator[_Writer]:
             temporary.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
 
 
+def is_shard_folder(output: str | os.PathLike[str]) -> bool:
+    """Whether an output is a folder for shards rather than one table."""
+    text = os.fspath(output)
+    return text.endswith(("/", os.sep)) or os.path.isdir(text) or not os.path.splitext(text)[1]
+
+
 def check_output(path: Path) -> None:
     """Refuse an output that can't be written, before any work is done.
 
@@ -179,17 +219,9 @@ class _ParquetWriter(_Writer):
         self._writer: Any = None
 
     def write(self, columns: Columns) -> None:
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        arrays = {}
-        for name, values in columns.values.items():
-            if isinstance(values, np.ndarray) and values.ndim == 2:
-                flat = pa.array(values.reshape(-1))
-                arrays[name] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
-            else:
-                arrays[name] = pa.array(values, pa.string() if isinstance(values, list) else None)
-        table = pa.table(arrays).replace_schema_metadata({METADATA_KEY: self._metadata})
+        table = to_arrow(columns).replace_schema_metadata({METADATA_KEY: self._metadata})
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._path, table.schema, compression="zstd")
         self._writer.write_table(table)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fever_extract.crops import crop_path, save_crops
+from fever_extract.inputs import Input
 
 
 @pytest.fixture(scope="module")
@@ -113,4 +114,9 @@ def test_long_and_odd_names_are_written(extractor, astronaut, tmp_path):
 def test_a_photograph_that_is_gone(extractor, astronaut, tmp_path):
     (record,) = extractor.extract_records(astronaut)
     with pytest.warns(UserWarning, match=r"no crop of 'a\.jpg': .*does not exist"):
-        save_crops(tmp_path, tmp_path, "a.jpg", record, extractor.config.preprocessing)
+        save_crops(
+            tmp_path,
+            Input("a.jpg", str(tmp_path / "a.jpg")),
+            record,
+            extractor.config.preprocessing,
+        )
