@@ -35,7 +35,8 @@ class Options:
     """The options and their defaults.
 
     Attributes:
-        batch_size: images at a time; vectors don't depend on it.
+        batch_size: images at a time, at most; vectors don't depend on it. With 1, each is
+            done before the next is looked at, as with a camera.
         select: which face comes first where there are several: the ``largest`` box, the
             ``most_confident`` detection, or the one nearest to the ``center``.
         detect_size: for speed: faces are looked for as in a picture of this many pixels on

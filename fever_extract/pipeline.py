@@ -77,10 +77,10 @@ class Pipeline:
         batches: Iterator[list[ImageLike | ExtractionError]] = iter(
             lambda: list(islice(inputs, size)), []
         )
-        beginning = list(islice(batches, 2))
+        beginning = list(islice(batches, 2 if size > 1 else 0))
         batches = chain(beginning, batches)
         threads = torch.get_num_threads()
-        if len(beginning) < 2 or threads == 1:
+        if len(beginning) < 2 or threads == 1 or size == 1:
             for batch in batches:
                 yield from self.process(batch, options, all_faces)
             return

@@ -13,6 +13,9 @@ from fever_extract import Extractor
 
 SHARED = Path(__file__).parents[2] / "shared"
 
+# Ray would send its maker what it is used for.
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
 # Several test processes on two cores get in each other's way with more.
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
