@@ -135,19 +135,13 @@ def _frames(
         with contextlib.suppress(ExtractionError):
             yield math.nan, images.read(path)
         return
-    try:
-        import av
-    except ImportError:
-        raise ImportError(
-            "pictures from clips need PyAV: pip install 'fever-extract[video]'"
-        ) from None
+    from fever_extract.clips import Clip, upright  # it needs PyAV
+
     waiting = sorted(set(times.tolist()))
-    with contextlib.suppress(OSError, av.FFmpegError), av.open(str(path)) as clip:
-        origin = (clip.start_time or 0) / av.time_base
-        for frame in clip.decode(video=0):
-            while waiting and frame.time is not None and frame.time - origin > waiting[0] - 1e-3:
-                pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
-                yield waiting.pop(0), np.ascontiguousarray(pixels)
+    with contextlib.suppress(ExtractionError), Clip(path) as clip:
+        for time, frame in clip.frames(max(0.0, waiting[0] - 1e-3)):
+            while waiting and time > waiting[0] - 1e-3:
+                yield waiting.pop(0), upright(frame)
             if not waiting:
                 return
 
