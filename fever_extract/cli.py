@@ -158,12 +158,14 @@ def _extractor(chosen: argparse.Namespace) -> Extractor:
 
 def _extract(chosen: argparse.Namespace) -> int:
     from fever_extract import inputs
+    from fever_extract.folder import CLIP_EXTENSIONS
+    from fever_extract.images import EXTENSIONS
     from fever_extract.tables import check_output, is_shard_folder
 
     # Before torch is imported and weights are loaded: a typing error is told at once.
     if not is_shard_folder(chosen.output):
         check_output(Path(chosen.output))
-    found = inputs.find(chosen.sources)
+    found = inputs.find(chosen.sources, EXTENSIONS | CLIP_EXTENSIONS)
     try:
         if all(map(os.path.isdir, chosen.sources)) and next(found, None) is None:
             raise inputs.describe_nothing(chosen.sources)

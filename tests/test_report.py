@@ -21,7 +21,7 @@ from fever_extract import report
 from fever_extract.mapping import nearest
 from fever_extract.reading import read_table
 from fever_extract.report import write_report
-from fever_extract.tables import Columns, open_table
+from fever_extract.tables import Columns, Widths, open_table
 from fever_extract.thumbnails import cut
 
 EVIL = "<img src=x onerror=alert(1)>.png"
@@ -227,7 +227,7 @@ def clip(extractor, astronaut, tmp_path_factory):
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     records = extractor.extract_records(pictures)
-    columns = Columns.of([("clip.mp4", record) for record in records], 256, classes=8)
+    columns = Columns.of([("clip.mp4", record) for record in records], Widths(256, 8))
     columns.values["time"] = times
     columns.values["track"] = np.where(columns.values["face_index"] < 0, -1, 0)
     names = list(extractor.config.expressions)

@@ -15,7 +15,7 @@ from clip_maker import scene, turn, write_clip, write_sound
 from helpers import cosine, iou
 from PIL import Image
 
-from fever_extract import ExtractionError, Frame, Status
+from fever_extract import ExtractionError, Frame, Status, cli
 from fever_extract.clips import Clip, upright
 from fever_extract.video import sample
 
@@ -315,21 +315,35 @@ def test_the_command_takes_a_clip(clip, tmp_path):
     assert first.startswith("moving.mp4,0.0,ok,,0,0,")
 
 
+def test_a_folder_of_clips_alone(clip, tmp_path):
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "b.mp4").write_bytes(clip.read_bytes())
+    assert cli.main(["extract", str(tmp_path / "clips"), "-o", str(tmp_path / "out.csv")]) == 0
+
+
 def test_without_pyav(clip, astronaut_path, tmp_path):
     """Hidden from a process: clips are passed over aloud, and asked for by name, refused."""
     (tmp_path / "a.jpg").write_bytes(astronaut_path.read_bytes())
     (tmp_path / "b.mp4").write_bytes(clip.read_bytes())
     code = (
         "import sys; sys.modules['av'] = None\n"
-        "from fever_extract.folder import find_inputs\n"
-        "print(find_inputs(sys.argv[1])[1])\n"
-        "find_inputs(sys.argv[1] + '/b.mp4')"
+        "from fever_extract import cli\n"
+        "sys.exit(cli.main(['extract', *sys.argv[1:]]))"
     )
-    command = [sys.executable, "-c", code, tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.stdout == "['a.jpg']\n"
+
+    def extract(source) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-c", code, source, "-o", tmp_path / "out.csv"]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    done = extract(tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.startswith("1 images in")
     assert "passed over 1 clips, which need PyAV: pip install 'fever-extract[video]'" in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("ImportError: ")
+    done = extract(tmp_path / "b.mp4")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "fever-extract: b.mp4 is a clip, which needs PyAV: pip install 'fever-extract[video]'\n"
+    )
     command = [
         sys.executable,
         "-c",
