@@ -53,8 +53,10 @@ def rows(count: int, side: int) -> dict[str, list]:
 
 
 def write(path, columns: dict[str, object]) -> None:
-    columns["landmarks"] = pa.array(columns["landmarks"], pa.list_(pa.float32(), 10))
-    columns["blendshapes"] = pa.array(columns["blendshapes"], pa.list_(pa.float32(), len(NAMES)))
+    for name, length in (("landmarks", 10), ("blendshapes", len(NAMES))):
+        # Before pyarrow 26, lists of fixed size with missing rows can't be written.
+        fixed = int(pa.__version__.split(".")[0]) >= 26
+        columns[name] = pa.array(columns[name], pa.list_(pa.float32(), length if fixed else -1))
     table = pa.table(columns)
     pq.write_table(table.replace_schema_metadata({"blendshape_names": ",".join(NAMES)}), path)
 
