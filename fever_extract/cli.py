@@ -36,8 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # What a user can mend ends in one line; anything else is a bug and shows its trace.
         print(f"fever-extract: {error}", file=sys.stderr)
         return WRONG_USAGE
-    except KeyboardInterrupt:
-        print("fever-extract: interrupted; nothing half done was left", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        left = str(stop) or "nothing half done was left"
+        print(f"fever-extract: interrupted; {left}", file=sys.stderr)
         return INTERRUPTED
     return code
 
@@ -244,6 +245,12 @@ def _report(chosen: argparse.Namespace) -> int:
 
     done = write_report(chosen.table, chosen.output, photos=chosen.photos, color=chosen.color)
     print(f"{done.output}: {done.shown} of {done.faces} faces, {done.pictures} with a picture")
+    if chosen.photos is not None and done.shown and not done.pictures:
+        print(
+            f"fever-extract: no photograph of {chosen.table} was found in {chosen.photos}; give "
+            "the folder that its paths are relative to",
+            file=sys.stderr,
+        )
     return DONE
 
 

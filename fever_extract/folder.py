@@ -109,6 +109,18 @@ def is_clip(one: Input) -> bool:
     return one.offset < 0 and os.path.splitext(one.path)[1].lower() in CLIP_EXTENSIONS
 
 
+def without_clips(found: Iterable[Input], why: str) -> Iterator[Input]:
+    """Photographs only; at the end a warning counts the clips that were passed over."""
+    clips = 0
+    for one in found:
+        if is_clip(one):
+            clips += 1
+        else:
+            yield one
+    if clips:
+        warnings.warn(f"passed over {clips} clips, {why}", stacklevel=2)
+
+
 def metadata(
     weights: Extractor | Checkpoint, options: Options, all_faces: bool
 ) -> dict[str, object]:
@@ -134,12 +146,9 @@ def _readable(found: Iterable[Input]) -> list[Input]:
     inputs = list(found)
     if importlib.util.find_spec("av") is not None:
         return inputs
-    photographs = [one for one in inputs if not is_clip(one)]
-    if clips := len(inputs) - len(photographs):
-        if not photographs:
-            raise ImportError(f"{inputs[0].name} is a clip, which needs PyAV: {_INSTALL}")
-        warnings.warn(f"passed over {clips} clips, which need PyAV: {_INSTALL}", stacklevel=4)
-    return photographs
+    if inputs and all(map(is_clip, inputs)):
+        raise ImportError(f"{inputs[0].name} is a clip, which needs PyAV: {_INSTALL}")
+    return list(without_clips(inputs, f"which need PyAV: {_INSTALL}"))
 
 
 def _records(

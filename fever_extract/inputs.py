@@ -200,7 +200,7 @@ def _csv_column(path: str, delimiter: str) -> Iterator[str]:
             raise ValueError(f"{path} has no column {_COLUMN!r}, but {', '.join(header)}")
         else:
             index = 0
-            if header:
+            if header and _is_picture(from_text(header[0])):  # there is no header
                 yield from_text(header[0])
         for row in rows:
             if len(row) > index and row[index]:

@@ -23,7 +23,8 @@ import numpy as np
 
 from fever_extract import inputs, manifest, plan, shards
 from fever_extract.checkpoint import Checkpoint
-from fever_extract.folder import metadata
+from fever_extract.folder import CLIP_EXTENSIONS, metadata, without_clips
+from fever_extract.images import EXTENSIONS
 from fever_extract.listing import Listing
 from fever_extract.machine import spread
 from fever_extract.options import Options
@@ -91,7 +92,10 @@ def run(
     start = time.monotonic()
     output = Path(output)
     made_by = metadata(checkpoint, options, all_faces)
-    found = inputs.find(sources)
+    found = without_clips(
+        inputs.find(sources, EXTENSIONS | CLIP_EXTENSIONS),
+        "which one table takes (a .parquet, .npz or .csv file as output), and shards don't",
+    )
     work = Work(
         checkpoint.config.to_json(),
         checkpoint.data,
@@ -141,7 +145,10 @@ def run(
                     writer.collect(running.run(tasks, stopped), save_every)
                     if stopped():
                         progress.say(event="stopped")
-                        raise KeyboardInterrupt
+                        raise KeyboardInterrupt(
+                            f"{progress.statuses.total()} of {len(listing)} images are in "
+                            f"{output}; the same command goes on"
+                        )
             shutil.rmtree(previous)
             manifest.write(folder, made_by, **about, finished=True)
             progress.say(event="end")

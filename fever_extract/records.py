@@ -156,11 +156,12 @@ class Summary:
     removed: int = 0
 
     def __str__(self) -> str:
-        rate = (self.images - self.reused) / self.seconds if self.seconds else 0.0
+        new = self.images - self.reused
+        rate = f" ({new / self.seconds:.1f} images/s)" if new and self.seconds else ""
         earlier = f", {self.reused} of them done before" if self.reused else ""
         removed = f"; {self.removed} are no more and were left out" if self.removed else ""
         return (
-            f"{self.images} images in {self.seconds:.1f} s ({rate:.1f} images/s){earlier}, "
+            f"{self.images} images in {self.seconds:.1f} s{rate}{earlier}, "
             f"{self.faces} vectors in {self.output}; {describe(self.statuses)}{removed}"
         )
 

@@ -199,7 +199,10 @@ def check_output(path: Path) -> None:
         ImportError: if the package that writes it is missing.
     """
     if path.suffix.lower() not in EXTENSIONS:
-        raise ValueError(f"output {path}: the name must end in one of {', '.join(EXTENSIONS)}")
+        raise ValueError(
+            f"output {path}: the name must end in one of {', '.join(EXTENSIONS)}, or in / for a "
+            "folder of shards"
+        )
     if path.is_dir():
         raise ValueError(f"output {path} is a folder; give a file")
     if not path.parent.is_dir():

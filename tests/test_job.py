@@ -336,8 +336,11 @@ def test_a_signal_stops_it_and_nothing_is_lost(extractor, photos_folder, whole, 
     os.killpg(process.pid, number)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
-    assert error == "fever-extract: interrupted; nothing half done was left\n"
     stopped = next(line for line in log(output) if line["event"] == "stopped")
+    assert error == (
+        f"fever-extract: interrupted; {stopped['done']} of 41 images are in {output}; "
+        "the same command goes on\n"
+    )
     assert read(output).num_rows == stopped["done"] < 41
     summary = run(extractor, photos_folder, output)
     assert summary.reused == stopped["done"]
@@ -393,3 +396,12 @@ def test_a_full_disk(extractor, photos_folder, tmp_path):
         assert (summary.images, summary.reused) == (41, kept.num_rows)
     finally:
         subprocess.run(["umount", str(output)], check=True)
+
+
+def test_clips_are_passed_over_aloud(extractor, astronaut_path, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jpg").write_bytes(astronaut_path.read_bytes())
+    (tmp_path / "in" / "b.mp4").write_bytes(b"a clip")
+    with pytest.warns(UserWarning, match="passed over 1 clips, which one table takes"):
+        summary = run(extractor, tmp_path / "in", tmp_path / "out")
+    assert summary.images == 1
