@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fever_extract.cli import add_face_options, face_options
 from fever_extract.options import Options
-from fever_extract.training.recipe import Recipe
+from fever_extract.training.recipe import ADAPT_EPOCHS, Recipe
 
 
 def main() -> None:
@@ -47,7 +47,9 @@ def main() -> None:
     adapt.add_argument("--output", type=Path, required=True, help="folder for the new weights")
     adapt.add_argument("--weights", help="to begin from (default: the embedded)")
     adapt.add_argument("--head-only", action="store_true", help="leave the vectors as they are")
-    adapt.add_argument("--epochs", type=int, default=10, help="of fine-tuning (default: 10)")
+    adapt.add_argument(
+        "--epochs", type=int, default=ADAPT_EPOCHS, help="of fine-tuning (default: %(default)s)"
+    )
     adapt.add_argument("--seed", type=int, default=0, help="(default: 0)")
     add_face_options(adapt)
     arguments = parser.parse_args()

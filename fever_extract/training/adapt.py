@@ -28,8 +28,7 @@ from fever_extract.options import Options
 from fever_extract.pipeline import Pipeline
 from fever_extract.training.class_folders import DETAIL, LabelledFaces, find_classes, find_faces
 from fever_extract.training.finetune import BATCH, FineTuning
-
-EPOCHS = 10
+from fever_extract.training.recipe import ADAPT_EPOCHS
 
 
 def adapt(
@@ -38,7 +37,7 @@ def adapt(
     *,
     weights: str | os.PathLike[str] | None = None,
     head_only: bool = False,
-    epochs: int = EPOCHS,
+    epochs: int = ADAPT_EPOCHS,
     seed: int = 0,
     device: str | None = None,
     options: Options | None = None,
@@ -168,7 +167,7 @@ def _in_words(adapted: dict[str, Any]) -> dict[str, str]:
     validation = adapted["validation"]
     measured = (
         f"Accuracy {validation['accuracy']:.1%} on {validation['faces']} validation faces, drawn "
-        "at random from the same photographs as those that were learnt from"
+        "at random from the same photographs as those that were learned from"
     )
     description = (
         f"Adapted from `{adapted['from']['name']}` (SHA-256 `{adapted['from']['sha256']}`) by "
@@ -177,7 +176,7 @@ def _in_words(adapted: dict[str, Any]) -> dict[str, str]:
     if adapted["epoch"]:
         measured += ". The epoch was chosen by them, so expect a little less elsewhere"
         description += (
-            "First a new expression head was learnt, then the whole network fine-tuned; of "
+            "First a new expression head was learned, then the whole network fine-tuned; of "
             f"{adapted['epochs']} epochs, number {adapted['epoch']} was kept."
         )
     else:
