@@ -1,5 +1,6 @@
 """Weights adapted to class folders: real faces that smile, and faces that don't."""
 
+import dataclasses
 import re
 import shutil
 import sys
@@ -10,12 +11,16 @@ import pytest
 import torch
 from helpers import OPEN_MOUTHS, SERIOUS, SMILING, write_faces
 from PIL import Image
+from torch.nn import functional as F
 
-from fever_extract import Extractor, checkpoint
+from fever_extract import Extractor, Options, checkpoint, hub
 from fever_extract.config import Backbone, Config, Preprocessing
-from fever_extract.network import FeverNet
+from fever_extract.network import FeverNet, build
+from fever_extract.pipeline import Pipeline
 from fever_extract.training import __main__ as command
-from fever_extract.training.adapt import adapt
+from fever_extract.training import finetune
+from fever_extract.training.adapt import adapt, with_new_head
+from fever_extract.training.class_folders import DETAIL, find_classes, find_faces
 from fever_extract.training.train import TEMPLATE
 
 CLASSES = {"serious": SERIOUS, "smiling": SMILING}
@@ -74,6 +79,28 @@ def test_fine_tuning_moves_the_vectors_and_holds_the_blendshapes(tuned, unseen, 
         [[list(face.blendshapes.values()) for face in faces] for faces in (before, after)]
     )
     assert np.abs(shapes[1] - shapes[0]).mean() < 0.2 * shapes[0].std(axis=0).mean()
+
+
+def test_other_heads_are_held_to_what_they_said(folder, monkeypatch):
+    """They move less than without that; labels that mean nothing pull the network hard."""
+    weights = hub.load()
+    paths = find_classes(folder)
+    faces = find_faces(paths, Pipeline(weights, "cpu"), Options())
+    faces = dataclasses.replace(faces, labels=torch.arange(len(faces)) % 2)
+    before = build(weights.config, weights.state_dict)
+    crops = F.avg_pool2d(faces.crops.float(), DETAIL)
+    config = dataclasses.replace(weights.config, expressions=("even", "odd"))
+    moved = []
+    for weight in (finetune.OTHER_HEADS, 0.0):
+        monkeypatch.setattr(finetune, "OTHER_HEADS", weight)
+        network = with_new_head(before, config, faces)
+        tuning = finetune.FineTuning(network, before, faces, epochs=10, seed=0)
+        for _ in range(10):
+            tuning.train_epoch()
+        with torch.no_grad():
+            now, then = (net(crops).heads["blendshapes"] for net in (network, before))
+        moved.append((now - then).abs().mean().item())
+    assert 0 < moved[0] < 0.8 * moved[1]
 
 
 def test_a_seed_gives_the_same_weights_again(folder, tuned, tmp_path):

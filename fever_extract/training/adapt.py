@@ -85,7 +85,7 @@ def adapt(
     tqdm.write(f"{len(learnt)} faces to learn from, {len(valid)} to validate with")
 
     before = build(first.config, first.state_dict).to(where)
-    network = _with_new_head(before, config, learnt)
+    network = with_new_head(before, config, learnt)
     best, score, chosen = copy.deepcopy(network), _validate(network, valid), 0
     tqdm.write(f"head: validation accuracy {score[0]:.3f}")
     tuning = FineTuning(network, before, learnt, epochs, seed)
@@ -124,7 +124,7 @@ def _check(output: Path, folder: Path) -> None:
         import sklearn  # noqa: F401
     except ImportError:
         raise ImportError(
-            "to adapt weights needs scikit-learn: pip install 'fever-extract[training]'"
+            "adapting weights needs scikit-learn: pip install 'fever-extract[training]'"
         ) from None
     if output.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"output {output} would be a class of {folder}; give a folder elsewhere")
@@ -132,7 +132,7 @@ def _check(output: Path, folder: Path) -> None:
         raise ValueError(f"output {output} holds weights already; give another, or remove them")
 
 
-def _with_new_head(network: FeverNet, config: Config, faces: LabelledFaces) -> FeverNet:
+def with_new_head(network: FeverNet, config: Config, faces: LabelledFaces) -> FeverNet:
     """A copy whose expression head is a logistic regression on the faces' vectors."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler

@@ -14,10 +14,11 @@ from fever_extract.training.class_folders import DETAIL, LabelledFaces
 from fever_extract.training.train import masked_mean_square
 
 BATCH = 32
+OTHER_HEADS = 2.0
+"""Weight of their loss beside that of the classes."""
 
 _PEAK_LR = 1e-4
 _WEIGHT_DECAY = 0.01
-_OTHER_HEADS = 0.5  # weight of their loss, as that of the blendshapes in our recipes
 
 
 class FineTuning:
@@ -29,7 +30,7 @@ class FineTuning:
         network: changed in place.
         before: what the other heads are held to: the network as it was.
         faces: to learn from.
-        epochs: planned; by their end the learning rate has sunk to 0.
+        epochs: planned; the learning rate rises and sinks over them.
         seed: of the order and the augmentation.
     """
 
@@ -42,8 +43,9 @@ class FineTuning:
         self.optimizer = torch.optim.AdamW(
             network.parameters(), lr=_PEAK_LR, weight_decay=_WEIGHT_DECAY
         )
-        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-            self.optimizer, epochs * self.steps
+        # It begins slowly: Adam's first steps are of full length, whatever the gradient.
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, _PEAK_LR, total_steps=epochs * self.steps + 1, cycle_momentum=False
         )
         with torch.no_grad():
             heads = before.classify(faces.vectors.to(before.mean.device))
@@ -66,7 +68,7 @@ class FineTuning:
         loss = F.cross_entropy(heads["expression"], faces.labels.to(device))
         for name in heads:
             if name != "expression":
-                loss = loss + _OTHER_HEADS * masked_mean_square(
+                loss = loss + OTHER_HEADS * masked_mean_square(
                     heads[name], expected[name], self.scales[name]
                 )
         self.optimizer.zero_grad(set_to_none=True)
