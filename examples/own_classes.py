@@ -1,7 +1,7 @@
 """A classifier of your own classes: a scikit-learn head on the vectors.
 
 The network stays as it is; what is learned is a logistic regression, in seconds, from as few
-as some ten photographs a class. Adapting the network itself is not part of the package yet.
+as some ten photographs a class. fine_tune.py adapts the network itself.
 
 python examples/own_classes.py train FOLDER head.joblib  # FOLDER/bored/*.jpg, FOLDER/amused/*.jpg
 python examples/own_classes.py predict head.joblib PHOTOGRAPH ...

@@ -24,8 +24,9 @@ def model_card(config: Config) -> str:
     """The text of a ``README.md``: the Hub's metadata, use, figures, making and limits.
 
     Figures come from ``config.metadata["evaluation"]`` (as
-    `fever_extract.training.evaluate.evaluate` returns it), the making from
-    ``config.metadata["description"]``; where they are missing, the card says so.
+    `fever_extract.training.evaluate.evaluate` returns it) or the Markdown in
+    ``config.metadata["measured"]``, the making from ``config.metadata["description"]``; where
+    they are missing, the card says so.
     """
     evaluation = _evaluation(config)
     heads = {
@@ -42,7 +43,9 @@ def model_card(config: Config) -> str:
         size=config.preprocessing.size,
         color=config.preprocessing.color,
         heads="; ".join(heads[name] for name in config.heads) or "nothing",
-        measured=_measured(evaluation) if evaluation else "Nothing has been measured yet.",
+        measured=_measured(evaluation)
+        if evaluation
+        else str(config.metadata.get("measured", "Nothing has been measured yet.")).strip(),
         description=str(config.metadata.get("description", "Not recorded.")).strip(),
     )
 

@@ -92,6 +92,29 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def add_face_options(parser: argparse.ArgumentParser) -> None:
+    """Say on a command line how faces are found; `face_options` has what was said."""
+    parser.add_argument("--select", choices=SELECT, help="which of several faces")
+    parser.add_argument(
+        "--detect-size", type=int, metavar="PIXELS", help="look for faces at this size, for speed"
+    )
+    parser.add_argument("--min-face-size", type=float, metavar="PIXELS")
+    parser.add_argument("--min-confidence", type=float, metavar="0..1")
+    parser.add_argument(
+        "--aligned", action="store_true", help="the images are aligned face crops: don't detect"
+    )
+    parser.add_argument(
+        "--fallback", choices=["whole"], help="take the whole picture where no face is found"
+    )
+
+
+def face_options(chosen: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `add_face_options` that were given, as those of `Options`."""
+    names = "select detect_size min_face_size min_confidence fallback".split()
+    options = {name: getattr(chosen, name) for name in names if getattr(chosen, name) is not None}
+    return {**options, "aligned": chosen.aligned}
+
+
 def _add_extract(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], weights: argparse.ArgumentParser
 ) -> None:
@@ -113,18 +136,7 @@ def _add_extract(
         help="a .parquet, .npz or .csv file; or a folder for shards, to go on after a stop",
     )
     extract.add_argument("--all-faces", action="store_true", help="a row per face, not per image")
-    extract.add_argument("--select", choices=SELECT, help="which of several faces")
-    extract.add_argument(
-        "--detect-size", type=int, metavar="PIXELS", help="look for faces at this size, for speed"
-    )
-    extract.add_argument("--min-face-size", type=float, metavar="PIXELS")
-    extract.add_argument("--min-confidence", type=float, metavar="0..1")
-    extract.add_argument(
-        "--aligned", action="store_true", help="the images are aligned face crops: don't detect"
-    )
-    extract.add_argument(
-        "--fallback", choices=["whole"], help="take the whole picture where no face is found"
-    )
+    add_face_options(extract)
     extract.add_argument("--normalize", action="store_true", help="scale vectors to length 1")
     extract.add_argument("--dtype", choices=DTYPES, help="of the network's arithmetic")
     extract.add_argument("--save-crops", metavar="FOLDER", help="each aligned face as a JPEG")
@@ -187,11 +199,10 @@ def _extract(chosen: argparse.Namespace) -> int:
 def _run_extract(chosen: argparse.Namespace) -> Summary:
     from fever_extract.tables import NO_CROPS, is_shard_folder
 
-    names = "select detect_size min_face_size min_confidence batch_size fallback dtype".split()
-    options: dict[str, Any] = {
-        name: getattr(chosen, name) for name in names if getattr(chosen, name) is not None
-    }
-    options.update(aligned=chosen.aligned, normalize=chosen.normalize)
+    options = {**face_options(chosen), "normalize": chosen.normalize}
+    for name in ("batch_size", "dtype"):
+        if getattr(chosen, name) is not None:
+            options[name] = getattr(chosen, name)
     if chosen.quiet:
         options["show_progress"] = False
     if not is_shard_folder(chosen.output):

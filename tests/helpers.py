@@ -1,13 +1,34 @@
 """What several test modules measure with."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
+from PIL import Image, ImageOps
+from skimage.data import lfw_subset
 
 from fever_extract import cli
 from fever_extract.inputs import Input
 from fever_extract.records import Face, Record, Status
 from fever_extract.tables import Widths
 from fever_extract.worker import to_table
+
+# Of the faces in skimage's lfw_subset, by number, as they look to us.
+SMILING = [1, 11, 18, 21, 31, 38, 45, 52, 53, 74, 79, 81]
+SERIOUS = [2, 3, 5, 6, 7, 12, 24, 25, 26, 28, 46, 57]
+OPEN_MOUTHS = [0, 29, 48, 77, 97]  # that don't smile
+
+
+def write_faces(folder: Path, numbers: list[int]) -> list[Path]:
+    """Write some of those faces, four times as large and with a margin, as ``NN.png``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number in numbers:
+        grey = (lfw_subset()[number] * 255).astype(np.uint8)
+        face = Image.fromarray(grey).resize((100, 100), Image.BICUBIC)
+        paths.append(folder / f"{number:02}.png")
+        ImageOps.expand(face, 30, 128).save(paths[-1])
+    return paths
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:

@@ -12,8 +12,8 @@ import joblib
 import numpy as np
 import pytest
 from clip_maker import scene, write_clip
-from PIL import Image, ImageFilter, ImageOps
-from skimage.data import lfw_subset
+from helpers import OPEN_MOUTHS, SERIOUS, SMILING, write_faces
+from PIL import Image, ImageFilter
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,28 +23,6 @@ def run(*arguments, cwd=None) -> str:
     done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-# Of the faces in skimage's lfw_subset, by number, as they look to us.
-SMILING = [1, 11, 18, 21, 31, 38, 45, 52, 53, 74, 79, 81]
-SERIOUS = [2, 3, 5, 6, 7, 12, 24, 25, 26, 28, 46, 57]
-
-
-@pytest.fixture
-def faces():
-    """Writes some of those faces, four times as large and with a margin, as ``NN.png``."""
-
-    def write(folder: Path, numbers: list[int]) -> list[Path]:
-        folder.mkdir(parents=True, exist_ok=True)
-        paths = []
-        for number in numbers:
-            grey = (lfw_subset()[number] * 255).astype(np.uint8)
-            face = Image.fromarray(grey).resize((100, 100), Image.BICUBIC)
-            paths.append(folder / f"{number:02}.png")
-            ImageOps.expand(face, 30, 128).save(paths[-1])
-        return paths
-
-    return write
 
 
 @pytest.fixture
@@ -67,9 +45,9 @@ def test_first_steps():
     assert "mouthSmile" in out
 
 
-def test_folder_to_sklearn(tmp_path, faces, script):
-    faces(tmp_path / "in" / "smiling", SMILING)
-    faces(tmp_path / "in" / "serious", SERIOUS)
+def test_folder_to_sklearn(tmp_path, script):
+    write_faces(tmp_path / "in" / "smiling", SMILING)
+    write_faces(tmp_path / "in" / "serious", SERIOUS)
     Image.new("RGB", (200, 200), "grey").save(tmp_path / "in" / "serious" / "no_face.png")
     out = script("examples/folder_to_sklearn.py", "in")
     assert "24 of 25 pictures have a face" in out
@@ -80,9 +58,9 @@ def test_folder_to_sklearn(tmp_path, faces, script):
     assert classifier.predict([str(tmp_path / "in" / "smiling" / "01.png")]) == ["smiling"]
 
 
-def test_find_similar(tmp_path, faces, script):
-    faces(tmp_path / "in", SMILING[1:] + SERIOUS[:6])
-    faces(tmp_path, SMILING[:1])
+def test_find_similar(tmp_path, script):
+    write_faces(tmp_path / "in", SMILING[1:] + SERIOUS[:6])
+    write_faces(tmp_path, SMILING[:1])
     out = script("examples/find_similar.py", "in", f"{SMILING[0]:02}.png")
     nearest = [int(Path(line.split()[1]).stem) for line in out.splitlines()]
     assert len(nearest) == 5
@@ -91,8 +69,8 @@ def test_find_similar(tmp_path, faces, script):
     assert similarity == sorted(similarity, reverse=True)
 
 
-def test_cluster(tmp_path, faces, script):
-    faces(tmp_path, SMILING + SERIOUS)
+def test_cluster(tmp_path, script):
+    write_faces(tmp_path, SMILING + SERIOUS)
     out = script("examples/cluster.py", tmp_path, 2)
     groups = [set(map(int, re.findall(r"(\d\d)\.png", line))) for line in out.splitlines()[1::2]]
     assert len(groups) == 2
@@ -102,18 +80,18 @@ def test_cluster(tmp_path, faces, script):
     assert smiles[1] > 0.7
 
 
-def test_few_shot(tmp_path, faces, script):
-    faces(tmp_path / "five", [0, 29, 48, 77, 97])  # open mouths that don't smile
-    faces(tmp_path / "others", SMILING + SERIOUS)
-    faces(tmp_path / "in", [49, 51, 59, 8, 9, 20, 27, 36, 42, 54, 63, 69])
+def test_few_shot(tmp_path, script):
+    write_faces(tmp_path / "five", OPEN_MOUTHS)
+    write_faces(tmp_path / "others", SMILING + SERIOUS)
+    write_faces(tmp_path / "in", [49, 51, 59, 8, 9, 20, 27, 36, 42, 54, 63, 69])
     out = script("examples/few_shot.py", *(tmp_path / n for n in ("five", "others", "in")))
     ranked = [int(line.split()[1][:2]) for line in out.splitlines()]
     assert len(ranked) == 12
     assert len(set(ranked[:4]) & {49, 51, 59}) >= 2
 
 
-def test_clip_over_time(tmp_path, faces, script):
-    serious, smiling = faces(tmp_path, [SERIOUS[0], SMILING[1]])
+def test_clip_over_time(tmp_path, script):
+    serious, smiling = write_faces(tmp_path, [SERIOUS[0], SMILING[1]])
     pictures = [scene(Image.open(face), (60, 40)) for face in [serious] * 10 + [smiling] * 10]
     write_clip(tmp_path / "clip.mp4", pictures)
     out = script("examples/clip_over_time.py", tmp_path / "clip.mp4")
@@ -150,6 +128,20 @@ def test_own_classes(tmp_path, astronaut):
     known = tmp_path / "faces" / "blurred" / "0.jpg"
     out = run(example, "predict", head, known, tmp_path / "missing.jpg")
     assert re.search(r"blurred.0\.jpg: blurred \d+%\n.*missing\.jpg: not_found, ", out)
+
+
+def test_fine_tune(tmp_path, script):
+    for name, numbers in (("smiling", SMILING), ("serious", SERIOUS)):
+        write_faces(tmp_path / "in" / name, numbers[:8])
+        write_faces(tmp_path / name, numbers[8:9])
+    photographs = [
+        f"{name}/{n[8]:02}.png" for name, n in (("serious", SERIOUS), ("smiling", SMILING))
+    ]
+    out = script("examples/fine_tune.py", "in", "runs/mine", *photographs, "missing.jpg")
+    assert re.search(r"runs/mine: \d+% of 4 right", out)
+    assert "serious/26.png: serious " in out
+    assert "smiling/53.png: smiling " in out
+    assert "missing.jpg: not_found, " in out
 
 
 def test_onnx_without_torch(tmp_path, astronaut, extractor):

@@ -1,4 +1,4 @@
-"""``python -m fever_extract.training``: train weights and measure them."""
+"""``python -m fever_extract.training``: train weights, measure them, adapt them to classes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import os
 import sys
 from pathlib import Path
 
-from fever_extract.training.recipe import Recipe
+from fever_extract.cli import add_face_options, face_options
+from fever_extract.options import Options
+from fever_extract.training.recipe import ADAPT_EPOCHS, Recipe
 
 
 def main() -> None:
@@ -22,12 +24,15 @@ def main() -> None:
         default=os.environ.get("FEVER_DATA"),
         help="folder of ferplus.parquet and faces.parquet (default: FEVER_DATA)",
     )
-    common.add_argument("--device", help="torch device (default: the best there is)")
-    train = stages.add_parser("train", parents=[common], help="train weights by a recipe")
+    device = argparse.ArgumentParser(add_help=False)
+    device.add_argument("--device", help="torch device (default: the best there is)")
+    train = stages.add_parser("train", parents=[common, device], help="train weights by a recipe")
     train.add_argument("--recipe", default="base", help="recipe file or name (default: base)")
     train.add_argument("--output", type=Path, required=True, help="folder for the run")
     train.add_argument("--init", help="weights to begin from (default: random)")
-    evaluate = stages.add_parser("evaluate", parents=[common], help="measure weights on FER+ test")
+    evaluate = stages.add_parser(
+        "evaluate", parents=[common, device], help="measure weights on FER+ test"
+    )
     evaluate.add_argument("--weights", help="folder or Hub repository (default: the embedded)")
     evaluate.add_argument(
         "--write", action="store_true", help="write the figures into the folder's config and card"
@@ -35,12 +40,37 @@ def main() -> None:
     evaluate.add_argument(
         "--description", type=Path, help="with --write: Markdown for the card, how they were made"
     )
+    adapt = stages.add_parser(
+        "adapt", parents=[device], help="adapt weights to classes of your own"
+    )
+    adapt.add_argument("folder", type=Path, help="has a folder of photographs for each class")
+    adapt.add_argument("--output", type=Path, required=True, help="folder for the new weights")
+    adapt.add_argument("--weights", help="to begin from (default: the embedded)")
+    adapt.add_argument("--head-only", action="store_true", help="leave the vectors as they are")
+    adapt.add_argument(
+        "--epochs", type=int, default=ADAPT_EPOCHS, help="of fine-tuning (default: %(default)s)"
+    )
+    adapt.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    add_face_options(adapt)
     arguments = parser.parse_args()
-    if arguments.data is None:
+    if arguments.stage != "adapt" and arguments.data is None:
         parser.error("say where the data is, with --data or FEVER_DATA")
 
-    # Both import torch, which --help need not wait for.
-    if arguments.stage == "train":
+    # All import torch, which --help need not wait for.
+    if arguments.stage == "adapt":
+        from fever_extract.training.adapt import adapt as run_adapt
+
+        run_adapt(
+            arguments.folder,
+            arguments.output,
+            weights=arguments.weights,
+            head_only=arguments.head_only,
+            epochs=arguments.epochs,
+            seed=arguments.seed,
+            device=arguments.device,
+            options=Options(**face_options(arguments)),
+        )
+    elif arguments.stage == "train":
         from fever_extract.training.train import train as run
 
         recipe = Recipe.read(arguments.recipe)
@@ -61,5 +91,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, ImportError) as problem:
         sys.exit(f"fever_extract.training: {problem}")

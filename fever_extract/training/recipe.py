@@ -11,6 +11,7 @@ from typing import Any
 from fever_extract.config import Backbone
 
 RECIPES = Path(__file__).parent / "recipes"
+ADAPT_EPOCHS = 10
 
 
 @dataclass(frozen=True)
