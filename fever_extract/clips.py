@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Union
+from typing import IO, TYPE_CHECKING, Any, Union
 
 import numpy as np
 
@@ -30,6 +30,10 @@ ClipLike = Union[str, "os.PathLike[str]", IO[bytes], InputContainer]
 """A path, a URL, an open binary file, or what ``av.open`` gave (for a camera, say)."""
 
 _INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi")
+# Titles need not be UTF-8; PyAV 19 knows that itself, and takes no word for it.
+_METADATA: dict[str, Any] = (
+    {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+)
 _MISSING_TAIL = 0.5  # seconds by which a header may promise too much
 
 
@@ -195,7 +199,8 @@ def _open(clip: str | os.PathLike[str] | IO[bytes]) -> InputContainer:
             raise ExtractionError(Status.NOT_FOUND, f"{path} is no regular file")
         clip = os.path.abspath(path)  # what looks like a protocol is none then
     try:
-        return av.open(clip, "r", metadata_errors="replace")
+        opened: InputContainer = av.open(clip, "r", **_METADATA)
+        return opened
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ExtractionError(Status.DECODE_ERROR, f"could not be opened: {reason}") from error
