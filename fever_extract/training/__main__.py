@@ -30,6 +30,9 @@ def main() -> None:
     train.add_argument("--recipe", default="base", help="recipe file or name (default: base)")
     train.add_argument("--output", type=Path, required=True, help="folder for the run")
     train.add_argument("--init", help="weights to begin from (default: random)")
+    train.add_argument(
+        "--teacher", action="append", default=[], help="weights to learn from; may be repeated"
+    )
     evaluate = stages.add_parser(
         "evaluate", parents=[common, device], help="measure weights on FER+ test"
     )
@@ -74,7 +77,14 @@ def main() -> None:
         from fever_extract.training.train import train as run
 
         recipe = Recipe.read(arguments.recipe)
-        run(recipe, arguments.data, arguments.output, arguments.device, arguments.init)
+        run(
+            recipe,
+            arguments.data,
+            arguments.output,
+            device=arguments.device,
+            init=arguments.init,
+            teachers=arguments.teacher,
+        )
     else:
         from fever_extract.training.evaluate import evaluate as measure
         from fever_extract.training.evaluate import write_evaluation
