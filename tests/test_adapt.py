@@ -21,7 +21,7 @@ from fever_extract.training import __main__ as command
 from fever_extract.training import finetune
 from fever_extract.training.adapt import adapt, with_new_head
 from fever_extract.training.class_folders import DETAIL, find_classes, find_faces
-from fever_extract.training.train import TEMPLATE
+from fever_extract.training.start import TEMPLATE
 
 CLASSES = {"serious": SERIOUS, "smiling": SMILING}
 LEARNED = 8  # of each; the rest is never shown

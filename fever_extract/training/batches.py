@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,34 +11,52 @@ import numpy as np
 import torch
 
 from fever_extract.training import augment
-from fever_extract.training.data import Faces, majority
+from fever_extract.training.data import Faces, Triplets, majority
+from fever_extract.training.teachers import Lesson, mix
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fever_extract.config import Preprocessing
     from fever_extract.training.recipe import Recipe
+    from fever_extract.training.sets import TrainingSet
 
 _RARE = 0.05  # of the labels: a class with fewer is rare
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Crops ``(n, 1, s, s)`` before distortion, and what they should give.
+    """Crops of n faces before distortion, and what they should give.
 
-    ``expression`` is ``(n, 8)``, zero where there is no label; ``blendshapes`` is
-    ``(n, 52)``, NaN where there is none; ``vectors`` is ``(n, k)``, the teachers' vectors.
+    Attributes:
+        crops: ``(n, 1, s, s)`` float32, 0 to 255.
+        expression: ``(n, 8)``, zero where there is no label.
+        blendshapes: ``(n, 52)``, NaN where there is none.
+        valence_arousal: ``(n, 2)``, NaN where there is none.
+        vectors: ``(n, k)``, the teachers' vectors.
+        triplets: ``(t, 3)`` int64, rows of the batch: two faces that are alike, and the odd one.
     """
 
     crops: torch.Tensor
     expression: torch.Tensor
     blendshapes: torch.Tensor
+    valence_arousal: torch.Tensor
     vectors: torch.Tensor
+    triplets: torch.Tensor
 
     @classmethod
     def join(cls, batches: list[Batch]) -> Batch:
         """One batch of several."""
-        return cls(*(torch.cat(parts) for parts in zip(*(vars(one).values() for one in batches))))
+        starts = np.cumsum([0, *(len(one.crops) for one in batches)])
+        moved = [
+            dataclasses.replace(one, triplets=one.triplets + int(start))
+            for one, start in zip(batches, starts)
+        ]
+        return cls(*(torch.cat(parts) for parts in zip(*(vars(one).values() for one in moved))))
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        return Batch(*(tensor.to(device) for tensor in vars(self).values()))
 
 
 class Stream:
@@ -55,6 +74,7 @@ class Stream:
         self,
         faces: Faces,
         vectors: npt.NDArray[np.float32],
+        *,
         count: int,
         recipe: Recipe,
         preprocessing: Preprocessing,
@@ -74,7 +94,9 @@ class Stream:
     def batch(self, step: int, generator: torch.Generator) -> Batch:
         """The step's faces in this epoch's order; past its end it begins again."""
         positions = torch.arange(step * self.count, (step + 1) * self.count) % len(self.order)
-        indices = self.order[positions]
+        return self._batch(self.order[positions], generator)
+
+    def _batch(self, indices: torch.Tensor, generator: torch.Generator) -> Batch:
         matrices = self._matrices[indices]
         unaligned = torch.rand(len(indices), generator=generator) < self.recipe.unaligned
         matrices = torch.where(unaligned[:, None, None], self._whole, matrices)
@@ -86,8 +108,59 @@ class Stream:
             augment.mirror(crops, flipped),
             torch.from_numpy(self.faces.expression[indices.numpy()]),
             torch.where(flipped[:, None], blendshapes[:, self._mirrored], blendshapes),
+            torch.from_numpy(self.faces.valence_arousal[indices.numpy()]),
             torch.from_numpy(self.vectors[indices.numpy()]),
+            torch.zeros(0, 3, dtype=torch.int64),
         )
+
+
+class TripletStream(Stream):
+    """Triplets of faces of which one is the odd one out, as a part of every batch.
+
+    Args:
+        triplets: of the faces; ``count`` and the order are of these.
+        faces, vectors, count, recipe, preprocessing: as of a `Stream`.
+    """
+
+    def __init__(
+        self,
+        triplets: Triplets,
+        faces: Faces,
+        vectors: npt.NDArray[np.float32],
+        *,
+        count: int,
+        recipe: Recipe,
+        preprocessing: Preprocessing,
+    ) -> None:
+        super().__init__(faces, vectors, count=count, recipe=recipe, preprocessing=preprocessing)
+        others = np.array([[1, 2], [0, 2], [0, 1]])[triplets.odd]
+        odd_last = np.concatenate([others, triplets.odd[:, None]], axis=1)
+        self._triplets = torch.from_numpy(np.take_along_axis(triplets.indices, odd_last, axis=1))
+        self.indices = torch.arange(len(triplets))
+        self.order = self.indices
+
+    def _batch(self, indices: torch.Tensor, generator: torch.Generator) -> Batch:
+        batch = super()._batch(self._triplets[indices].reshape(-1), generator)
+        return dataclasses.replace(batch, triplets=torch.arange(len(batch.crops)).reshape(-1, 3))
+
+
+def open_stream(
+    one: TrainingSet, lesson: Lesson, recipe: Recipe, preprocessing: Preprocessing
+) -> Stream:
+    """A data set's part of every batch, its soft labels mixed with what teachers say."""
+    faces = mix(one.faces, lesson, recipe.distill_weight)
+    if one.triplets is None:
+        return Stream(
+            faces, lesson.vectors, count=one.count, recipe=recipe, preprocessing=preprocessing
+        )
+    return TripletStream(
+        one.triplets,
+        faces,
+        lesson.vectors,
+        count=one.count,
+        recipe=recipe,
+        preprocessing=preprocessing,
+    )
 
 
 def with_rare_repeated(faces: Faces, most: int) -> npt.NDArray[np.int64]:

@@ -15,6 +15,25 @@ ADAPT_EPOCHS = 10
 
 
 @dataclass(frozen=True)
+class Part:
+    """A further table's part of each step.
+
+    Attributes:
+        table: file in the data folder, as `fever_extract.training.prepare` makes it.
+        count: faces a step, or triplets of faces.
+        split: which faces.
+        size: side that pictures are kept at, in pixels.
+        triplets: file with triplets of the table's faces; then these are learned from.
+    """
+
+    table: str
+    count: int
+    split: str = "train"
+    size: int = 96
+    triplets: str = ""
+
+
+@dataclass(frozen=True)
 class Recipe:
     """The choices of one run.
 
@@ -30,6 +49,8 @@ class Recipe:
         size: side of the grey crop, in pixels.
         epochs, batch_size: passes over FER+ train; labelled faces a step.
         unlabelled: unlabelled faces that join each step's labelled ones.
+        tables: further tables whose faces join each step; what they have no labels for they
+            don't teach.
         rare_repeats: faces of classes that hold under a twentieth of the labels are shown up
             to so many times an epoch.
         peak_lr, weight_decay: AdamW with a one-cycle schedule.
@@ -43,6 +64,8 @@ class Recipe:
         auxiliary_weight: of the expression losses of each stream of a ``two_stream`` backbone
             alone, by heads that exist in training only.
         blendshape_weight: of the blendshape loss beside the expression loss.
+        valence_arousal_weight, triplet_weight: of these losses, where a table has their labels.
+        triplet_margin: by how much closer the two alike are, in squared distance.
         distill_weight: how much of a labelled face's target is its teachers' word rather than
             its votes. An unlabelled face's is theirs alone.
         geometry_weight: of the loss that makes cosines between vectors tell how alike the
@@ -62,6 +85,7 @@ class Recipe:
     epochs: int = 20
     batch_size: int = 128
     unlabelled: int = 16
+    tables: tuple[Part, ...] = ()
     rare_repeats: int = 1
     peak_lr: float = 0.0015
     weight_decay: float = 0.05
@@ -72,6 +96,9 @@ class Recipe:
     degraded: float = 0.0
     auxiliary_weight: float = 0.0
     blendshape_weight: float = 0.5
+    valence_arousal_weight: float = 0.5
+    triplet_weight: float = 0.5
+    triplet_margin: float = 0.2
     distill_weight: float = 0.0
     geometry_weight: float = 0.0
     geometry_teachers: float = 0.0
@@ -95,4 +122,5 @@ class Recipe:
         if "backbone" in values:
             shape = {key: tuple(values["backbone"].get(key, ())) for key in ("widths", "depths")}
             values["backbone"] = Backbone(values["backbone"]["name"], **shape)
+        values["tables"] = tuple(Part(**part) for part in values.get("tables", ()))
         return cls(**values)

@@ -1,0 +1,94 @@
+"""The network of a run before its first step, and the config that its weights will have."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fever_extract.backbones import CompactResNet, MobileNetV1, TwoStream
+from fever_extract.checkpoint import Checkpoint
+from fever_extract.config import EXPRESSIONS, Config, Preprocessing
+from fever_extract.network import FeverNet, build
+from fever_extract.training import augment
+from fever_extract.training.data import Faces
+from fever_extract.training.pretrained import load_face_mobilenet
+from fever_extract.training.recipe import Recipe
+
+# Eyes, nose and mouth corners as fractions of the crop: the mean face of FER+ train with
+# its eyes brought level, so that a crop is as tight as FER+'s own.
+TEMPLATE = ((0.32, 0.38), (0.68, 0.38), (0.5, 0.593), (0.35, 0.77), (0.65, 0.77))
+
+_FIRST_LOOK = 512  # crops from which a pretrained network's batch norms take their statistics
+
+
+def make_config(recipe: Recipe, sets: Sequence[Faces], made_from: Mapping[str, object]) -> Config:
+    """The weights' config; grey levels and blendshapes are those of the first set.
+
+    There is a head for valence and arousal if a set has them.
+    """
+    faces = sets[0]
+    mean, std = float(faces.images.mean()), float(faces.images.std())
+    return Config(
+        name=recipe.name,
+        preprocessing=Preprocessing(
+            size=recipe.size,
+            color="grey",
+            mean=(round(mean, 2),),
+            std=(round(std, 2),),
+            template=TEMPLATE,
+        ),
+        backbone=recipe.backbone,
+        embedding_dim=recipe.embedding_dim,
+        expressions=EXPRESSIONS,
+        blendshapes=faces.blendshape_names,
+        valence_arousal=any(bool(np.isfinite(one.valence_arousal).any()) for one in sets),
+        metadata={"recipe": dataclasses.asdict(recipe), **made_from},
+    )
+
+
+def begin(
+    config: Config, recipe: Recipe, faces: Faces, data: Path, first: Checkpoint | None
+) -> FeverNet:
+    """The network as it is before the first step."""
+    network = FeverNet(config, recipe.dropout)
+    # Most blendshapes are near zero on most faces: begin at their means, not at a half.
+    means = torch.from_numpy(np.nanmean(faces.blendshapes, axis=0)).clamp(0.01, 0.99)
+    network.heads["blendshapes"].bias.data.copy_(means.logit())  # type: ignore[operator]
+    if first:
+        network.load_state_dict(build(config, first.state_dict).state_dict())
+    elif recipe.pretrained:
+        if not isinstance(network.backbone, MobileNetV1):
+            raise ValueError(f"{recipe.pretrained} fits mobilenet_v1, not {config.backbone.name}")
+        indices = torch.linspace(0, len(faces) - 1, _FIRST_LOOK).long()
+        matrices = augment.crop_matrices(faces, config.preprocessing)[indices]
+        crops = augment.sample(faces, indices, matrices, config.preprocessing)
+        mean, std = config.preprocessing.mean[0], config.preprocessing.std[0]
+        load_face_mobilenet(network.backbone, data / recipe.pretrained, crops, mean, std)
+    freeze(network, recipe.frozen)
+    return network
+
+
+def take_over(network: FeverNet, teachers: Sequence[Checkpoint]) -> None:
+    """Put the teachers' backbones into the streams of their kind."""
+    if not isinstance(network.backbone, TwoStream):
+        raise ValueError("from_teachers is for a two_stream backbone")
+    for kind, stream in (
+        (CompactResNet, network.backbone.residual),
+        (MobileNetV1, network.backbone.mobilenet),
+    ):
+        backbones = [build(one.config, one.state_dict).backbone for one in teachers]
+        fitting = [backbone for backbone in backbones if isinstance(backbone, kind)]
+        if len(fitting) != 1:
+            raise ValueError(f"from_teachers needs one teacher with a {kind.__name__} (--teacher)")
+        stream.load_state_dict(fitting[0].state_dict())
+
+
+def freeze(network: FeverNet, count: int) -> None:
+    """Keep the first layers of a MobileNet as they are, their statistics included."""
+    for module in network.backbone.modules():
+        if count and isinstance(module, MobileNetV1):
+            module.layers[:count].eval().requires_grad_(False)
