@@ -1,4 +1,4 @@
-"""``python -m fever_extract.training``: train weights, measure them, adapt them to classes."""
+"""``python -m fever_extract.training``: data to tables; weights trained, measured, adapted."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from fever_extract.cli import add_face_options, face_options
 from fever_extract.options import Options
 from fever_extract.training.recipe import ADAPT_EPOCHS, Recipe
+from fever_extract.training.sources import KINDS
 
 
 def main() -> None:
@@ -43,6 +44,7 @@ def main() -> None:
     evaluate.add_argument(
         "--description", type=Path, help="with --write: Markdown for the card, how they were made"
     )
+    _add_prepare(stages, device)
     adapt = stages.add_parser(
         "adapt", parents=[device], help="adapt weights to classes of your own"
     )
@@ -56,7 +58,7 @@ def main() -> None:
     adapt.add_argument("--seed", type=int, default=0, help="(default: 0)")
     add_face_options(adapt)
     arguments = parser.parse_args()
-    if arguments.stage != "adapt" and arguments.data is None:
+    if arguments.stage in ("train", "evaluate") and arguments.data is None:
         parser.error("say where the data is, with --data or FEVER_DATA")
 
     # All import torch, which --help need not wait for.
@@ -72,6 +74,16 @@ def main() -> None:
             seed=arguments.seed,
             device=arguments.device,
             options=Options(**face_options(arguments)),
+        )
+    elif arguments.stage == "prepare":
+        from fever_extract.training.prepare import prepare as run_prepare
+
+        run_prepare(
+            arguments.kind,
+            arguments.sources,
+            arguments.output,
+            classes=arguments.classes,
+            device=arguments.device,
         )
     elif arguments.stage == "train":
         from fever_extract.training.train import train as run
@@ -96,6 +108,20 @@ def main() -> None:
         if arguments.write:
             about = arguments.description and arguments.description.read_text(encoding="utf-8")
             write_evaluation(arguments.weights, result, about)
+
+
+def _add_prepare(
+    stages: argparse._SubParsersAction[argparse.ArgumentParser], device: argparse.ArgumentParser
+) -> None:
+    prepare = stages.add_parser(
+        "prepare", parents=[device], help="make a table of a data set as its owner distributes it"
+    )
+    prepare.add_argument("kind", choices=KINDS, help="which data set: see docs/data.md")
+    prepare.add_argument("sources", nargs="+", type=Path, help="its files and folders")
+    prepare.add_argument("--output", type=Path, required=True, help="the table, TABLE.parquet")
+    prepare.add_argument(
+        "--classes", type=int, choices=(7, 8), help="of AffectNet: 7 without contempt (default: 8)"
+    )
 
 
 if __name__ == "__main__":
