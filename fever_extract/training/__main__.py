@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from fever_extract.cli import add_face_options, face_options
 from fever_extract.options import Options
-from fever_extract.training.recipe import ADAPT_EPOCHS, Recipe
+from fever_extract.training.recipe import ADAPT_EPOCHS, STRENGTH, Recipe
 from fever_extract.training.sources import KINDS
 
 
@@ -45,6 +46,14 @@ def main() -> None:
         "--description", type=Path, help="with --write: Markdown for the card, how they were made"
     )
     _add_prepare(stages, device)
+    finish = stages.add_parser(
+        "finish", parents=[common, device], help="whiten and calibrate trained weights"
+    )
+    finish.add_argument("weights", type=Path, help="folder of trained weights")
+    finish.add_argument("--output", type=Path, required=True, help="folder for the result")
+    finish.add_argument(
+        "--strength", type=float, default=STRENGTH, help="of the whitening (default: %(default)s)"
+    )
     adapt = stages.add_parser(
         "adapt", parents=[device], help="adapt weights to classes of your own"
     )
@@ -58,7 +67,7 @@ def main() -> None:
     adapt.add_argument("--seed", type=int, default=0, help="(default: 0)")
     add_face_options(adapt)
     arguments = parser.parse_args()
-    if arguments.stage in ("train", "evaluate") and arguments.data is None:
+    if arguments.stage in ("train", "finish", "evaluate") and arguments.data is None:
         parser.error("say where the data is, with --data or FEVER_DATA")
 
     # All import torch, which --help need not wait for.
@@ -85,6 +94,17 @@ def main() -> None:
             classes=arguments.classes,
             device=arguments.device,
         )
+    elif arguments.stage == "finish":
+        from fever_extract.training.finish import finish as run_finish
+
+        done = run_finish(
+            arguments.weights,
+            arguments.data,
+            arguments.output,
+            strength=arguments.strength,
+            device=arguments.device,
+        )
+        print(json.dumps(dataclasses.asdict(done)))
     elif arguments.stage == "train":
         from fever_extract.training.train import train as run
 

@@ -43,7 +43,7 @@ class Finish:
 
 
 def finish(
-    weights: Path, data: Path, output: Path, strength: float, device: str | None = None
+    weights: Path, data: Path, output: Path, *, strength: float, device: str | None = None
 ) -> Finish:
     """Whiten and calibrate trained weights, and write them to a folder.
 

@@ -82,6 +82,7 @@ class Objective(nn.Module):
             loss = concordance(heads["valence_arousal"], batch.valence_arousal)
             losses["valence_arousal"] = (recipe.valence_arousal_weight, loss)
         if len(batch.triplets):
-            vectors = (embedding[rows] for rows in batch.triplets.T)
-            losses["triplet"] = (recipe.triplet_weight, triplet(*vectors, recipe.triplet_margin))
+            first, second, odd = (embedding[rows] for rows in batch.triplets.T)
+            loss = triplet(first, second, odd, recipe.triplet_margin)
+            losses["triplet"] = (recipe.triplet_weight, loss)
         return losses

@@ -1,0 +1,68 @@
+"""The last stage: what is no expression counts for less, and confidence is earned."""
+
+import numpy as np
+import pytest
+import torch
+
+from fever_extract.config import EXPRESSIONS, Backbone, Config, Preprocessing
+from fever_extract.network import FeverNet
+from fever_extract.training.finish import best_temperature, fold_whitening, whitening
+from fever_extract.training.start import TEMPLATE
+
+
+@pytest.fixture
+def network() -> FeverNet:
+    torch.manual_seed(0)
+    config = Config(
+        name="test",
+        preprocessing=Preprocessing(32, "grey", (128.0,), (60.0,), TEMPLATE),
+        backbone=Backbone(widths=(8, 16), depths=(1, 1)),
+        embedding_dim=6,
+        blendshapes=("jawOpen",),
+    )
+    network = FeverNet(config)
+    network.train()
+    for _ in range(5):  # statistics that are not the initial ones
+        network(torch.rand(16, 1, 32, 32) * 255)
+    return network.eval()
+
+
+def test_what_labels_do_not_explain_shrinks():
+    """An axis that follows the labels stays, one that is noise becomes short."""
+    random = np.random.default_rng(0)
+    expression = np.eye(8, dtype=np.float32)[random.integers(8, size=4000)]
+    signal = expression @ np.arange(8.0)
+    noise = random.normal(0, 3, (4000, 2))
+    vectors = np.column_stack([signal, noise]).astype(np.float32)
+    matrix = whitening(vectors, expression, strength=10)
+    lengths = np.linalg.norm(matrix, axis=0)
+    assert lengths[0] == pytest.approx(1, abs=0.01)
+    assert lengths[1] < 0.35
+    assert lengths[2] < 0.35
+    np.testing.assert_allclose(whitening(vectors, expression, strength=0), np.eye(3), atol=1e-9)
+
+
+def test_heads_answer_as_before_and_vectors_are_multiplied(network):
+    crops = torch.rand(4, 1, 32, 32) * 255
+    random = np.random.default_rng(1)
+    matrix = np.eye(6) + 0.2 * random.normal(size=(6, 6))
+    with torch.no_grad():
+        before = network(crops)
+        fold_whitening(network, matrix)
+        after = network(crops)
+    expected = before.embedding @ torch.from_numpy(matrix).float().T
+    torch.testing.assert_close(after.embedding, expected, atol=1e-4, rtol=1e-4)
+    for name, said in before.heads.items():
+        torch.testing.assert_close(after.heads[name], said, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("overconfident", [0.5, 1.0, 1.6])
+def test_the_temperature_of_labels_drawn_at_it_is_found(overconfident):
+    random = np.random.default_rng(2)
+    logits = random.normal(0, 2, (20_000, len(EXPRESSIONS)))
+    true = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = (true.cumsum(axis=1) > random.random((len(true), 1))).argmax(axis=1)
+    said = np.exp(logits * overconfident)
+    said /= said.sum(axis=1, keepdims=True)
+    found = best_temperature(said.astype(np.float32), labels)
+    assert found == pytest.approx(overconfident, abs=0.05)
