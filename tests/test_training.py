@@ -162,39 +162,6 @@ def test_a_run_may_begin_from_weights(folder, tmp_path):
     assert losses[1] < losses[0]
 
 
-def test_a_two_stream_student_learns_from_its_teachers(folder, tmp_path):
-    one = dataclasses.replace(RECIPE, epochs=2, size=48)
-    mobile = dataclasses.replace(one, backbone=Backbone("mobilenet_v1", (), ()), frozen=3)
-    teachers = [
-        train(recipe, folder, tmp_path / name, device="cpu")
-        for name, recipe in (("residual", one), ("mobile", mobile))
-    ]
-    recipe = dataclasses.replace(
-        one,
-        backbone=Backbone("two_stream", (8, 16), (1, 1)),
-        from_teachers=True,
-        frozen=3,
-        auxiliary_weight=0.3,
-        degraded=0.5,
-        distill_weight=0.6,
-        geometry_weight=1.0,
-        geometry_teachers=0.2,
-        ema=0.9,
-        rare_repeats=2,
-    )
-    whole = train(recipe, folder, tmp_path / "whole", device="cpu", teachers=teachers)
-    stopped = Run(recipe, folder, tmp_path / "stopped", device="cpu", teachers=teachers)
-    stopped.train_epoch()
-    resumed = train(recipe, folder, tmp_path / "stopped", device="cpu", teachers=teachers)
-    weights = [(run / "model.safetensors").read_bytes() for run in (whole, resumed)]
-    assert weights[0] == weights[1]
-    student, mobile_teacher = Extractor(whole, device="cpu"), Extractor(teachers[1], device="cpu")
-    assert student.config.metadata["teachers"][1] == mobile_teacher.sha256
-    assert student.extract(drawn_face(True, 48, np.random.default_rng(5)), aligned=True).shape == (
-        8,
-    )
-
-
 def test_too_few_faces_for_a_batch(folder, tmp_path):
     with pytest.raises(ValueError, match="don't fill one batch of 1000"):
         train(dataclasses.replace(RECIPE, batch_size=1000), folder, tmp_path / "run", device="cpu")

@@ -21,13 +21,13 @@ from fever_extract.training.data import read_ferplus
 from fever_extract.training.degrade import degrade
 from fever_extract.training.evaluate import evaluate_head
 from fever_extract.training.objective import Objective
+from fever_extract.training.plot import LOG
 from fever_extract.training.recipe import Recipe
 from fever_extract.training.sets import read_sets
 from fever_extract.training.start import begin, freeze, make_config, take_over
 from fever_extract.training.teachers import learn_from
 
 CHECKPOINT = "checkpoint.pt"
-LOG = "log.jsonl"
 
 
 def train(
