@@ -1,4 +1,8 @@
-"""``python -m fever_extract.training``: data to tables; weights trained, measured, adapted."""
+"""``python -m fever_extract.training``: data to tables, then weights: trained, measured, adapted.
+
+Each stage is a command of its own, in the order of the work: prepare, train, plot, finish,
+evaluate; and adapt, for weights that are there.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +22,9 @@ from fever_extract.training.sources import KINDS
 def main() -> None:
     """Parse the command line and run one stage."""
     parser = argparse.ArgumentParser(prog="python -m fever_extract.training", description=__doc__)
-    stages = parser.add_subparsers(dest="stage", required=True)
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
+    stages = parser.add_subparsers(required=True)
+    data = argparse.ArgumentParser(add_help=False)
+    data.add_argument(
         "--data",
         type=Path,
         default=os.environ.get("FEVER_DATA"),
@@ -28,32 +32,44 @@ def main() -> None:
     )
     device = argparse.ArgumentParser(add_help=False)
     device.add_argument("--device", help="torch device (default: the best there is)")
-    train = stages.add_parser("train", parents=[common, device], help="train weights by a recipe")
+
+    prepare = stages.add_parser(
+        "prepare", parents=[device], help="make a table of a data set as its owner distributes it"
+    )
+    prepare.add_argument("kind", choices=KINDS, help="which data set: see docs/data.md")
+    prepare.add_argument("sources", nargs="+", type=Path, help="its files and folders")
+    prepare.add_argument("--output", type=Path, required=True, help="the table, TABLE.parquet")
+    prepare.add_argument(
+        "--classes", type=int, choices=(7, 8), help="of AffectNet: 7 without contempt (default: 8)"
+    )
+    prepare.set_defaults(run=_prepare)
+
+    train = stages.add_parser("train", parents=[data, device], help="train weights by a recipe")
     train.add_argument("--recipe", default="base", help="recipe file or name (default: base)")
     train.add_argument("--output", type=Path, required=True, help="folder for the run")
     train.add_argument("--init", help="weights to begin from (default: random)")
     train.add_argument(
         "--teacher", action="append", default=[], help="weights to learn from; may be repeated"
     )
-    evaluate = stages.add_parser(
-        "evaluate", parents=[common, device], help="measure weights on FER+ test"
-    )
-    evaluate.add_argument("--weights", help="folder or Hub repository (default: the embedded)")
-    evaluate.add_argument(
-        "--write", action="store_true", help="write the figures into the folder's config and card"
-    )
-    evaluate.add_argument(
-        "--description", type=Path, help="with --write: Markdown for the card, how they were made"
-    )
-    _add_prepare(stages, device)
+    train.set_defaults(run=_train)
+
+    plot = stages.add_parser("plot", help="draw the logs of runs")
+    plot.add_argument("runs", nargs="+", type=Path, help="folders of runs")
+    plot.add_argument("--output", type=Path, default=Path("runs.html"), help="HTML file")
+    plot.set_defaults(run=_plot)
+
     finish = stages.add_parser(
-        "finish", parents=[common, device], help="whiten and calibrate trained weights"
+        "finish", parents=[data, device], help="whiten and calibrate trained weights"
     )
     finish.add_argument("weights", type=Path, help="folder of trained weights")
     finish.add_argument("--output", type=Path, required=True, help="folder for the result")
     finish.add_argument(
         "--strength", type=float, default=STRENGTH, help="of the whitening (default: %(default)s)"
     )
+    finish.set_defaults(run=_finish)
+
+    _add_evaluate(stages, [data, device])
+
     adapt = stages.add_parser(
         "adapt", parents=[device], help="adapt weights to classes of your own"
     )
@@ -66,81 +82,124 @@ def main() -> None:
     )
     adapt.add_argument("--seed", type=int, default=0, help="(default: 0)")
     add_face_options(adapt)
+    adapt.set_defaults(run=_adapt)
+
     arguments = parser.parse_args()
-    if arguments.stage in ("train", "finish", "evaluate") and arguments.data is None:
+    if getattr(arguments, "data", "") is None:
         parser.error("say where the data is, with --data or FEVER_DATA")
-
-    # All import torch, which --help need not wait for.
-    if arguments.stage == "adapt":
-        from fever_extract.training.adapt import adapt as run_adapt
-
-        run_adapt(
-            arguments.folder,
-            arguments.output,
-            weights=arguments.weights,
-            head_only=arguments.head_only,
-            epochs=arguments.epochs,
-            seed=arguments.seed,
-            device=arguments.device,
-            options=Options(**face_options(arguments)),
-        )
-    elif arguments.stage == "prepare":
-        from fever_extract.training.prepare import prepare as run_prepare
-
-        run_prepare(
-            arguments.kind,
-            arguments.sources,
-            arguments.output,
-            classes=arguments.classes,
-            device=arguments.device,
-        )
-    elif arguments.stage == "finish":
-        from fever_extract.training.finish import finish as run_finish
-
-        done = run_finish(
-            arguments.weights,
-            arguments.data,
-            arguments.output,
-            strength=arguments.strength,
-            device=arguments.device,
-        )
-        print(json.dumps(dataclasses.asdict(done)))
-    elif arguments.stage == "train":
-        from fever_extract.training.train import train as run
-
-        recipe = Recipe.read(arguments.recipe)
-        run(
-            recipe,
-            arguments.data,
-            arguments.output,
-            device=arguments.device,
-            init=arguments.init,
-            teachers=arguments.teacher,
-        )
-    else:
-        from fever_extract.training.evaluate import evaluate as measure
-        from fever_extract.training.evaluate import write_evaluation
-
-        if arguments.write and not (arguments.weights and Path(arguments.weights).is_dir()):
-            parser.error("--write needs --weights FOLDER")
-        result = measure(arguments.weights, arguments.data, arguments.device)
-        print(json.dumps(result, indent=2))
-        if arguments.write:
-            about = arguments.description and arguments.description.read_text(encoding="utf-8")
-            write_evaluation(arguments.weights, result, about)
+    arguments.run(arguments)
 
 
-def _add_prepare(
-    stages: argparse._SubParsersAction[argparse.ArgumentParser], device: argparse.ArgumentParser
+def _add_evaluate(
+    stages: argparse._SubParsersAction[argparse.ArgumentParser],
+    parents: list[argparse.ArgumentParser],
 ) -> None:
-    prepare = stages.add_parser(
-        "prepare", parents=[device], help="make a table of a data set as its owner distributes it"
+    evaluate = stages.add_parser(
+        "evaluate", parents=parents, help="measure weights, and peers, on FER+"
     )
-    prepare.add_argument("kind", choices=KINDS, help="which data set: see docs/data.md")
-    prepare.add_argument("sources", nargs="+", type=Path, help="its files and folders")
-    prepare.add_argument("--output", type=Path, required=True, help="the table, TABLE.parquet")
-    prepare.add_argument(
-        "--classes", type=int, choices=(7, 8), help="of AffectNet: 7 without contempt (default: 8)"
+    evaluate.add_argument("--weights", help="folder or Hub repository (default: the embedded)")
+    evaluate.add_argument(
+        "--split", choices=("test", "valid"), default="test", help="(default: %(default)s)"
+    )
+    evaluate.add_argument(
+        "--limit", type=int, metavar="N", help="of that many random faces, for a quick look"
+    )
+    evaluate.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write the figures there, and show the card's tables",
+    )
+    evaluate.add_argument(
+        "--write", action="store_true", help="write the figures into the folder's config and card"
+    )
+    evaluate.add_argument(
+        "--description", type=Path, help="with --write: Markdown for the card, how they were made"
+    )
+    evaluate.set_defaults(run=_evaluate)
+
+
+# All that follow import torch, which --help need not wait for.
+
+
+def _prepare(arguments: argparse.Namespace) -> None:
+    from fever_extract.training.prepare import prepare
+
+    prepare(
+        arguments.kind,
+        arguments.sources,
+        arguments.output,
+        classes=arguments.classes,
+        device=arguments.device,
+    )
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from fever_extract.training.train import train
+
+    train(
+        Recipe.read(arguments.recipe),
+        arguments.data,
+        arguments.output,
+        device=arguments.device,
+        init=arguments.init,
+        teachers=arguments.teacher,
+    )
+
+
+def _plot(arguments: argparse.Namespace) -> None:
+    from fever_extract.training.plot import plot
+
+    plot(arguments.runs, arguments.output)
+
+
+def _finish(arguments: argparse.Namespace) -> None:
+    from fever_extract.training.finish import finish
+
+    done = finish(
+        arguments.weights,
+        arguments.data,
+        arguments.output,
+        strength=arguments.strength,
+        device=arguments.device,
+    )
+    print(json.dumps(dataclasses.asdict(done)))
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from fever_extract.card_tables import measured
+    from fever_extract.training.evaluate import evaluate, write_evaluation
+
+    if arguments.write and not (arguments.weights and Path(arguments.weights).is_dir()):
+        raise ValueError("--write needs --weights FOLDER")
+    if arguments.write and arguments.limit is not None:
+        raise ValueError("a card is about all faces: --write goes without --limit")
+    result = evaluate(
+        arguments.weights, arguments.data, arguments.device, arguments.split, arguments.limit
+    )
+    text = json.dumps(result, indent=2)
+    if arguments.json:
+        arguments.json.write_text(text + "\n", encoding="utf-8")
+        print(measured(result))
+    else:
+        print(text)
+    if arguments.write:
+        about = arguments.description and arguments.description.read_text(encoding="utf-8")
+        write_evaluation(arguments.weights, result, about)
+
+
+def _adapt(arguments: argparse.Namespace) -> None:
+    from fever_extract.training.adapt import adapt
+
+    adapt(
+        arguments.folder,
+        arguments.output,
+        weights=arguments.weights,
+        head_only=arguments.head_only,
+        epochs=arguments.epochs,
+        seed=arguments.seed,
+        device=arguments.device,
+        options=Options(**face_options(arguments)),
     )
 
 
