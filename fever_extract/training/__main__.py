@@ -31,9 +31,18 @@ def main() -> None:
     train.add_argument("--output", type=Path, required=True, help="folder for the run")
     train.add_argument("--init", help="weights to begin from (default: random)")
     evaluate = stages.add_parser(
-        "evaluate", parents=[common, device], help="measure weights on FER+ test"
+        "evaluate", parents=[common, device], help="measure weights, and peers, on FER+"
     )
     evaluate.add_argument("--weights", help="folder or Hub repository (default: the embedded)")
+    evaluate.add_argument(
+        "--split", choices=("test", "valid"), default="test", help="(default: %(default)s)"
+    )
+    evaluate.add_argument(
+        "--limit", type=int, metavar="N", help="of that many random faces, for a quick look"
+    )
+    evaluate.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the figures there (default: show them)"
+    )
     evaluate.add_argument(
         "--write", action="store_true", help="write the figures into the folder's config and card"
     )
@@ -76,16 +85,25 @@ def main() -> None:
         recipe = Recipe.read(arguments.recipe)
         run(recipe, arguments.data, arguments.output, arguments.device, arguments.init)
     else:
-        from fever_extract.training.evaluate import evaluate as measure
-        from fever_extract.training.evaluate import write_evaluation
-
         if arguments.write and not (arguments.weights and Path(arguments.weights).is_dir()):
             parser.error("--write needs --weights FOLDER")
-        result = measure(arguments.weights, arguments.data, arguments.device)
-        print(json.dumps(result, indent=2))
-        if arguments.write:
-            about = arguments.description and arguments.description.read_text(encoding="utf-8")
-            write_evaluation(arguments.weights, result, about)
+        _evaluate(arguments)
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from fever_extract.training.evaluate import evaluate, write_evaluation
+
+    result = evaluate(
+        arguments.weights, arguments.data, arguments.device, arguments.split, arguments.limit
+    )
+    text = json.dumps(result, indent=2)
+    if arguments.json:
+        arguments.json.write_text(text + "\n", encoding="utf-8")
+    else:
+        print(text)
+    if arguments.write:
+        about = arguments.description and arguments.description.read_text(encoding="utf-8")
+        write_evaluation(arguments.weights, result, about)
 
 
 if __name__ == "__main__":
