@@ -41,7 +41,10 @@ def main() -> None:
         "--limit", type=int, metavar="N", help="of that many random faces, for a quick look"
     )
     evaluate.add_argument(
-        "--json", type=Path, metavar="FILE", help="write the figures there (default: show them)"
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write the figures there, and show the card's tables",
     )
     evaluate.add_argument(
         "--write", action="store_true", help="write the figures into the folder's config and card"
@@ -91,6 +94,7 @@ def main() -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
+    from fever_extract.card_tables import measured
     from fever_extract.training.evaluate import evaluate, write_evaluation
 
     result = evaluate(
@@ -99,6 +103,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     text = json.dumps(result, indent=2)
     if arguments.json:
         arguments.json.write_text(text + "\n", encoding="utf-8")
+        print(measured(result))
     else:
         print(text)
     if arguments.write:

@@ -14,7 +14,8 @@ from torch import nn
 from torch.nn import functional as F
 
 FILE = "mobilenet_v1_vggface2.safetensors"
-SIZE = 112
+SIZE = 160
+"""Half the arithmetic of its 224, for pictures of 48 and 96; at 112 it knows fewer people."""
 BLUE_GREEN_RED = (103.939, 116.779, 123.68)
 
 _BLOCKS = 13

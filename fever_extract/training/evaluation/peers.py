@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Vectors = Callable[[Faces], npt.NDArray[np.float32]]
 
 SIDE = 48
-BATCH = 64
+BATCH = 32
 
 
 NAMES = ("blendshapes", "hog", "pixels", "face_recognition")
@@ -99,7 +99,7 @@ def hog(preprocessing: Preprocessing) -> Vectors:
 
 
 def face_recognition(data: Path, preprocessing: Preprocessing) -> Vectors:
-    """Features of a face-recognition network, of the aligned crop at 112x112.
+    """Features of a face-recognition network, of the aligned crop at 160x160.
 
     Raises:
         PeerMissingError: if its weights are not among the data.

@@ -92,7 +92,8 @@ def triplet_accuracy(
     right = (cosines >= best).sum(axis=1) == 1
     shares = []
     for drawn in np.array_split(bootstrap.multiplicities(len(vectors)), 50):
-        weights = drawn[:, triplets].prod(axis=2)
+        first, second, third = (drawn[:, images] for images in triplets.T)
+        weights = first * second * third
         shares.append(weights @ right / np.maximum(weights.sum(axis=1), 1))
     return {
         "accuracy": float(right.mean()),
