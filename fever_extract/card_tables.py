@@ -58,10 +58,10 @@ def _about(evaluation: Mapping[str, Any]) -> str:
         lines[-1] += " Chosen on validation data; test data was read for this table."
     if "resamples" in evaluation:
         lines += [
-            f"In brackets are 95 % intervals: {evaluation['resamples']} bootstrap resamples of the "
-            "images (of people, where it is about them), and the draws of examples for class means.",
-            f"Whatever is random has seed {evaluation['seed']}. docs/evaluation.md of the package has "
-            "each protocol.",
+            f"In brackets are 95 % intervals: {evaluation['resamples']} bootstrap resamples of the",
+            "images (of people, where it is about them); for class means, the draws of examples.",
+            f"Whatever is random has seed {evaluation['seed']}. docs/evaluation.md of the package",
+            "has each protocol.",
         ]
     return "\n".join(lines)
 

@@ -90,6 +90,8 @@ def main() -> None:
     else:
         if arguments.write and not (arguments.weights and Path(arguments.weights).is_dir()):
             parser.error("--write needs --weights FOLDER")
+        if arguments.write and arguments.limit is not None:
+            parser.error("a card is about all faces: --write goes without --limit")
         _evaluate(arguments)
 
 

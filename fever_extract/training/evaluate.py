@@ -15,8 +15,8 @@ import torch
 from fever_extract import hub
 from fever_extract.card import write_card
 from fever_extract.checkpoint import save
-from fever_extract.config import EXPRESSIONS, WeightsError
-from fever_extract.network import build, for_inference, pick_device
+from fever_extract.config import EXPRESSIONS, Preprocessing, WeightsError
+from fever_extract.network import FeverNet, build, for_inference, pick_device
 from fever_extract.training.data import Faces, majority, read_ferplus, read_unlabelled
 from fever_extract.training.evaluation import SEED, bootstrap, corruptions, peers
 from fever_extract.training.evaluation.accuracy import (
@@ -48,7 +48,7 @@ __all__ = [
 
 SPLITS = ("test", "valid")
 
-_OTHER_STAGES = 7
+_OWN_STAGES = 6
 
 
 def evaluate(
@@ -82,45 +82,20 @@ def evaluate(
     network = build(checkpoint.config, checkpoint.state_dict)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     network = for_inference(network).to(pick_device(device))
-    stages = Stages(_OTHER_STAGES + len(peers.NAMES))
+    stages = Stages(_OWN_STAGES + len(peers.NAMES) + 1)
     with stages("reading"):
         faces, train, people = _read(data, split, limit)
-        truth = majority(faces.expression)
-        kept = truth >= 0
         questions = Questions.of(train, faces, people)
-
-    with stages("accuracy"):
-        said = run(network, faces, mirror=True)
-        unaligned = run(network, corruptions.unalign(faces))
-    with stages("linear probe"):
-        learned = run(network, train)
-        probe = linear_probe(learned.vectors, majority(train.expression), said.vectors)
-    named = {
-        "head": said.head.argmax(axis=1),
-        "head_with_mirror_image": said.mirrored.argmax(axis=1),
-        "head_without_alignment": unaligned.head.argmax(axis=1),
-        "linear_probe": probe,
-    }
+    named = _measure_names(network, faces, train, stages)
     with stages("robustness"):
-        robust = robustness(network, take(faces, kept))
+        truth = majority(faces.expression)
+        robust = robustness(network, take(faces, truth >= 0))
     with stages("vectors"):
         ours = questions.ask(lambda asked: run(network, asked).vectors)
     preprocessing = checkpoint.config.preprocessing
     with stages("cost"):
         costs = cost(network, preprocessing.channels, preprocessing.size)
-    others: dict[str, object] = {}
-    for name in peers.NAMES:
-        with stages(name):
-            try:
-                vectors = peers.make(name, preprocessing, questions.train, data)
-                others[name] = questions.ask(vectors)
-            except peers.PeerMissingError as missing:
-                others[name] = {"missing": str(missing)}
-    with stages("fer"):
-        try:
-            others["fer"] = {"head": figures(peers.fer(take(faces, kept)), truth[kept])}
-        except peers.PeerMissingError as missing:
-            others["fer"] = {"missing": str(missing)}
+    others = _measure_peers(questions, preprocessing, data, stages)
     stages.close()
     return {
         "weights": checkpoint.config.name,
@@ -128,16 +103,12 @@ def evaluate(
         "command": _command(split, limit),
         "split": split,
         "data": f"FER+ {split}, majority protocol, 8 classes",
-        "faces": int(kept.sum()),
-        "faces_by_class": _count(truth[kept]),
+        "faces": int((truth >= 0).sum()),
+        "faces_by_class": _count(truth[truth >= 0]),
         "train_faces": len(train),
         "seed": SEED,
         "resamples": bootstrap.RESAMPLES,
-        **{row: figures(classes[kept], truth[kept]) for row, classes in named.items()},
-        "calibration": {
-            "head": calibration_error(said.head[kept], truth[kept]),
-            "head_with_mirror_image": calibration_error(said.mirrored[kept], truth[kept]),
-        },
+        **named,
         **robust,
         "vectors": ours,
         "peers": others,
@@ -184,6 +155,53 @@ def _read(data: Path, split: str, limit: int | None) -> tuple[Faces, Faces, Face
             take(each, np.sort(random.permutation(len(each))[:limit])) for each in (faces, train)
         )
     return faces, train, people
+
+
+def _measure_names(
+    network: FeverNet, faces: Faces, train: Faces, stages: Stages
+) -> dict[str, object]:
+    """How often, and how surely, the majority's expression is named."""
+    with stages("accuracy"):
+        said = run(network, faces, mirror=True)
+        unaligned = run(network, corruptions.unalign(faces))
+    with stages("linear probe"):
+        learned = run(network, train)
+        probe = linear_probe(learned.vectors, majority(train.expression), said.vectors)
+    named = {
+        "head": said.head.argmax(axis=1),
+        "head_with_mirror_image": said.mirrored.argmax(axis=1),
+        "head_without_alignment": unaligned.head.argmax(axis=1),
+        "linear_probe": probe,
+    }
+    truth = majority(faces.expression)
+    kept = truth >= 0
+    return {
+        **{row: figures(classes[kept], truth[kept]) for row, classes in named.items()},
+        "calibration": {
+            "head": calibration_error(said.head[kept], truth[kept]),
+            "head_with_mirror_image": calibration_error(said.mirrored[kept], truth[kept]),
+        },
+    }
+
+
+def _measure_peers(
+    questions: Questions, preprocessing: Preprocessing, data: Path, stages: Stages
+) -> dict[str, object]:
+    """What each peer is worth, or what it lacks here."""
+    measured: dict[str, object] = {}
+    truth = majority(questions.split.expression)
+    for name in (*peers.NAMES, "fer"):
+        with stages(name):
+            try:
+                if name == "fer":  # has classes of its own, and no vectors to speak of
+                    named = peers.fer(questions.split)
+                    measured[name] = {"head": figures(named[truth >= 0], truth[truth >= 0])}
+                else:
+                    vectors = peers.make(name, preprocessing, questions.train, data)
+                    measured[name] = questions.ask(vectors)
+            except peers.PeerMissingError as missing:
+                measured[name] = {"missing": str(missing)}
+    return measured
 
 
 def _count(labels: npt.NDArray[np.int64]) -> dict[str, int]:

@@ -40,6 +40,14 @@ def draw_support(
     return support
 
 
+def classes_of(
+    labels: npt.NDArray[np.int64], truth: npt.NDArray[np.int64], shots: int
+) -> npt.NDArray[np.int64]:
+    """Classes with that many examples and at least one query, in order."""
+    present, counts = np.unique(labels, return_counts=True)
+    return np.intersect1d(present[counts >= shots], truth)
+
+
 def few_shot(
     vectors: npt.NDArray[np.floating],
     labels: npt.NDArray[np.int64],
@@ -65,7 +73,7 @@ def few_shot(
         the draws, of which a user has one; ``classes`` and what ``chance`` would give.
     """
     support = draw_support(labels, shots, draws)
-    classes = np.array([label for label in support if (truth == label).any()])
+    classes = classes_of(labels, truth, shots)
     asked = np.isin(truth, classes)
     unit, questions = normalised(vectors), normalised(queries[asked])
     member = (truth[asked][:, None] == classes).astype(np.float32)

@@ -71,7 +71,7 @@ class Questions:
                     learned, labels, measured[kept], truth[kept], shots=shots
                 )
                 for shots in few_shot.SHOTS
-                if (np.bincount(labels) >= shots).any()
+                if len(few_shot.classes_of(labels, truth[kept], shots)) > 1
             },
         }
         if len(triplets):
