@@ -29,6 +29,10 @@ EXPRESSIONS = (
 """The eight expressions, in the order of FER+ (Barsoum et al. 2016, arXiv 1608.01041)."""
 
 COMPACT = "compact"
+MOBILENET = "mobilenet_v1"
+TWO_STREAM = "two_stream"
+OURS = (COMPACT, MOBILENET, TWO_STREAM)
+"""Backbones of this package, which see grey as it is; all others are torchvision's."""
 COLORS = ("grey", "rgb")
 
 # Bounds that no sensible network exceeds: a config must not be able to exhaust memory.
@@ -52,8 +56,9 @@ class Backbone:
     """The convolutional part.
 
     ``name`` is ``"compact"`` (our own residual network, shaped by ``widths`` and
-    ``depths``, one entry a stage) or the name of a torchvision classifier such as
-    ``"efficientnet_b0"``, for which ``widths`` and ``depths`` stay empty.
+    ``depths``, one entry a stage), ``"mobilenet_v1"``, ``"two_stream"`` (both of these side
+    by side), or the name of a torchvision classifier such as ``"efficientnet_b0"``.
+    ``widths`` and ``depths`` stay empty where there is no residual network.
     """
 
     name: str = COMPACT
@@ -66,9 +71,9 @@ class Backbone:
         _check_ints("backbone.depths", self.depths, 1, _MAX_DEPTH)
         if len(self.widths) != len(self.depths):
             raise ConfigError("backbone.widths and backbone.depths must have equal lengths")
-        if (self.name == COMPACT) != bool(self.widths) or len(self.widths) > 8:
+        if (self.name in (COMPACT, TWO_STREAM)) != bool(self.widths) or len(self.widths) > 8:
             raise ConfigError(
-                "backbone.widths must name 1 to 8 stages of a compact backbone, "
+                "backbone.widths must name 1 to 8 stages of a compact or two_stream backbone, "
                 "and be empty for any other"
             )
 

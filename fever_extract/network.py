@@ -19,10 +19,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.fx.experimental.optimization import fuse
-from torch.nn import functional as F
-from torchvision import models
 
-from fever_extract.config import COMPACT, Backbone, Config, ConfigError, WeightsError
+from fever_extract.backbones import build_backbone
+from fever_extract.config import OURS, Config, WeightsError
 
 _LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R 601, as in Pillow's mode L
 
@@ -59,7 +58,7 @@ class FeverNet(nn.Module):
     def __init__(self, config: Config, dropout: float = 0.0) -> None:
         super().__init__()
         channels = config.preprocessing.channels
-        self.backbone, features = _build_backbone(config.backbone, channels)
+        self.backbone, features = build_backbone(config.backbone, channels)
         self.dropout = nn.Dropout(dropout)
         self.embedding = nn.Sequential(
             nn.Linear(features, config.embedding_dim, bias=False),
@@ -71,7 +70,7 @@ class FeverNet(nn.Module):
         self.config = config
         self.channels = channels
         # torchvision's networks take three channels: a grey one is repeated.
-        self.backbone_channels = channels if config.backbone.name == COMPACT else 3
+        self.backbone_channels = channels if config.backbone.name in OURS else 3
         shape = (1, channels, 1, 1)
         for name, values in (
             ("mean", config.preprocessing.mean),
@@ -82,11 +81,17 @@ class FeverNet(nn.Module):
             "luminance", torch.tensor(_LUMINANCE).reshape(1, 3, 1, 1), persistent=False
         )
 
-    def embed(self, crops: torch.Tensor) -> torch.Tensor:
-        """Aligned crops ``(n, 3 or 1, size, size)``, 0 to 255, to embeddings ``(n, d)``."""
+    def features(self, crops: torch.Tensor) -> torch.Tensor:
+        """Aligned crops ``(n, 3 or 1, size, size)``, 0 to 255, to the backbone's features."""
         normalised = (self._convert(crops) - self.mean) / self.std
-        features = self.backbone(normalised.expand(-1, self.backbone_channels, -1, -1))
-        embedding: torch.Tensor = self.embedding(self.dropout(features))
+        features: torch.Tensor = self.backbone(
+            normalised.expand(-1, self.backbone_channels, -1, -1)
+        )
+        return features
+
+    def embed(self, crops: torch.Tensor) -> torch.Tensor:
+        """Aligned crops, as in `features`, to embeddings ``(n, d)``."""
+        embedding: torch.Tensor = self.embedding(self.dropout(self.features(crops)))
         return embedding
 
     def classify(self, embedding: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -182,89 +187,3 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {str(device)!r} can't be used: {reason}") from None
-
-
-def _build_backbone(backbone: Backbone, channels: int) -> tuple[nn.Module, int]:
-    """The backbone and the length of the feature vector that it returns."""
-    if backbone.name == COMPACT:
-        return CompactResNet(channels, backbone.widths, backbone.depths), backbone.widths[-1]
-    if backbone.name not in models.list_models(module=models):
-        raise ConfigError(
-            f"backbone.name must be {COMPACT!r} or a torchvision classifier, not {backbone.name!r}"
-        )
-    network: nn.Module = models.get_model(backbone.name, weights=None)
-    features = _replace_classifier(network)
-    if not features:
-        raise ConfigError(f"torchvision's {backbone.name} doesn't end in a linear classifier")
-    return network, features
-
-
-def _replace_classifier(network: nn.Module) -> int:
-    """Take the last linear layer off a torchvision classifier; return its input length."""
-    for name in ("fc", "classifier", "head"):
-        layer = getattr(network, name, None)
-        if isinstance(layer, nn.Linear):
-            setattr(network, name, nn.Identity())
-            return layer.in_features
-        if isinstance(layer, nn.Sequential) and isinstance(layer[-1], nn.Linear):
-            last = layer[-1]
-            layer[-1] = nn.Identity()
-            return last.in_features
-    return 0
-
-
-class CompactResNet(nn.Module):
-    """A small residual network (He et al. 2015) with squeeze-and-excitation (Hu et al. 2017).
-
-    A stride-2 stem, then stages of basic blocks, each but the first starting with stride
-    2, then the mean over space.
-    """
-
-    def __init__(self, channels: int, widths: tuple[int, ...], depths: tuple[int, ...]) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(channels, widths[0], 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(widths[0]),
-            nn.ReLU(inplace=True),
-        )
-        blocks: list[nn.Module] = []
-        width = widths[0]
-        for stage, (next_width, depth) in enumerate(zip(widths, depths)):
-            for index in range(depth):
-                stride = 2 if stage and index == 0 else 1
-                blocks.append(_Block(width, next_width, stride))
-                width = next_width
-        self.blocks = nn.Sequential(*blocks)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        features: torch.Tensor = self.blocks(self.stem(x))
-        return features.mean(dim=(2, 3))
-
-
-class _Block(nn.Module):
-    """Two 3x3 convolutions and a squeeze-and-excitation gate beside a shortcut."""
-
-    def __init__(self, width: int, next_width: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(width, next_width, 3, stride=stride, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(next_width)
-        self.conv2 = nn.Conv2d(next_width, next_width, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(next_width)
-        squeezed = max(8, next_width // 8)
-        self.squeeze = nn.Linear(next_width, squeezed)
-        self.excite = nn.Linear(squeezed, next_width)
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or width != next_width:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(width, next_width, 1, stride=stride, bias=False),
-                nn.BatchNorm2d(next_width),
-            )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = F.relu(self.norm1(self.conv1(x)), inplace=True)
-        y = self.norm2(self.conv2(y))
-        gate = self.excite(F.relu(self.squeeze(y.mean(dim=(2, 3))), inplace=True)).sigmoid()
-        return F.relu(y * gate[:, :, None, None] + self.shortcut(x), inplace=True)

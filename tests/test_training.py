@@ -9,12 +9,14 @@ import torch
 from faces_maker import NAMES, drawn_face, make_tables
 
 from fever_extract import Extractor, hub
+from fever_extract.config import Backbone
 from fever_extract.network import build
 from fever_extract.training import augment
 from fever_extract.training.data import majority, read_ferplus, read_unlabelled
 from fever_extract.training.evaluate import Accuracy, evaluate_head
+from fever_extract.training.losses import masked_mean_square, soft_cross_entropy
 from fever_extract.training.recipe import Recipe
-from fever_extract.training.train import Run, masked_mean_square, soft_cross_entropy, train
+from fever_extract.training.train import Run, train
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +26,7 @@ def folder(tmp_path_factory):
 
 RECIPE = Recipe(
     name="test",
-    widths=(8, 16),
-    depths=(1, 1),
+    backbone=Backbone(widths=(8, 16), depths=(1, 1)),
     embedding_dim=8,
     size=32,
     epochs=4,
@@ -57,7 +58,7 @@ def test_a_missing_table_is_named(tmp_path):
 
 
 def test_it_learns_and_its_weights_load(folder, tmp_path):
-    output = train(dataclasses.replace(RECIPE, epochs=30), folder, tmp_path / "run", "cpu")
+    output = train(dataclasses.replace(RECIPE, epochs=30), folder, tmp_path / "run", device="cpu")
     log = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in log] == list(range(1, 31))
     assert log[-1]["expression_loss"] < log[0]["expression_loss"]
@@ -75,7 +76,7 @@ def test_it_learns_and_its_weights_load(folder, tmp_path):
 
 def test_a_run_goes_on_where_it_was_stopped(folder, tmp_path):
     whole = train(RECIPE, folder, tmp_path / "whole", device="cpu")
-    stopped = Run(RECIPE, folder, tmp_path / "stopped", "cpu")
+    stopped = Run(RECIPE, folder, tmp_path / "stopped", device="cpu")
     for _ in range(2):
         stopped.train_epoch()
     resumed = train(RECIPE, folder, tmp_path / "stopped", device="cpu")
@@ -98,16 +99,49 @@ def test_a_run_may_begin_from_weights(folder, tmp_path):
     first = train(one, folder, tmp_path / "first", device="cpu")
     second = train(one, folder, tmp_path / "second", device="cpu", init=first)
     metadata = Extractor(second, device="cpu").config.metadata
-    assert metadata["init"]["sha256"] == Extractor(first, device="cpu").sha256
+    assert metadata["init"] == Extractor(first, device="cpu").sha256
     losses = [
         json.loads((run / "log.jsonl").read_text())["expression_loss"] for run in (first, second)
     ]
     assert losses[1] < losses[0]
 
 
+def test_a_two_stream_student_learns_from_its_teachers(folder, tmp_path):
+    one = dataclasses.replace(RECIPE, epochs=2, size=48)
+    mobile = dataclasses.replace(one, backbone=Backbone("mobilenet_v1", (), ()), frozen=3)
+    teachers = [
+        train(recipe, folder, tmp_path / name, device="cpu")
+        for name, recipe in (("residual", one), ("mobile", mobile))
+    ]
+    recipe = dataclasses.replace(
+        one,
+        backbone=Backbone("two_stream", (8, 16), (1, 1)),
+        from_teachers=True,
+        frozen=3,
+        auxiliary_weight=0.3,
+        degraded=0.5,
+        distill_weight=0.6,
+        geometry_weight=1.0,
+        geometry_teachers=0.2,
+        ema=0.9,
+        rare_repeats=2,
+    )
+    whole = train(recipe, folder, tmp_path / "whole", device="cpu", teachers=teachers)
+    stopped = Run(recipe, folder, tmp_path / "stopped", device="cpu", teachers=teachers)
+    stopped.train_epoch()
+    resumed = train(recipe, folder, tmp_path / "stopped", device="cpu", teachers=teachers)
+    weights = [(run / "model.safetensors").read_bytes() for run in (whole, resumed)]
+    assert weights[0] == weights[1]
+    student, mobile_teacher = Extractor(whole, device="cpu"), Extractor(teachers[1], device="cpu")
+    assert student.config.metadata["teachers"][1] == mobile_teacher.sha256
+    assert student.extract(drawn_face(True, 48, np.random.default_rng(5)), aligned=True).shape == (
+        8,
+    )
+
+
 def test_too_few_faces_for_a_batch(folder, tmp_path):
     with pytest.raises(ValueError, match="don't fill one batch of 1000"):
-        train(dataclasses.replace(RECIPE, batch_size=1000), folder, tmp_path / "run", "cpu")
+        train(dataclasses.replace(RECIPE, batch_size=1000), folder, tmp_path / "run", device="cpu")
 
 
 def test_our_recipes_can_be_read(tmp_path):

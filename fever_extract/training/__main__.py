@@ -30,6 +30,9 @@ def main() -> None:
     train.add_argument("--recipe", default="base", help="recipe file or name (default: base)")
     train.add_argument("--output", type=Path, required=True, help="folder for the run")
     train.add_argument("--init", help="weights to begin from (default: random)")
+    train.add_argument(
+        "--teacher", action="append", default=[], help="weights to learn from; may be repeated"
+    )
     evaluate = stages.add_parser(
         "evaluate", parents=[common, device], help="measure weights, and peers, on FER+"
     )
@@ -86,7 +89,14 @@ def main() -> None:
         from fever_extract.training.train import train as run
 
         recipe = Recipe.read(arguments.recipe)
-        run(recipe, arguments.data, arguments.output, arguments.device, arguments.init)
+        run(
+            recipe,
+            arguments.data,
+            arguments.output,
+            device=arguments.device,
+            init=arguments.init,
+            teachers=arguments.teacher,
+        )
     else:
         if arguments.write and not (arguments.weights and Path(arguments.weights).is_dir()):
             parser.error("--write needs --weights FOLDER")

@@ -11,7 +11,7 @@ from fever_extract.alignment import warp
 from fever_extract.network import FeverNet
 from fever_extract.training import augment
 from fever_extract.training.class_folders import DETAIL, LabelledFaces
-from fever_extract.training.train import masked_mean_square
+from fever_extract.training.losses import masked_mean_square
 
 BATCH = 32
 OTHER_HEADS = 2.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,37 +20,62 @@ class Recipe:
 
     Attributes:
         name: what the weights will be called.
-        widths, depths: of the compact backbone.
+        backbone: architecture, as in the weights' config.
+        pretrained: file in the data folder that a ``mobilenet_v1`` backbone begins from;
+            empty for none.
+        from_teachers: the streams of a ``two_stream`` backbone begin as the teachers of their
+            kind ended.
+        frozen: so many of a MobileNet's first convolutions stay as they were pretrained.
         embedding_dim: length of a vector.
         size: side of the grey crop, in pixels.
         epochs, batch_size: passes over FER+ train; labelled faces a step.
         unlabelled: unlabelled faces that join each step's labelled ones.
+        rare_repeats: faces of classes that hold under a twentieth of the labels are shown up
+            to so many times an epoch.
         peak_lr, weight_decay: AdamW with a one-cycle schedule.
+        warm_up: the part of the schedule in which the learning rate rises.
+        ema: decay a step of the moving average of the weights, which is what is kept; 0 keeps
+            the weights themselves.
         dropout: on the pooled features.
         unaligned: share of the faces that are shown as cropped by their data set.
+        degraded: share of the faces that are covered, reduced, blurred or stored badly, beside
+            the mild distortion that all get.
+        auxiliary_weight: of the expression losses of each stream of a ``two_stream`` backbone
+            alone, by heads that exist in training only.
         blendshape_weight: of the blendshape loss beside the expression loss.
+        distill_weight: how much of a labelled face's target is its teachers' word rather than
+            its votes. An unlabelled face's is theirs alone.
+        geometry_weight: of the loss that makes cosines between vectors tell how alike the
+            expressions are.
+        geometry_teachers: how much of that likeness is the cosine between the teachers'
+            vectors rather than the overlap of soft labels.
         seed: of the weights, the order and the augmentation.
     """
 
     name: str
-    widths: tuple[int, ...] = (32, 64, 128, 256)
-    depths: tuple[int, ...] = (2, 2, 2, 2)
+    backbone: Backbone = field(default_factory=Backbone)
+    pretrained: str = ""
+    from_teachers: bool = False
+    frozen: int = 0
     embedding_dim: int = 256
     size: int = 64
     epochs: int = 20
     batch_size: int = 128
     unlabelled: int = 16
+    rare_repeats: int = 1
     peak_lr: float = 0.0015
     weight_decay: float = 0.05
+    warm_up: float = 0.2
+    ema: float = 0.0
     dropout: float = 0.1
     unaligned: float = 0.1
+    degraded: float = 0.0
+    auxiliary_weight: float = 0.0
     blendshape_weight: float = 0.5
+    distill_weight: float = 0.0
+    geometry_weight: float = 0.0
+    geometry_teachers: float = 0.0
     seed: int = 0
-
-    @property
-    def backbone(self) -> Backbone:
-        """The backbone that the recipe trains."""
-        return Backbone(widths=self.widths, depths=self.depths)
 
     @classmethod
     def read(cls, path: str | Path) -> Recipe:
@@ -67,5 +92,7 @@ class Recipe:
         unknown = set(values) - {item.name for item in dataclasses.fields(cls)}
         if unknown:
             raise ValueError(f"{path}: unknown field(s) {', '.join(sorted(unknown))}")
-        values = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        if "backbone" in values:
+            shape = {key: tuple(values["backbone"].get(key, ())) for key in ("widths", "depths")}
+            values["backbone"] = Backbone(values["backbone"]["name"], **shape)
         return cls(**values)

@@ -5,21 +5,30 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from fever_extract import checkpoint, hub
+from fever_extract.backbones import CompactResNet, MobileNetV1, TwoStream
 from fever_extract.config import EXPRESSIONS, Config, Preprocessing
 from fever_extract.files import replace_atomically
 from fever_extract.network import FeverNet, build, pick_device
 from fever_extract.training import augment
+from fever_extract.training.batches import Batch, Stream
 from fever_extract.training.data import Faces, read_ferplus, read_unlabelled
+from fever_extract.training.degrade import degrade
 from fever_extract.training.evaluate import evaluate_head
+from fever_extract.training.losses import geometry, masked_mean_square, soft_cross_entropy
+from fever_extract.training.pretrained import load_face_mobilenet
 from fever_extract.training.recipe import Recipe
+from fever_extract.training.teachers import learn_from, likeness, mix
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -31,13 +40,17 @@ LOG = "log.jsonl"
 # its eyes brought level, so that a crop is as tight as FER+'s own.
 TEMPLATE = ((0.32, 0.38), (0.68, 0.38), (0.5, 0.593), (0.35, 0.77), (0.65, 0.77))
 
+_FIRST_LOOK = 512  # crops from which a pretrained network's batch norms take their statistics
+
 
 def train(
     recipe: Recipe,
     data: Path,
     output: Path,
+    *,
     device: str | None = None,
     init: str | Path | None = None,
+    teachers: Sequence[str | Path] = (),
 ) -> Path:
     """Train, going on from ``output``'s checkpoint if a run was stopped there.
 
@@ -47,6 +60,7 @@ def train(
         output: folder for checkpoint, log and, at the end, the weights.
         device: torch device; the best there is by default.
         init: weights to begin from, as `Extractor` takes them; random by default.
+        teachers: weights to learn from, as `Extractor` takes them.
 
     Returns:
         ``output``, a folder that `Extractor` loads.
@@ -54,81 +68,105 @@ def train(
     Raises:
         ValueError: if the checkpoint there belongs to another recipe.
     """
-    run = Run(recipe, data, output, device, init)
+    run = Run(recipe, data, output, device=device, init=init, teachers=teachers)
     while run.epoch < recipe.epochs:
         run.train_epoch()
     halved = {
         name: tensor.half() if tensor.is_floating_point() else tensor
-        for name, tensor in run.network.state_dict().items()
+        for name, tensor in run.kept.state_dict().items()
     }
     checkpoint.save(output, run.config, halved)
     return output
 
 
 class Run:
-    """The state of a run: network, optimiser, schedule and the epochs that are done."""
+    """The state of a run: network, optimiser, schedule and the epochs that are done.
+
+    Args:
+        recipe, data, output, device, init, teachers: as in `train`.
+    """
 
     def __init__(
         self,
         recipe: Recipe,
         data: Path,
         output: Path,
-        device: str | None,
+        *,
+        device: str | None = None,
         init: str | Path | None = None,
+        teachers: Sequence[str | Path] = (),
     ) -> None:
         self.recipe, self.output, self.device = recipe, output, pick_device(device)
-        labelled, self.valid = read_ferplus(data, "train"), read_ferplus(data, "valid")
-        # Where most of the vote said "unknown" or "no face", there is nothing to learn.
-        self.sets = [
-            _select(labelled, labelled.expression.sum(axis=1) >= 0.5),
-            _prepare_unlabelled(read_unlabelled(data)),
-        ]
-        blendshapes = self.sets[0].blendshapes
+        output.mkdir(parents=True, exist_ok=True)
         first = hub.load(init) if init else None
-        self.init_sha256 = first.sha256 if first else ""
-        self.config = _config(recipe, self.sets[0], first)
-        self.blendshape_scale = torch.from_numpy(
-            1 / np.maximum(np.nanstd(blendshapes, axis=0), 0.05)
-        ).to(self.device)
-        self.mirrored = augment.mirrored_names(self.sets[0].blendshape_names)
-        self.matrices = [augment.crop_matrices(faces, self.preprocessing) for faces in self.sets]
+        masters = [hub.load(name) for name in teachers]
+        self.made_from: dict[str, object] = {
+            "init": first.sha256 if first else "",
+            "teachers": [teacher.sha256 for teacher in masters],
+        }
+        sets = _read(data, everything=bool(teachers))
+        self.valid = read_ferplus(data, "valid")
+        self.config = _config(recipe, sets[0], self.made_from)
+        self.streams = []
+        for faces, count in zip(sets, (recipe.batch_size, recipe.unlabelled)):
+            lesson = learn_from(masters, faces, output, self.device)
+            mixed = mix(faces, lesson, recipe.distill_weight)
+            self.streams.append(
+                Stream(mixed, lesson.vectors, count, recipe, self.config.preprocessing)
+            )
+        self.steps = len(self.streams[0].indices) // recipe.batch_size
+        if not self.steps:
+            raise ValueError(
+                f"{len(sets[0])} labelled faces don't fill one batch of {recipe.batch_size}"
+            )
+        deviations = np.nanstd(sets[0].blendshapes, axis=0)
+        scale = torch.from_numpy(1 / np.maximum(deviations, 0.05))
+        self.blendshape_scale = scale.to(self.device)
 
         torch.manual_seed(recipe.seed)
-        self.network = FeverNet(self.config, recipe.dropout).to(self.device)
-        # Most blendshapes are near zero on most faces: begin at their means, not at a half.
-        means = torch.from_numpy(np.nanmean(blendshapes, axis=0)).clamp(0.01, 0.99)
-        self.network.heads["blendshapes"].bias.data.copy_(means.logit())  # type: ignore[operator]
-        if first:
-            self.network.load_state_dict(build(self.config, first.state_dict).state_dict())
-        decayed = [p for p in self.network.parameters() if p.ndim > 1]
-        others = [p for p in self.network.parameters() if p.ndim <= 1]
+        network = _begin(self.config, recipe, sets[0], data, first)
+        if recipe.from_teachers:
+            _take_over(network, masters)
+        # Channels last: twice as fast on a CPU.
+        self.network = network.to(memory_format=torch.channels_last).to(self.device)
+        self.lengths: list[int] = []
+        if recipe.auxiliary_weight and isinstance(network.backbone, TwoStream):
+            self.lengths = list(network.backbone.lengths)
+        heads = (nn.Linear(length, len(EXPRESSIONS)) for length in self.lengths)
+        self.auxiliary = nn.ModuleList(heads).to(self.device)
+        self.average: AveragedModel | None = None
+        if recipe.ema:
+            average = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
+            self.average = AveragedModel(self.network, multi_avg_fn=average)
+        parameters = [*self.network.parameters(), *self.auxiliary.parameters()]
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(
             [
-                {"params": decayed, "weight_decay": recipe.weight_decay},
-                {"params": others, "weight_decay": 0.0},
+                {
+                    "params": [p for p in trained if p.ndim > 1],
+                    "weight_decay": recipe.weight_decay,
+                },
+                {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
             ],
             lr=recipe.peak_lr,
         )
-        self.steps = len(self.sets[0]) // recipe.batch_size
-        if not self.steps:
-            raise ValueError(
-                f"{len(self.sets[0])} labelled faces don't fill one batch of {recipe.batch_size}"
-            )
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer,
             recipe.peak_lr,
             total_steps=recipe.epochs * self.steps + 1,
-            pct_start=0.2,
+            pct_start=recipe.warm_up,
             cycle_momentum=False,
         )
         self.epoch = 0
         self.seconds = 0.0
-        output.mkdir(parents=True, exist_ok=True)
         self._resume()
 
     @property
-    def preprocessing(self) -> Preprocessing:
-        return self.config.preprocessing
+    def kept(self) -> FeverNet:
+        """The network that is measured and saved: the moving average, where there is one."""
+        kept = self.average.module if self.average else self.network
+        assert isinstance(kept, FeverNet)
+        return kept
 
     def train_epoch(self) -> None:
         """One pass over the labelled faces, then the log line and the checkpoint."""
@@ -137,19 +175,21 @@ class Run:
         seed = self.recipe.seed * 100_003 + self.epoch
         generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)  # dropout
-        orders = [torch.randperm(len(faces), generator=generator) for faces in self.sets]
+        for stream in self.streams:
+            stream.shuffle(generator)
         totals: dict[str, float] = {}
         self.network.train()
+        _freeze(self.network, self.recipe.frozen)
         bar = tqdm(range(self.steps), desc=f"epoch {self.epoch + 1}", disable=None, leave=False)
         for step in bar:
-            losses = self._step(orders, step, generator)
+            losses = self._step(step, generator)
             for name, value in losses.items():
                 totals[name] = totals.get(name, 0.0) + value / self.steps
-        valid = evaluate_head(self.network, self.valid)
+        valid = evaluate_head(self.kept, self.valid, mirror=True)
         self.epoch += 1
         self.seconds += time.monotonic() - start
         line = {
-            "init": self.init_sha256,
+            **self.made_from,
             "epoch": self.epoch,
             "seconds": round(self.seconds),
             **{name: round(value, 4) for name, value in totals.items()},
@@ -161,103 +201,139 @@ class Run:
         tqdm.write(json.dumps(line))
         self._checkpoint()
 
-    def _step(
-        self, orders: list[torch.Tensor], step: int, generator: torch.Generator
-    ) -> dict[str, float]:
+    def _step(self, step: int, generator: torch.Generator) -> dict[str, float]:
         recipe = self.recipe
-        crops, targets = [], []
-        for which, count in enumerate((recipe.batch_size, recipe.unlabelled)):
-            positions = torch.arange(step * count, (step + 1) * count) % len(orders[which])
-            crop, target = self._batch(which, orders[which][positions], generator)
-            crops.append(crop)
-            targets.append(target)
-        x = augment.distort(torch.cat(crops), generator).to(self.device)
-        expression, blendshapes = (torch.cat(parts).to(self.device) for parts in zip(*targets))
-        with torch.autocast(self.device.type, torch.bfloat16):
-            outputs = self.network(x).heads
-        loss_expression = soft_cross_entropy(outputs["expression"].float(), expression)
-        loss_blendshapes = masked_mean_square(
-            outputs["blendshapes"].float(), blendshapes, self.blendshape_scale
+        batch = Batch.join([stream.batch(step, generator) for stream in self.streams])
+        crops = batch.crops
+        if recipe.degraded:
+            crops = degrade(crops, recipe.degraded, generator)
+        crops = augment.distort(crops, generator)
+        expression, blendshapes, vectors = (
+            part.to(self.device) for part in (batch.expression, batch.blendshapes, batch.vectors)
         )
-        loss = loss_expression + recipe.blendshape_weight * loss_blendshapes
+        with torch.autocast(self.device.type, torch.bfloat16):
+            network = self.network
+            features = network.features(crops.to(self.device, memory_format=torch.channels_last))
+            embedding = network.embedding(network.dropout(features))
+            heads = network.classify(embedding)
+            streams = torch.split(features, self.lengths, 1) if self.lengths else ()
+            alone = [head(part) for head, part in zip(self.auxiliary, streams)]
+        losses = {
+            "expression_loss": soft_cross_entropy(heads["expression"].float(), expression),
+            "blendshape_loss": masked_mean_square(
+                heads["blendshapes"].float(), blendshapes, self.blendshape_scale
+            ),
+        }
+        loss = losses["expression_loss"] + recipe.blendshape_weight * losses["blendshape_loss"]
+        if recipe.geometry_weight:
+            alike = likeness(expression, vectors, recipe.geometry_teachers)
+            losses["geometry_loss"] = geometry(embedding.float(), alike)
+            loss = loss + recipe.geometry_weight * losses["geometry_loss"]
+        for logits in alone:
+            loss = loss + recipe.auxiliary_weight * soft_cross_entropy(logits.float(), expression)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.schedule.step()
-        return {
-            "expression_loss": loss_expression.item(),
-            "blendshape_loss": loss_blendshapes.item(),
-        }
-
-    def _batch(
-        self, which: int, indices: torch.Tensor, generator: torch.Generator
-    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-        """Crops of one data set, before distortion, and what they should give."""
-        faces = self.sets[which]
-        matrices = self.matrices[which][indices]
-        unaligned = torch.rand(len(indices), generator=generator) < self.recipe.unaligned
-        untouched = torch.from_numpy(augment.whole_picture(faces, self.preprocessing)).float()
-        matrices = torch.where(unaligned[:, None, None], untouched, matrices)
-        matrices = augment.jitter(matrices, self.preprocessing.size, generator)
-        crops = augment.sample(faces, indices, matrices, self.preprocessing)
-        flipped = torch.rand(len(indices), generator=generator) < 0.5
-        blendshapes = torch.from_numpy(faces.blendshapes[indices.numpy()])
-        blendshapes = torch.where(flipped[:, None], blendshapes[:, self.mirrored], blendshapes)
-        expression = torch.from_numpy(faces.expression[indices.numpy()])
-        return augment.mirror(crops, flipped), (expression, blendshapes)
+        if self.average:
+            self.average.update_parameters(self.network)
+        return {name: value.item() for name, value in losses.items()}
 
     def _checkpoint(self) -> None:
         state = {
-            "recipe": json.dumps(dataclasses.asdict(self.recipe)),
+            "recipe": self._identity(),
             "network": self.network.state_dict(),
+            "auxiliary": self.auxiliary.state_dict(),
+            "average": self.average.state_dict() if self.average else {},
             "optimizer": self.optimizer.state_dict(),
             "schedule": {"last_epoch": self.schedule.last_epoch},
-            "init": self.init_sha256,
             "epoch": self.epoch,
             "seconds": self.seconds,
         }
         with replace_atomically(self.output / CHECKPOINT) as temporary:
             torch.save(state, temporary)
 
+    def _identity(self) -> str:
+        return json.dumps({**dataclasses.asdict(self.recipe), **self.made_from})
+
     def _resume(self) -> None:
         path = self.output / CHECKPOINT
         if not path.exists():
             return
         state = torch.load(path, map_location=self.device, weights_only=True)
-        recipe = json.dumps(dataclasses.asdict(self.recipe))
-        if (state["recipe"], state.get("init", "")) != (recipe, self.init_sha256):
+        if state["recipe"] != self._identity():
             raise ValueError(
-                f"{path} belongs to another recipe or began from other weights (--init); give "
-                "another --output or remove it"
+                f"{path} belongs to another recipe, or has other weights to begin from (--init) or "
+                "to learn from (--teacher); give another --output or remove it"
             )
         self.network.load_state_dict(state["network"])
+        self.auxiliary.load_state_dict(state["auxiliary"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.last_epoch = state["schedule"]["last_epoch"]
         self.epoch, self.seconds = state["epoch"], state["seconds"]
 
 
-def soft_cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy with soft labels, meaned over the rows that have a label.
+def _read(data: Path, everything: bool) -> list[Faces]:
+    """Labelled and unlabelled faces to train on.
 
-    Args:
-        logits: ``(n, classes)``.
-        target: ``(n, classes)``; a row of zeros has no label, and a row whose sum is below
-            one (votes for "unknown") counts for less.
+    Without teachers, only unlabelled faces with blendshapes teach anything.
     """
-    losses = -(target * logits.log_softmax(dim=1)).sum(dim=1)
-    return losses.sum() / (target.sum(dim=1) > 0).sum().clamp(min=1)
+    labelled, unlabelled = read_ferplus(data, "train"), read_unlabelled(data)
+    known = np.isfinite(unlabelled.blendshapes).all(axis=1)
+    return [
+        # Where most of the vote said "unknown" or "no face", there is nothing to learn.
+        _select(labelled, labelled.expression.sum(axis=1) >= 0.5),
+        _select(unlabelled, np.asarray(known | everything)),
+    ]
 
 
-def masked_mean_square(
-    values: torch.Tensor, target: torch.Tensor, scale: torch.Tensor
-) -> torch.Tensor:
-    """Mean square error in units of ``1 / scale`` a column; NaN targets don't count."""
-    known = torch.isfinite(target)
-    error = torch.where(known, (values - target.nan_to_num()) * scale, 0)
-    return error.square().sum() / known.sum().clamp(min=1)
+def _begin(
+    config: Config, recipe: Recipe, faces: Faces, data: Path, first: checkpoint.Checkpoint | None
+) -> FeverNet:
+    """The network as it is before the first step."""
+    network = FeverNet(config, recipe.dropout)
+    # Most blendshapes are near zero on most faces: begin at their means, not at a half.
+    means = torch.from_numpy(np.nanmean(faces.blendshapes, axis=0)).clamp(0.01, 0.99)
+    network.heads["blendshapes"].bias.data.copy_(means.logit())  # type: ignore[operator]
+    if first:
+        network.load_state_dict(build(config, first.state_dict).state_dict())
+    elif recipe.pretrained:
+        if not isinstance(network.backbone, MobileNetV1):
+            raise ValueError(f"{recipe.pretrained} fits mobilenet_v1, not {config.backbone.name}")
+        indices = torch.linspace(0, len(faces) - 1, _FIRST_LOOK).long()
+        matrices = augment.crop_matrices(faces, config.preprocessing)[indices]
+        crops = augment.sample(faces, indices, matrices, config.preprocessing)
+        mean, std = config.preprocessing.mean[0], config.preprocessing.std[0]
+        load_face_mobilenet(network.backbone, data / recipe.pretrained, crops, mean, std)
+    _freeze(network, recipe.frozen)
+    return network
 
 
-def _config(recipe: Recipe, faces: Faces, first: checkpoint.Checkpoint | None) -> Config:
+def _freeze(network: FeverNet, count: int) -> None:
+    """Keep the first layers of a MobileNet as they are, their statistics included."""
+    for module in network.backbone.modules():
+        if count and isinstance(module, MobileNetV1):
+            module.layers[:count].eval().requires_grad_(False)
+
+
+def _take_over(network: FeverNet, teachers: Sequence[checkpoint.Checkpoint]) -> None:
+    """Put the teachers' backbones into the streams of their kind."""
+    if not isinstance(network.backbone, TwoStream):
+        raise ValueError("from_teachers is for a two_stream backbone")
+    for kind, stream in (
+        (CompactResNet, network.backbone.residual),
+        (MobileNetV1, network.backbone.mobilenet),
+    ):
+        backbones = [build(one.config, one.state_dict).backbone for one in teachers]
+        fitting = [backbone for backbone in backbones if isinstance(backbone, kind)]
+        if len(fitting) != 1:
+            raise ValueError(f"from_teachers needs one teacher with a {kind.__name__} (--teacher)")
+        stream.load_state_dict(fitting[0].state_dict())
+
+
+def _config(recipe: Recipe, faces: Faces, made_from: dict[str, object]) -> Config:
     mean, std = float(faces.images.mean()), float(faces.images.std())
     return Config(
         name=recipe.name,
@@ -272,12 +348,7 @@ def _config(recipe: Recipe, faces: Faces, first: checkpoint.Checkpoint | None) -
         embedding_dim=recipe.embedding_dim,
         expressions=EXPRESSIONS,
         blendshapes=faces.blendshape_names,
-        metadata={
-            "recipe": dataclasses.asdict(recipe),
-            "init": {"recipe": first.config.metadata.get("recipe"), "sha256": first.sha256}
-            if first
-            else None,
-        },
+        metadata={"recipe": dataclasses.asdict(recipe), **made_from},
     )
 
 
@@ -288,8 +359,3 @@ def _select(faces: Faces, mask: npt.NDArray[np.bool_]) -> Faces:
         if item.name != "blendshape_names"
     }
     return dataclasses.replace(faces, **{name: value[mask] for name, value in values.items()})
-
-
-def _prepare_unlabelled(faces: Faces) -> Faces:
-    """Only faces with blendshapes teach anything here."""
-    return _select(faces, np.asarray(np.isfinite(faces.blendshapes).all(axis=1)))

@@ -1,0 +1,135 @@
+"""The last stage: vectors that look past what is no expression, and honest probabilities.
+
+Both are closed forms on a trained network, chosen on validation data, and folded into its last
+layers, so that the network's cost and format stay as they were.
+
+*Whitening what is left.* Whatever of a vector its soft label does not explain (identity, pose,
+light, noise) has a covariance R. Vectors are multiplied by ``(I + strength * R)^(-1/2)``, which
+shrinks the directions that R is large in: within-class covariance normalisation (Hatch et al.
+2006, Interspeech), with soft labels for classes and shrinkage. It can be undone, so heads
+answer as before.
+
+*Temperature.* The expression head's logits are divided by the temperature at which majority
+labels of validation faces are most likely (Guo et al. 2017, arXiv 1706.04599).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from fever_extract import checkpoint, hub
+from fever_extract.network import FeverNet, build, pick_device
+from fever_extract.training.data import majority, read_ferplus
+from fever_extract.training.evaluate import predict
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What was done to a network: see the module's text."""
+
+    strength: float
+    temperature: float
+
+
+def finish(
+    weights: Path, data: Path, output: Path, strength: float, device: str | None = None
+) -> Finish:
+    """Whiten and calibrate trained weights, and write them to a folder.
+
+    Args:
+        weights: folder of trained weights.
+        data: folder of the Parquet tables.
+        output: folder for the finished weights.
+        strength: of the whitening, in units of R's mean eigenvalue; 0 leaves vectors alone.
+        device: torch device; the best there is by default.
+    """
+    trained = hub.load(weights)
+    network = build(trained.config, trained.state_dict).to(pick_device(device))
+    train, valid = read_ferplus(data, "train"), read_ferplus(data, "valid")
+    vectors, _ = predict(network, train)
+    fold_whitening(network, whitening(vectors, train.expression, strength))
+    labels = majority(valid.expression)
+    _, probabilities = predict(network, valid)
+    temperature = best_temperature(probabilities[labels >= 0], labels[labels >= 0])
+    head = network.heads["expression"]
+    for parameter in head.parameters():
+        parameter.data /= temperature
+    done = Finish(strength, temperature)
+    metadata = {**trained.config.metadata, "finish": dataclasses.asdict(done)}
+    halved = {
+        name: tensor.half() if tensor.is_floating_point() else tensor
+        for name, tensor in network.state_dict().items()
+    }
+    checkpoint.save(output, dataclasses.replace(trained.config, metadata=metadata), halved)
+    return done
+
+
+def whitening(
+    vectors: npt.NDArray[np.float32], expression: npt.NDArray[np.float32], strength: float
+) -> npt.NDArray[np.float64]:
+    """The matrix ``(d, d)`` that vectors are multiplied by.
+
+    Args:
+        vectors: ``(n, d)``.
+        expression: ``(n, 8)`` soft labels; rows of zeros are left out.
+        strength: in units of R's mean eigenvalue.
+    """
+    labelled = expression.sum(axis=1) > 0
+    shares = expression[labelled] / expression[labelled].sum(axis=1, keepdims=True)
+    # Roots, as distances between votes are measured (Hellinger); a constant is within their span.
+    roots = np.sqrt(shares.astype(np.float64))
+    centred = vectors[labelled].astype(np.float64)
+    centred -= centred.mean(axis=0)
+    explained = roots @ np.linalg.lstsq(roots, centred, rcond=None)[0]
+    residual = centred - explained
+    covariance = residual.T @ residual / len(residual)
+    values, directions = np.linalg.eigh(covariance)
+    shrink = 1 / np.sqrt(1 + strength * np.maximum(values, 0) / values.mean())
+    matrix: npt.NDArray[np.float64] = (directions * shrink) @ directions.T
+    return matrix
+
+
+@torch.no_grad()
+def fold_whitening(network: FeverNet, matrix: npt.NDArray[np.float64]) -> None:
+    """Multiply a network's vectors by a matrix; its heads answer as before."""
+    device = network.mean.device
+    matrix_ = torch.from_numpy(matrix).to(device)
+    linear, norm = network.embedding[0], network.embedding[1]
+    assert isinstance(linear, nn.Linear)
+    assert isinstance(norm, nn.BatchNorm1d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    offset = norm.bias.double() - norm.running_mean.double() * scale
+    linear.weight.copy_(matrix_ @ (scale[:, None] * linear.weight.double()))
+    # What is left of the batch norm is an offset.
+    norm.weight.fill_(1)
+    norm.running_var.fill_(1 - norm.eps)
+    norm.running_mean.zero_()
+    norm.bias.copy_(matrix_ @ offset)
+    inverse = torch.linalg.inv(matrix_)
+    for head in network.heads.values():
+        assert isinstance(head, nn.Linear)
+        head.weight.copy_(head.weight.double() @ inverse)
+
+
+def best_temperature(
+    probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]
+) -> float:
+    """The divisor of logits at which the labels are most likely; of a fine grid."""
+    logits = torch.from_numpy(probabilities).double().clamp(min=1e-12).log()
+    target = torch.from_numpy(labels)
+    grid = torch.linspace(0.2, 2, 181, dtype=torch.float64)
+    losses = [F.cross_entropy(logits / value, target).item() for value in grid]
+    return float(grid[int(np.argmin(losses))])
