@@ -8,16 +8,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from fever_extract import card_tables
+from fever_extract.card_tables import ROWS
 from fever_extract.checkpoint import CARD
 from fever_extract.config import Config
 from fever_extract.files import replace_atomically
-
-_ROWS = {
-    "head": "The network's own head",
-    "head_with_mirror_image": "The same, averaged with the mirror image",
-    "head_without_alignment": "The head, on the pictures as FER+ crops them, not aligned",
-    "linear_probe": "Logistic regression on the vectors (scikit-learn's defaults, standardised)",
-}
 
 
 def model_card(config: Config) -> str:
@@ -43,7 +38,7 @@ def model_card(config: Config) -> str:
         size=config.preprocessing.size,
         color=config.preprocessing.color,
         heads="; ".join(heads[name] for name in config.heads) or "nothing",
-        measured=_measured(evaluation)
+        measured=card_tables.measured(evaluation)
         if evaluation
         else str(config.metadata.get("measured", "Nothing has been measured yet.")).strip(),
         description=str(config.metadata.get("description", "Not recorded.")).strip(),
@@ -54,7 +49,7 @@ def _evaluation(config: Config) -> Mapping[str, Any] | None:
     """The figures, if they are of the shape that `evaluate` gives them; anything may be there."""
     evaluation = config.metadata.get("evaluation")
     try:
-        _measured(evaluation)
+        card_tables.measured(evaluation)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
     return evaluation
@@ -69,17 +64,19 @@ def write_card(folder: str | os.PathLike[str], config: Config) -> None:
 def _front_matter(config: Config, evaluation: Mapping[str, Any] | None) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
+    split = str(evaluation.get("split", "test")) if evaluation else ""
     results = [
         EvalResult(
             task_type="image-classification",
             task_name="Facial expression recognition",
             dataset_type="ferplus",
-            dataset_name="FER+ test, 8 classes, majority",
+            dataset_name=f"FER+ {split}, 8 classes, majority",
+            dataset_split=split,
             metric_type="accuracy",
             metric_name=f"Accuracy: {title[0].lower()}{title[1:]}",
             metric_value=round(evaluation[row]["accuracy"], 4),
         )
-        for row, title in _ROWS.items()
+        for row, title in ROWS.items()
         if evaluation and row in evaluation
     ]
     data = ModelCardData(
@@ -91,47 +88,3 @@ def _front_matter(config: Config, evaluation: Mapping[str, Any] | None) -> str:
         eval_results=results or None,
     )
     return data.to_yaml().strip()
-
-
-def _measured(evaluation: Any) -> str:
-    classes = list(evaluation["faces_by_class"])
-    rows = {row: title for row, title in _ROWS.items() if row in evaluation}
-
-    def line(title: str, cells: list[str]) -> str:
-        return f"| {title} | {' | '.join(cells)} |"
-
-    summary = [
-        line("right, %", ["all faces", "mean over classes"]),
-        line("---", ["---", "---"]),
-        *(
-            line(
-                title,
-                [
-                    f"{100 * evaluation[row]['accuracy']:.1f}",
-                    f"{100 * evaluation[row]['mean_class_accuracy']:.1f}",
-                ],
-            )
-            for row, title in rows.items()
-        ),
-    ]
-    by_class = [
-        line("right, %, by class", classes),
-        line("---", ["---"] * len(classes)),
-        line("faces", [str(evaluation["faces_by_class"][name]) for name in classes]),
-        *(
-            line(title, [f"{100 * evaluation[row]['by_class'][name]:.0f}" for name in classes])
-            for row, title in rows.items()
-        ),
-    ]
-    return "\n".join(
-        [
-            f"{evaluation['data']}: {evaluation['faces']} faces, of weights with SHA-256",
-            f"`{evaluation['sha256']}`,",
-            f"by `{evaluation['command']}` on {evaluation['machine']}, torch "
-            f"{evaluation['torch']}. Chosen on validation data; test data was read for this table.",
-            "",
-            *summary,
-            "",
-            *by_class,
-        ]
-    )

@@ -1,0 +1,34 @@
+"""A progress bar over the stages of an evaluation, and how long each took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+
+class Stages:
+    """Says which stage is under way, and keeps its seconds.
+
+    Args:
+        total: how many stages there will be.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.seconds: dict[str, float] = {}
+        self._bar = tqdm(total=total, unit="stage", disable=None)
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Time what is done inside."""
+        self._bar.set_description(name)
+        start = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - start, 1)
+        self._bar.update()
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        self._bar.close()
