@@ -30,7 +30,7 @@ from fever_extract.training.evaluation.calibration import calibration_error
 from fever_extract.training.evaluation.crops import take
 from fever_extract.training.evaluation.face_recognition import FaceRecognition
 from fever_extract.training.evaluation.robustness import robustness
-from fever_extract.training.train import TEMPLATE
+from fever_extract.training.start import TEMPLATE
 
 PREPROCESSING = Preprocessing(size=32, color="grey", mean=(128.0,), std=(64.0,), template=TEMPLATE)
 CONFIG = Config("tiny", PREPROCESSING, Backbone(widths=(8, 16), depths=(1, 1)), embedding_dim=8)
