@@ -130,7 +130,7 @@ class TwoStream(nn.Module):
     """A residual network and a MobileNet side by side; their features follow one another.
 
     The first learned expressions from the start, the second may have learned faces before: they
-    are wrong about different faces. The residual network sees the crop at two thirds of its size.
+    are wrong about different faces. The residual network sees the crop at half its size.
     """
 
     def __init__(self, channels: int, widths: tuple[int, ...], depths: tuple[int, ...]) -> None:
@@ -140,9 +140,7 @@ class TwoStream(nn.Module):
         self.lengths = (widths[-1], MobileNetV1.features)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        size = (x.shape[-2] * 2 // 3, x.shape[-1] * 2 // 3)
-        smaller = F.interpolate(x, size=size, mode="bilinear")
-        return torch.cat([self.residual(smaller), self.mobilenet(x)], dim=1)
+        return torch.cat([self.residual(F.avg_pool2d(x, 2)), self.mobilenet(x)], dim=1)
 
 
 # Width and stride of each depthwise separable convolution.

@@ -51,6 +51,11 @@ def main() -> None:
     train.add_argument(
         "--teacher", action="append", default=[], help="weights to learn from; may be repeated"
     )
+    train.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the network first: shorter steps; needs a C++ compiler",
+    )
     train.set_defaults(run=_train)
 
     plot = stages.add_parser("plot", help="draw the logs of runs")
@@ -144,6 +149,7 @@ def _train(arguments: argparse.Namespace) -> None:
         device=arguments.device,
         init=arguments.init,
         teachers=arguments.teacher,
+        compiled=arguments.compile,
     )
 
 

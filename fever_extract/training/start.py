@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from fever_extract.backbones import CompactResNet, MobileNetV1, TwoStream
 from fever_extract.checkpoint import Checkpoint
@@ -92,3 +93,21 @@ def freeze(network: FeverNet, count: int) -> None:
     for module in network.backbone.modules():
         if count and isinstance(module, MobileNetV1):
             module.layers[:count].eval().requires_grad_(False)
+
+
+class _Float32Conv2d(nn.Conv2d):
+    """A convolution that stays in float32 where autocast is on."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
+
+
+def spare_slow_gradients(network: FeverNet) -> None:
+    """On a CPU, keep depthwise convolutions with a stride out of bfloat16.
+
+    oneDNN's gradient of these takes ten times as long in bfloat16 as in float32.
+    """
+    for module in network.backbone.modules():
+        if type(module) is nn.Conv2d and module.groups > 1 and module.stride != (1, 1):
+            module.__class__ = _Float32Conv2d

@@ -24,7 +24,13 @@ from fever_extract.training.objective import Objective
 from fever_extract.training.plot import LOG
 from fever_extract.training.recipe import Recipe
 from fever_extract.training.sets import read_sets
-from fever_extract.training.start import begin, freeze, make_config, take_over
+from fever_extract.training.start import (
+    begin,
+    freeze,
+    make_config,
+    spare_slow_gradients,
+    take_over,
+)
 from fever_extract.training.teachers import learn_from
 
 CHECKPOINT = "checkpoint.pt"
@@ -38,6 +44,7 @@ def train(
     device: str | None = None,
     init: str | Path | None = None,
     teachers: Sequence[str | Path] = (),
+    compiled: bool = False,
 ) -> Path:
     """Train, going on from ``output``'s checkpoint if a run was stopped there.
 
@@ -48,6 +55,8 @@ def train(
         device: torch device; the best there is by default.
         init: weights to begin from, as `Extractor` takes them; random by default.
         teachers: weights to learn from, as `Extractor` takes them.
+        compiled: compile the backbone first (`torch.compile`), which needs a C++ compiler and a
+            minute or two, and makes each step a quarter to a third shorter.
 
     Returns:
         ``output``, a folder that `Extractor` loads.
@@ -55,7 +64,7 @@ def train(
     Raises:
         ValueError: if the checkpoint there belongs to another recipe.
     """
-    run = Run(recipe, data, output, device=device, init=init, teachers=teachers)
+    run = Run(recipe, data, output, device=device, init=init, teachers=teachers, compiled=compiled)
     while run.epoch < recipe.epochs:
         run.train_epoch()
     halved = {
@@ -70,7 +79,7 @@ class Run:
     """The state of a run: network, optimiser, schedule and the epochs that are done.
 
     Args:
-        recipe, data, output, device, init, teachers: as in `train`.
+        recipe, data, output, device, init, teachers, compiled: as in `train`.
     """
 
     def __init__(
@@ -82,6 +91,7 @@ class Run:
         device: str | None = None,
         init: str | Path | None = None,
         teachers: Sequence[str | Path] = (),
+        compiled: bool = False,
     ) -> None:
         self.recipe, self.output, self.device = recipe, output, pick_device(device)
         output.mkdir(parents=True, exist_ok=True)
@@ -107,6 +117,8 @@ class Run:
         network = begin(self.config, recipe, labelled, data, first)
         if recipe.from_teachers:
             take_over(network, masters)
+        if self.device.type == "cpu":
+            spare_slow_gradients(network)
         # Channels last: twice as fast on a CPU.
         self.network = network.to(memory_format=torch.channels_last).to(self.device)
         self.objective = Objective(recipe, network, labelled.blendshapes).to(self.device)
@@ -114,6 +126,8 @@ class Run:
         if recipe.ema:
             average = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
             self.average = AveragedModel(self.network, multi_avg_fn=average)
+        if compiled:  # after the average, which is a copy and stays as it is
+            self.network.backbone.compile()  # type: ignore[no-untyped-call]
         parameters = [*self.network.parameters(), *self.objective.parameters()]
         trained = [parameter for parameter in parameters if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(
@@ -161,7 +175,8 @@ class Run:
             losses = self._step(step, generator)
             for name, value in losses.items():
                 totals[name] = totals.get(name, 0.0) + value / self.steps
-        valid = evaluate_head(self.kept, self.valid, mirror=True)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            valid = evaluate_head(self.kept, self.valid, mirror=True)
         self.epoch += 1
         self.seconds += time.monotonic() - start
         line = {

@@ -88,7 +88,7 @@ def run(
         head = mirrored = output.heads["expression"].softmax(dim=1)
         if mirror:
             mirrored = (head + network(shown.flip(3)).heads["expression"].softmax(dim=1)) / 2
-        rows.append([part.cpu().numpy() for part in (output.embedding, head, mirrored)])
+        rows.append([part.float().cpu().numpy() for part in (output.embedding, head, mirrored)])
     return Predictions(*(np.concatenate(parts) for parts in zip(*rows)))
 
 
