@@ -130,7 +130,9 @@ class TwoStream(nn.Module):
     """A residual network and a MobileNet side by side; their features follow one another.
 
     The first learned expressions from the start, the second may have learned faces before: they
-    are wrong about different faces. The residual network sees the crop at half its size.
+    are wrong about different faces. The MobileNet sees the crop at twice its size, nearer to the
+    size at which it was pretrained; there is no more in it than in the crop, so that a sharp
+    photograph shows the network no detail that small training faces never had.
     """
 
     def __init__(self, channels: int, widths: tuple[int, ...], depths: tuple[int, ...]) -> None:
@@ -140,7 +142,8 @@ class TwoStream(nn.Module):
         self.lengths = (widths[-1], MobileNetV1.features)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([self.residual(F.avg_pool2d(x, 2)), self.mobilenet(x)], dim=1)
+        larger = F.interpolate(x, scale_factor=2, mode="bilinear")
+        return torch.cat([self.residual(x), self.mobilenet(larger)], dim=1)
 
 
 # Width and stride of each depthwise separable convolution.

@@ -42,12 +42,13 @@ def test_it_still_gives_what_it_gave(version):
 
 def test_the_keys_of_the_state_dict_are_those_that_are_documented(extractor):
     """As in docs/format.md; other frameworks read these."""
-    block = r"backbone\.blocks\.\d+\.(conv[12]|norm[12]|squeeze|excite|shortcut\.[01])"
-    stem, embedding = r"backbone\.stem\.[01]", r"embedding\.[01]"
+    block = r"backbone\.residual\.blocks\.\d+\.(conv[12]|norm[12]|squeeze|excite|shortcut\.[01])"
+    stem, embedding = r"backbone\.residual\.stem\.[01]", r"embedding\.[01]"
+    mobilenet = r"backbone\.mobilenet\.layers\.\d+\.[12]"
     heads = r"heads\.(expression|blendshapes|valence_arousal)"
     values = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
     for key in hub.load().state_dict:
-        assert re.fullmatch(rf"({stem}|{block}|{embedding}|{heads})\.{values}", key), key
+        assert re.fullmatch(rf"({stem}|{block}|{mobilenet}|{embedding}|{heads})\.{values}", key), key
 
 
 def test_onnx_gives_the_same(extractor, astronaut, tmp_path):
