@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from faces_maker import NAMES, drawn_face, make_tables
+from torch._dynamo.utils import counters
 
 from fever_extract import Extractor, hub
 from fever_extract.config import Backbone
@@ -72,6 +74,21 @@ def test_it_learns_and_its_weights_load(folder, tmp_path):
     (record,) = extractor.extract_records(smile, aligned=True)
     assert record.face.expression == "happiness"
     assert record.face.blendshapes["mouthSmileLeft"] > 0.5
+
+
+@pytest.mark.skipif(not shutil.which("c++"), reason="torch.compile needs a C++ compiler")
+def test_a_compiled_run_learns_the_same(folder, tmp_path):
+    recipe = dataclasses.replace(RECIPE, epochs=2, ema=0.9)
+    logs, keys, graphs = [], [], []
+    for compiled in (False, True):
+        output = train(recipe, folder, tmp_path / str(compiled), device="cpu", compiled=compiled)
+        graphs.append(counters["stats"]["unique_graphs"])
+        lines = (output / "log.jsonl").read_text().splitlines()
+        logs.append([json.loads(line)["expression_loss"] for line in lines])
+        keys.append(set(hub.load(output).state_dict))
+    assert graphs[1] > graphs[0]
+    assert logs[0] == pytest.approx(logs[1], rel=0.05)
+    assert keys[0] == keys[1]
 
 
 def test_a_run_goes_on_where_it_was_stopped(folder, tmp_path):
