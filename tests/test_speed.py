@@ -9,6 +9,10 @@ from helpers import cosine, iou
 from PIL import Image
 
 from fever_extract import Status, images
+from fever_extract.config import Backbone, Config, Preprocessing
+from fever_extract.network import FeverNet, for_inference, in_dtype
+from fever_extract.packing import can_pack, pack
+from fever_extract.training.start import TEMPLATE
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +68,32 @@ def test_bfloat16_changes_vectors_little(extractor, astronaut):
     assert fast.dtype == np.float32
     assert not np.array_equal(exact, fast)
     assert cosine(exact, fast) > 0.999
+
+
+@pytest.mark.parametrize("name", ["compact", "mobilenet_v1", "two_stream", "resnet18"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_packed_convolutions_compute_the_same(name, dtype):
+    if not can_pack(getattr(torch, dtype)):
+        pytest.skip(f"oneDNN has no {dtype} here")
+    shape = ((8, 16), (1, 1)) if name in ("compact", "two_stream") else ((), ())
+    config = Config(
+        "test", Preprocessing(32, "grey", (128.0,), (60.0,), TEMPLATE), Backbone(name, *shape)
+    )
+    torch.manual_seed(0)
+    network = FeverNet(config).train()
+    for _ in range(3):  # statistics that are not the initial ones
+        network(torch.rand(8, 1, 32, 32) * 255)
+    network = in_dtype(for_inference(network.eval()), dtype)
+    backbone = network.backbone
+    packed = pack(backbone, torch.zeros(1, network.backbone_channels, 32, 32))
+    for count in (1, 5):
+        crops = torch.randn(count, network.backbone_channels, 32, 32)
+        with torch.inference_mode():
+            expected, features = backbone(crops), packed(crops)
+        tolerance = 1e-4 if dtype == "float32" else 0.03
+        torch.testing.assert_close(features, expected, atol=tolerance, rtol=tolerance)
+    activations = [node for node in packed.graph.nodes if "relu" in str(node.target)]
+    assert len(activations) < len(packed.graph.nodes) / 4, "most became part of a convolution"
 
 
 def test_many_images_at_once_are_the_same_in_order(extractor, astronaut, landscape, tmp_path):
