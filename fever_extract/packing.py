@@ -37,7 +37,7 @@ class _PackedConv2d(nn.Module):
             list(convolution.dilation),
             convolution.groups,
         )
-        self.packed = torch._C._nn.mkldnn_reorder_conv2d_weight(
+        self.packed = torch._C._nn.mkldnn_reorder_conv2d_weight(  # type: ignore[call-arg]
             convolution.weight.detach().to_mkldnn(), *self.numbers, list(shape)
         )
 
@@ -50,7 +50,7 @@ class _PackedConv2d(nn.Module):
 
 def can_pack(dtype: torch.dtype) -> bool:
     """Whether this machine's processor and torch can."""
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     if dtype == torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
@@ -67,7 +67,7 @@ def pack(network: nn.Module, example: torch.Tensor) -> nn.Module:
         example: something to run through it, of the size that it will see.
     """
     traced = fx.symbolic_trace(network)
-    ShapeProp(traced).propagate(example)  # type: ignore[no-untyped-call]
+    ShapeProp(traced).propagate(example)
     modules = dict(traced.named_modules())
     for node in list(traced.graph.nodes):
         convolution = modules.get(node.target) if node.op == "call_module" else None

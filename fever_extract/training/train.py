@@ -127,7 +127,7 @@ class Run:
             average = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
             self.average = AveragedModel(self.network, multi_avg_fn=average)
         if compiled:  # after the average, which is a copy and stays as it is
-            self.network.backbone.compile()  # type: ignore[no-untyped-call]
+            self.network.backbone.compile()
         parameters = [*self.network.parameters(), *self.objective.parameters()]
         trained = [parameter for parameter in parameters if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(
