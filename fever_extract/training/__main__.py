@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fever_extract.cli import add_face_options, face_options
 from fever_extract.options import Options
-from fever_extract.training.recipe import ADAPT_EPOCHS, STRENGTH, Recipe
+from fever_extract.training.recipe import ADAPT_EPOCHS, REST, Recipe
 from fever_extract.training.sources import KINDS
 
 
@@ -64,12 +64,17 @@ def main() -> None:
     plot.set_defaults(run=_plot)
 
     finish = stages.add_parser(
-        "finish", parents=[data, device], help="whiten and calibrate trained weights"
+        "finish",
+        parents=[data, device],
+        help="project the vectors of trained weights, and calibrate",
     )
     finish.add_argument("weights", type=Path, help="folder of trained weights")
     finish.add_argument("--output", type=Path, required=True, help="folder for the result")
     finish.add_argument(
-        "--strength", type=float, default=STRENGTH, help="of the whitening (default: %(default)s)"
+        "--rest",
+        type=float,
+        default=REST,
+        help="how long the part of a vector stays that labels don't explain (default: %(default)s)",
     )
     finish.set_defaults(run=_finish)
 
@@ -166,7 +171,7 @@ def _finish(arguments: argparse.Namespace) -> None:
         arguments.weights,
         arguments.data,
         arguments.output,
-        strength=arguments.strength,
+        rest=arguments.rest,
         device=arguments.device,
     )
     print(json.dumps(dataclasses.asdict(done)))

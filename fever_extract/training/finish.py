@@ -3,11 +3,10 @@
 Both are closed forms on a trained network, chosen on validation data, and folded into its last
 layers, so that the network's cost and format stay as they were.
 
-*Whitening what is left.* Whatever of a vector its soft label does not explain (identity, pose,
-light, noise) has a covariance R. Vectors are multiplied by ``(I + strength * R)^(-1/2)``, which
-shrinks the directions that R is large in: within-class covariance normalisation (Hatch et al.
-2006, Interspeech), with soft labels for classes and shrinkage. It can be undone, so heads
-answer as before.
+*What labels explain comes first.* Whatever of a vector its soft label does not explain (identity,
+pose, light, noise) is made short: vectors are projected on the directions along which they follow
+soft labels, and on their mean, and a small part of the rest stays beside that. It can be undone, so
+heads and linear probes on standardised vectors answer as before; distances say less of who it is.
 
 *Temperature.* The expression head's logits are divided by the temperature at which majority
 labels of validation faces are most likely (Guo et al. 2017, arXiv 1706.04599).
@@ -29,43 +28,50 @@ from fever_extract import checkpoint, hub
 from fever_extract.network import FeverNet, build, pick_device
 from fever_extract.training.data import majority, read_ferplus
 from fever_extract.training.evaluate import predict
+from fever_extract.training.evaluation.crops import take
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+
+_FACES = 10_000  # of FER+ train: plenty for a few directions
 
 
 @dataclass(frozen=True)
 class Finish:
     """What was done to a network: see the module's text."""
 
-    strength: float
+    rest: float
     temperature: float
 
 
 def finish(
-    weights: Path, data: Path, output: Path, *, strength: float, device: str | None = None
+    weights: Path, data: Path, output: Path, *, rest: float, device: str | None = None
 ) -> Finish:
-    """Whiten and calibrate trained weights, and write them to a folder.
+    """Project the vectors of trained weights, calibrate them, and write them to a folder.
 
     Args:
         weights: folder of trained weights.
         data: folder of the Parquet tables.
         output: folder for the finished weights.
-        strength: of the whitening, in units of R's mean eigenvalue; 0 leaves vectors alone.
+        rest: how long the part of a vector stays that labels don't explain, 0 to 1; 1 leaves
+            vectors alone.
         device: torch device; the best there is by default.
     """
     trained = hub.load(weights)
     network = build(trained.config, trained.state_dict).to(pick_device(device))
     train, valid = read_ferplus(data, "train"), read_ferplus(data, "valid")
+    some = np.random.default_rng(0).permutation(len(train))[:_FACES]
+    train = take(train, np.sort(some))
     vectors, _ = predict(network, train)
-    fold_whitening(network, whitening(vectors, train.expression, strength))
+    fold(network, projection(vectors, train.expression, rest))
     labels = majority(valid.expression)
     _, probabilities = predict(network, valid)
     temperature = best_temperature(probabilities[labels >= 0], labels[labels >= 0])
     head = network.heads["expression"]
     for parameter in head.parameters():
         parameter.data /= temperature
-    done = Finish(strength, temperature)
+    done = Finish(rest, temperature)
     metadata = {**trained.config.metadata, "finish": dataclasses.asdict(done)}
     halved = {
         name: tensor.half() if tensor.is_floating_point() else tensor
@@ -75,33 +81,35 @@ def finish(
     return done
 
 
-def whitening(
-    vectors: npt.NDArray[np.float32], expression: npt.NDArray[np.float32], strength: float
+def projection(
+    vectors: npt.NDArray[np.float32], expression: npt.NDArray[np.float32], rest: float
 ) -> npt.NDArray[np.float64]:
     """The matrix ``(d, d)`` that vectors are multiplied by.
 
     Args:
         vectors: ``(n, d)``.
-        expression: ``(n, 8)`` soft labels; rows of zeros are left out.
-        strength: in units of R's mean eigenvalue.
+        expression: ``(n, k)`` soft labels; rows of zeros are left out.
+        rest: how long the part that labels don't explain stays.
     """
     labelled = expression.sum(axis=1) > 0
     shares = expression[labelled] / expression[labelled].sum(axis=1, keepdims=True)
     # Roots, as distances between votes are measured (Hellinger); a constant is within their span.
     roots = np.sqrt(shares.astype(np.float64))
     centred = vectors[labelled].astype(np.float64)
-    centred -= centred.mean(axis=0)
+    mean = centred.mean(axis=0)
+    centred -= mean
     explained = roots @ np.linalg.lstsq(roots, centred, rcond=None)[0]
-    residual = centred - explained
-    covariance = residual.T @ residual / len(residual)
-    values, directions = np.linalg.eigh(covariance)
-    shrink = 1 / np.sqrt(1 + strength * np.maximum(values, 0) / values.mean())
-    matrix: npt.NDArray[np.float64] = (directions * shrink) @ directions.T
+    _, directions = np.linalg.eigh(explained.T @ explained)
+    # Shares sum to one: k classes differ along k - 1 directions. Cosines need the mean, too.
+    kept = directions[:, ::-1][:, : roots.shape[1] - 1]
+    basis, _ = np.linalg.qr(np.column_stack([kept, mean / np.linalg.norm(mean)]))
+    onto = basis @ basis.T
+    matrix: npt.NDArray[np.float64] = onto + rest * (np.eye(len(onto)) - onto)
     return matrix
 
 
 @torch.no_grad()
-def fold_whitening(network: FeverNet, matrix: npt.NDArray[np.float64]) -> None:
+def fold(network: FeverNet, matrix: npt.NDArray[np.float64]) -> None:
     """Multiply a network's vectors by a matrix; its heads answer as before."""
     device = network.mean.device
     matrix_ = torch.from_numpy(matrix).to(device)
