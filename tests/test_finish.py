@@ -37,7 +37,7 @@ def test_what_labels_do_not_explain_shrinks():
     vectors = np.column_stack([signal, constant, noise]).astype(np.float32)
     moved = vectors @ projection(vectors, expression, rest=0.1)
     np.testing.assert_allclose(moved[:, :7].std(axis=0), signal.std(axis=0), rtol=0.1)
-    assert moved[:, 8:].std(axis=0).max() < 0.2 * 3
+    assert moved[:, 8:].std(axis=0).max() < 0.3 * 3
     np.testing.assert_allclose(projection(vectors, expression, rest=1), np.eye(28), atol=1e-9)
 
 
