@@ -105,9 +105,13 @@ def test_a_page_to_click_and_read(tables, photos_folder, tmp_path, browser):
     # Neighbours by plain arithmetic.
     vectors = np.array([row["embedding"] for row in rows])
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    expected = [other for other in np.argsort(-vectors @ vectors[face]) if other != face][:10]
+    cosines = vectors @ vectors[face]
+    nearest = [other for other in np.argsort(-cosines) if other != face][:10]
     shown = panel.find_elements(By.CSS_SELECTOR, "#neighbours button")
-    assert [int(button.get_attribute("data-face")) for button in shown] == expected
+    expected = [int(button.get_attribute("data-face")) for button in shown]
+    assert len(set(expected)) == len(expected) == len(nearest)
+    # The page has vectors in few bits: of two that are equally near, either may come first.
+    np.testing.assert_allclose(cosines[expected], cosines[nearest], atol=0.005)
 
     # The picture is the face, cut from its photograph.
     with Image.open(photos_folder / rows[face]["path"]) as photograph:
