@@ -94,7 +94,7 @@ def test_other_heads_are_held_to_what_they_said(folder, monkeypatch):
         with torch.no_grad():
             now, then = (net(crops).heads["blendshapes"] for net in (network, before))
         moved.append((now - then).abs().mean().item())
-    assert 0 < moved[0] < 0.9 * moved[1]
+    assert 0 < moved[0] < 0.8 * moved[1]
 
 
 def test_a_seed_gives_the_same_weights_again(folder, tuned, tmp_path):
