@@ -8,30 +8,26 @@ all of a stage's crops in one call a level.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from facenet_pytorch.models.utils.detect_face import nms_numpy
-from torch.nn import functional as F
-from torchvision.ops import batched_nms, nms, roi_align
+from torchvision.ops import batched_nms, nms
 
-from fever_extract.mtcnn import CELL, O_SIZE, R_SIZE, STRIDE, Mtcnn
+from fever_extract.mtcnn import CELL, O_SIZE, R_SIZE, Mtcnn
+from fever_extract.pyramid import Pyramid
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 _LEAST = 20  # MTCNN's own default; below, little that it finds is right
 _USUAL = 40
-_SCALE_STEP = 0.709  # about half the area from level to level
 _P_THRESHOLD, _R_THRESHOLD, _O_THRESHOLD = 0.7, 0.7, 0.7
 _P_OVERLAP, _R_OVERLAP, _O_OVERLAP = 0.7, 0.7, 0.7
 _SETTLE = 3  # more looks at a face once it is found, at most
 _STILL = 0.01  # of a face's side: landmarks that moved less have settled
-_SAMPLES = 1  # points a side that are averaged for a crop's pixel
-_SLACK = 0.05  # of a box's side: how far it may reach over the image's border
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +103,7 @@ class Detector:
             smallest: the smallest face that is looked for, in pixels; 12 at least.
             min_confidence: faces with a lower score are left out.
         """
-        pyramid = _Pyramid(image, self.device)
+        pyramid = Pyramid(image, self.device)
         boxes = self._propose(pyramid, smallest)
         boxes = self._refine(pyramid, boxes)
         boxes, scores, landmarks = self._output(pyramid, boxes, min_confidence)
@@ -118,38 +114,23 @@ class Detector:
         boxes, landmarks = self._settle(pyramid, boxes, landmarks)
         return Detections(boxes.cpu().numpy(), scores.cpu().numpy(), landmarks.cpu().numpy())
 
-    def _propose(self, pyramid: _Pyramid, smallest: float) -> torch.Tensor:
+    def _propose(self, pyramid: Pyramid, smallest: float) -> torch.Tensor:
         """P-Net over all scales: candidate squares ``(k, 4)``."""
-        scale = CELL / smallest
-        levels = []
-        while min(pyramid.height, pyramid.width) * scale >= CELL:
-            levels.append(self._scan(pyramid, scale))
-            scale *= _SCALE_STEP
-        if not levels:
+        found, count = [], 0
+        for sheet in pyramid.sheets(CELL / smallest):
+            scores, offsets = self._networks.propose(sheet.pixels)
+            rows, columns, levels, boxes = sheet.find(scores > _P_THRESHOLD)
+            found.append((boxes, scores[rows, columns], offsets[rows, columns], levels + count))
+            count += sheet.count
+        if not found:
             return torch.zeros(0, 4, device=self.device)
-        boxes, scores, offsets = map(torch.cat, zip(*levels))
-        numbers = [boxes.new_full((len(level[0]),), n) for n, level in enumerate(levels)]
-        keep = batched_nms(boxes, scores, torch.cat(numbers), 0.5)
+        boxes, scores, offsets, levels = map(torch.cat, zip(*found))
+        keep = batched_nms(boxes, scores, levels, 0.5)
         boxes, scores, offsets = boxes[keep], scores[keep], offsets[keep]
         keep = nms(boxes, scores, _P_OVERLAP)
         return _square(_move(boxes[keep], offsets[keep]))
 
-    def _scan(
-        self, pyramid: _Pyramid, scale: float
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """P-Net at one scale: boxes ``(k, 4)``, scores ``(k,)`` and offsets ``(k, 4)``."""
-        level = pyramid.level(scale)
-        scores, offsets = self._networks.propose(level)
-        rows, columns = (scores > _P_THRESHOLD).nonzero(as_tuple=True)
-        step_x, step_y = pyramid.width / level.shape[1], pyramid.height / level.shape[0]
-        corners = [
-            (STRIDE * cells + edge) * step
-            for edge in (1, CELL)
-            for cells, step in ((columns, step_x), (rows, step_y))
-        ]
-        return torch.stack(corners, dim=1), scores[rows, columns], offsets[rows, columns]
-
-    def _refine(self, pyramid: _Pyramid, boxes: torch.Tensor) -> torch.Tensor:
+    def _refine(self, pyramid: Pyramid, boxes: torch.Tensor) -> torch.Tensor:
         """R-Net: fewer, better squares ``(k, 4)``."""
         boxes, crops = pyramid.crop(boxes, R_SIZE)
         if not len(boxes):
@@ -161,7 +142,7 @@ class Detector:
         return _square(_move(boxes[keep], offsets[keep]))
 
     def _output(
-        self, pyramid: _Pyramid, boxes: torch.Tensor, min_confidence: float
+        self, pyramid: Pyramid, boxes: torch.Tensor, min_confidence: float
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """O-Net: boxes ``(k, 4)``, scores ``(k,)`` and landmarks ``(k, 5, 2)``."""
         boxes, crops = pyramid.crop(boxes, O_SIZE)
@@ -184,7 +165,7 @@ class Detector:
         return _move(boxes, offsets), scores, boxes[:, None, :2] - 1 + points * sides
 
     def _settle(
-        self, pyramid: _Pyramid, boxes: torch.Tensor, landmarks: torch.Tensor
+        self, pyramid: Pyramid, boxes: torch.Tensor, landmarks: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Look again where the faces were found: boxes ``(k, 4)``, landmarks ``(k, 5, 2)``.
 
@@ -205,91 +186,6 @@ class Detector:
             if not (whole & (step > _STILL)).any():
                 break
         return boxes, landmarks
-
-
-class _Pyramid:
-    """One image, halved again and again, from which levels and crops are resampled.
-
-    Coordinates are the full image's.
-    """
-
-    def __init__(self, image: npt.NDArray[np.uint8], device: torch.device) -> None:
-        self.height, self.width = image.shape[:2]
-        pixels = torch.from_numpy(image).permute(2, 0, 1)[None].to(device)
-        # Bytes are resampled many times as fast as floats on a CPU, and not at all on CUDA.
-        self._octaves = [pixels if device.type == "cpu" else pixels.float()]
-
-    def contains(self, boxes: torch.Tensor) -> torch.Tensor:
-        """Which boxes lie within the image, or nearly so: ``(k,)`` bool."""
-        slack = _SLACK * (boxes[:, 2:] - boxes[:, :2])
-        size = boxes.new_tensor([self.width, self.height])
-        inside = (boxes[:, :2] >= -slack) & (boxes[:, 2:] <= size + slack)
-        return inside.all(dim=1)
-
-    def _octave(self, index: int) -> torch.Tensor:
-        """The image halved ``index`` times, or as often as it can be: ``(1, 3, h, w)``."""
-        while index >= len(self._octaves):
-            last = self._octaves[-1]
-            if min(last.shape[2:]) < 2 * CELL:
-                return last
-            self._octaves.append(_resize(last, -(-last.shape[2] // 2), -(-last.shape[3] // 2)))
-        return self._octaves[index]
-
-    def level(self, scale: float) -> torch.Tensor:
-        """The whole image at about ``scale``, with even sides: ``(h, w, 3)`` float32."""
-        sides = self.height, self.width
-        height, width = (2 * max(CELL // 2, round(side * scale / 2)) for side in sides)
-        source = self._octave(max(0, math.floor(-math.log2(scale) + 1e-6)))
-        return _resize(source, height, width)[0].permute(1, 2, 0).float().contiguous()
-
-    def crop(
-        self, boxes: torch.Tensor, size: int, cut: bool = True
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Boxes resampled to ``size``.
-
-        What reaches over the image's border is cut off and the rest is stretched, as in
-        facenet-pytorch, and a box without a pixel inside is left out; or, with ``cut``
-        False, it is black, as in the paper's own code.
-
-        Boxes count pixels from 1 and include their last one, as MTCNN's always have. Unlike
-        there, their corners are not moved to whole pixels: what is sampled moves smoothly.
-
-        Returns:
-            The boxes that remain ``(k, 4)``, and their crops ``(k, size, size, 3)`` float32.
-        """
-        limit = boxes.new_tensor([self.width, self.height] * 2)
-        edges = boxes - boxes.new_tensor([1, 1, 0, 0])
-        if cut:
-            edges = edges.clamp(min=0).minimum(limit)
-            keep = (edges[:, 2:] > edges[:, :2]).all(dim=1)
-            boxes, edges = boxes[keep], edges[keep]
-        crops = boxes.new_zeros(len(boxes), 3, size, size)
-        sides = (edges[:, 2:] - edges[:, :2]).amax(dim=1)
-        octaves = (sides / size).log2().floor().clamp(min=0)
-        for octave in torch.unique(octaves).int().tolist():
-            chosen = octaves == octave
-            crops[chosen] = self._sample(self._octave(octave), edges[chosen], size)
-        return boxes, crops.permute(0, 2, 3, 1)
-
-    def _sample(self, source: torch.Tensor, edges: torch.Tensor, size: int) -> torch.Tensor:
-        """Crops ``(k, 3, size, size)`` of one octave."""
-        height, width = source.shape[2:]
-        edges = edges * edges.new_tensor([width / self.width, height / self.height] * 2)
-        # Only what the crops lie on is worth turning into floats.
-        left, top = edges[:, :2].amin(dim=0).int().tolist()
-        left, top = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
-        right, bottom = (edges[:, 2:].amax(dim=0).int() + 1).tolist()
-        right, bottom = max(right, left + 1), max(bottom, top + 1)
-        region = source[:, :, top:bottom, left:right].float().contiguous()
-        edges = edges - edges.new_tensor([left, top] * 2)
-        crops: torch.Tensor = roi_align(
-            region, [edges], output_size=size, sampling_ratio=_SAMPLES, aligned=True
-        )
-        return crops
-
-
-def _resize(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    return F.interpolate(image, size=(height, width), mode="bilinear", antialias=True)
 
 
 def _move(boxes: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
