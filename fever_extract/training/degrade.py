@@ -15,7 +15,8 @@ from PIL import Image
 from torch.nn import functional as F
 
 _EYES_Y, _MOUTH_Y = 0.38, 0.77  # of an aligned crop, as `train.TEMPLATE` has them
-_SIZES = (12, 48)  # pixels a side that a face is reduced to
+_SIZES = (10, 40)  # pixels a side that a face is reduced to
+_KINDS = (0, 0, 1, 1, 2, 3, 3, 4, 4)  # of covers: mask, headset, glasses, block, hand
 
 
 def degrade(crops: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
@@ -45,8 +46,9 @@ def degrade(crops: torch.Tensor, share: float, generator: torch.Generator) -> to
 def covers(count: int, size: int, generator: torch.Generator) -> torch.Tensor:
     """What is hidden of each face, ``(count, 1, size, size)`` bool: one cover of five kinds.
 
-    A mask (from the nose or the mouth down), a cap or hand from above, dark glasses, a block of
-    10 to 45 % of the crop, or an ellipse like a hand's.
+    A mask (from the nose or the mouth down), a cap or headset from above, dark glasses, a block
+    of 10 to 50 % of the crop, or an ellipse like a hand's; glasses half as often as the others,
+    as they hide least.
     """
 
     def uniform(low: float, high: float) -> torch.Tensor:
@@ -54,14 +56,14 @@ def covers(count: int, size: int, generator: torch.Generator) -> torch.Tensor:
 
     ticks = (torch.arange(size) + 0.5) / size
     y, x = ticks[None, :, None], ticks[None, None, :]
-    kind = torch.randint(5, (count,), generator=generator)
+    kind = torch.tensor(_KINDS)[torch.randint(len(_KINDS), (count,), generator=generator)]
     tilt = uniform(-0.2, 0.2) * (x - 0.5)
     below = y > uniform(0.45, 0.65) + tilt
     above = y < uniform(0.4, 0.58) + tilt
     glasses = ((x - 0.5).abs() < uniform(0.3, 0.45)) & (
         (y - _EYES_Y - tilt).abs() < uniform(0.07, 0.14)
     )
-    area, aspect = uniform(0.1, 0.45), uniform(-0.5, 0.5).exp()
+    area, aspect = uniform(0.1, 0.5), uniform(-0.7, 0.7).exp()
     height, width = (area * aspect).sqrt() / 2, (area / aspect).sqrt() / 2
     down = ((y - uniform(0, 1) * (1 - 2 * height) - height) / height).abs()
     right = ((x - uniform(0, 1) * (1 - 2 * width) - width) / width).abs()
@@ -76,7 +78,7 @@ def covers(count: int, size: int, generator: torch.Generator) -> torch.Tensor:
 def _fill(crops: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """What covers are made of: black, one tone, noise, or another face of the batch."""
     count = len(crops)
-    kind = torch.randint(4, (count, 1, 1, 1), generator=generator)
+    kind = torch.randint(-1, 4, (count, 1, 1, 1), generator=generator)
     tone = torch.rand(count, 1, 1, 1, generator=generator) * 255
     noise = (tone + 40 * torch.randn(crops.shape, generator=generator)).clamp(0, 255)
     plain = torch.where(kind == 1, tone, torch.zeros(()))
@@ -84,11 +86,13 @@ def _fill(crops: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def _reduce(crops: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """To one random size and back."""
+    """To one random size and back, small ones as often as large ones."""
     low, high = _SIZES
-    small = int(torch.randint(low, high + 1, (), generator=generator))
+    ratio, choice = torch.rand(2, generator=generator).tolist()
+    small = round(low * (high / low) ** ratio)
     reduced = F.interpolate(crops, size=(small, small), mode="area")
-    return F.interpolate(reduced, size=crops.shape[-2:], mode="bilinear")
+    enlarge = "bilinear" if choice < 0.5 else "bicubic"
+    return F.interpolate(reduced, size=crops.shape[-2:], mode=enlarge).clamp(0, 255)
 
 
 def _blur(crops: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -44,8 +44,7 @@ class Recipe:
         backbone: architecture, as in the weights' config.
         pretrained: file in the data folder that a ``mobilenet_v1`` backbone begins from;
             empty for none.
-        from_teachers: the streams of a ``two_stream`` backbone begin as the teachers of their
-            kind ended.
+        from_teachers: each stream of the backbone begins as the teachers' of its kind ended.
         frozen: so many of a MobileNet's first convolutions stay as they were pretrained.
         embedding_dim: length of a vector.
         size: side of the grey crop, in pixels.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fever_extract.backbones import CompactResNet, MobileNetV1, TwoStream
+from fever_extract.backbones import MobileNetV1, TwoStream
 from fever_extract.checkpoint import Checkpoint
 from fever_extract.config import EXPRESSIONS, Config, Preprocessing
 from fever_extract.network import FeverNet, build
@@ -74,18 +74,30 @@ def begin(
 
 
 def take_over(network: FeverNet, teachers: Sequence[Checkpoint]) -> None:
-    """Put the teachers' backbones into the streams of their kind."""
-    if not isinstance(network.backbone, TwoStream):
-        raise ValueError("from_teachers is for a two_stream backbone")
-    for kind, stream in (
-        (CompactResNet, network.backbone.residual),
-        (MobileNetV1, network.backbone.mobilenet),
-    ):
-        backbones = [build(one.config, one.state_dict).backbone for one in teachers]
-        fitting = [backbone for backbone in backbones if isinstance(backbone, kind)]
+    """Put the teachers' streams into the network's streams of their kind.
+
+    Raises:
+        ValueError: if a stream's kind is not that of exactly one teacher.
+    """
+    theirs = [
+        stream
+        for one in teachers
+        for stream in _streams(build(one.config, one.state_dict).backbone)
+    ]
+    for stream in _streams(network.backbone):
+        fitting = [other for other in theirs if type(other) is type(stream)]
         if len(fitting) != 1:
-            raise ValueError(f"from_teachers needs one teacher with a {kind.__name__} (--teacher)")
+            kind = type(stream).__name__
+            raise ValueError(
+                f"from_teachers needs one teacher with a {kind} (--teacher), not {len(fitting)}"
+            )
         stream.load_state_dict(fitting[0].state_dict())
+
+
+def _streams(backbone: nn.Module) -> list[nn.Module]:
+    if isinstance(backbone, TwoStream):
+        return [backbone.residual, backbone.mobilenet]
+    return [backbone]
 
 
 def freeze(network: FeverNet, count: int) -> None:
@@ -104,10 +116,15 @@ class _Float32Conv2d(nn.Conv2d):
 
 
 def spare_slow_gradients(network: FeverNet) -> None:
-    """On a CPU, keep depthwise convolutions with a stride out of bfloat16.
+    """On a CPU, keep what bfloat16 makes slower there in float32.
 
-    oneDNN's gradient of these takes ten times as long in bfloat16 as in float32.
+    These are, of the layers that learn, depthwise convolutions with a stride, whose gradient
+    takes oneDNN ten times as long, and without AMX all others, too, which take up to twice
+    as long. Frozen layers gain from half the memory in any case.
     """
+    has_matrix_unit = torch.cpu._is_amx_tile_supported()
     for module in network.backbone.modules():
-        if type(module) is nn.Conv2d and module.groups > 1 and module.stride != (1, 1):
+        if type(module) is not nn.Conv2d or not module.weight.requires_grad:
+            continue
+        if not has_matrix_unit or (module.groups > 1 and module.stride != (1, 1)):
             module.__class__ = _Float32Conv2d

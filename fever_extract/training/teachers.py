@@ -23,7 +23,7 @@ from tqdm import tqdm
 from fever_extract.checkpoint import Checkpoint
 from fever_extract.config import EXPRESSIONS, WeightsError
 from fever_extract.files import replace_atomically
-from fever_extract.network import FeverNet, build
+from fever_extract.network import FeverNet, build, for_inference
 from fever_extract.training import augment
 from fever_extract.training.data import Faces
 
@@ -120,7 +120,7 @@ def _answers(
     if path.exists():
         with np.load(path) as stored:
             return stored["probabilities"], stored["vectors"]
-    network = build(teacher.config, teacher.state_dict).to(device)
+    network = for_inference(build(teacher.config, teacher.state_dict).to(device))
     said, seen = _ask(network, faces, teacher.config.name)
     with replace_atomically(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, probabilities=said, vectors=seen)
