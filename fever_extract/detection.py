@@ -118,9 +118,9 @@ class Detector:
         """P-Net over all scales: candidate squares ``(k, 4)``."""
         found, count = [], 0
         for sheet in pyramid.sheets(CELL / smallest):
-            scores, offsets = self._networks.propose(sheet.pixels)
-            rows, columns, levels, boxes = sheet.find(scores > _P_THRESHOLD)
-            found.append((boxes, scores[rows, columns], offsets[rows, columns], levels + count))
+            rows, columns, scores, offsets = self._networks.propose(sheet.pixels, _P_THRESHOLD)
+            inside, levels, boxes = sheet.find(rows, columns)
+            found.append((boxes, scores[inside], offsets[inside], levels + count))
             count += sheet.count
         if not found:
             return torch.zeros(0, 4, device=self.device)

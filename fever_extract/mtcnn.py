@@ -8,6 +8,7 @@ the subtraction of the mean is folded into the first layer, and the heads are on
 
 from __future__ import annotations
 
+import math
 from importlib import resources
 
 import torch
@@ -40,24 +41,33 @@ class Mtcnn:
         self._rnet = _Network("rnet", ("dense5_1", "dense5_2"), device)
         self._onet = _Network("onet", ("dense6_1", "dense6_2", "dense6_3"), device)
 
-    def propose(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def propose(
+        self, image: torch.Tensor, threshold: float
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """P-Net over an image.
 
         Args:
             image: ``(h, w, 3)`` float32, 0 to 255, of 12 pixels or more a side, both even.
+            threshold: cells whose score is not above it are left out.
 
         Returns:
-            Scores ``(rows, columns)``, 0 to 1, and offsets ``(rows, columns, 4)`` in cells.
+            Of k cells: rows and columns ``(k,)``, scores ``(k,)``, 0 to 1, and offsets ``(k, 4)``
+            in cells.
         """
         height, width = image.shape[:2]
         rows = (height - CELL) // STRIDE + 1
         step = max(1, (_STRIP // width - CELL) // STRIDE)
-        outputs = [
-            self._pnet(image[None, STRIDE * row : STRIDE * (min(row + step, rows) - 1) + CELL])[0]
-            for row in range(0, rows, step)
-        ]
-        output = torch.cat(outputs)
-        return _scores(output), output[..., 2:]
+        found = []
+        for row in range(0, rows, step):
+            strip = image[STRIDE * row : STRIDE * (min(row + step, rows) - 1) + CELL]
+            features = self._pnet.features(strip[None])[0]
+            # Few cells are wanted: all six outputs of each would take long.
+            likely = self._pnet.margin(features) > math.log(threshold / (1 - threshold))
+            below, columns = likely.nonzero(as_tuple=True)
+            output = self._pnet.heads(features[below, columns])
+            found.append((below + row, columns, _scores(output), output[:, 2:]))
+        below, columns, scores, offsets = (torch.cat(parts) for parts in zip(*found))
+        return below, columns, scores, offsets
 
     def refine(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """R-Net: scores ``(k,)`` and offsets ``(k, 4)`` of crops ``(k, 24, 24, 3)``, 0 to 255."""
@@ -100,8 +110,14 @@ class _Network:
         # P-Net's heads are 1x1 convolutions: linear at each cell.
         self._head_weight = torch.cat([weights[f"{h}.weight"].flatten(1) for h in heads]).to(device)
         self._head_bias = torch.cat([weights[f"{h}.bias"] for h in heads]).to(device)
+        self._margin_weight = self._head_weight[1] - self._head_weight[0]
+        self._margin_bias = self._head_bias[1] - self._head_bias[0]
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return self.heads(self.features(x))
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """What the heads see, features last."""
         for weight, bias, prelu, pool in self._convolutions:
             x = F.conv2d(x.permute(0, 3, 1, 2), weight, bias).permute(0, 2, 3, 1)
             x = prelu(x.contiguous())
@@ -109,7 +125,16 @@ class _Network:
         if self._dense is not None:
             weight, bias, prelu = self._dense
             x = prelu(F.linear(x.flatten(1), weight, bias))
-        return F.linear(x, self._head_weight, self._head_bias)
+        return x
+
+    def heads(self, features: torch.Tensor) -> torch.Tensor:
+        """The outputs of all heads, side by side."""
+        return F.linear(features, self._head_weight, self._head_bias)
+
+    def margin(self, features: torch.Tensor) -> torch.Tensor:
+        """By how much the face's logit is above the other."""
+        margin: torch.Tensor = features @ self._margin_weight + self._margin_bias
+        return margin
 
 
 class _PReLU:

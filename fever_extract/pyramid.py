@@ -52,21 +52,24 @@ class Sheet:
         self._steps = torch.tensor(steps, device=device)
         self.count = len(levels)
 
-    def find(self, chosen: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def find(
+        self, rows: torch.Tensor, columns: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Where P-Net's cells lie in the image.
 
         Args:
-            chosen: ``(rows, columns)`` bool, the cells that are wanted.
+            rows, columns: ``(n,)``, of the cells.
 
         Returns:
-            Their rows and columns ``(k,)``, levels ``(k,)``, and boxes ``(k, 4)``.
+            Which of them are of one level ``(k,)``, these levels ``(k,)`` and boxes ``(k, 4)``.
         """
-        rows, columns = (chosen & (self._levels >= 0)).nonzero(as_tuple=True)
+        (inside,) = (self._levels[rows, columns] >= 0).nonzero(as_tuple=True)
+        rows, columns = rows[inside], columns[inside]
         levels = self._levels[rows, columns]
         corners = STRIDE * torch.stack([columns, rows], dim=1) - self._corners[levels]
         steps = self._steps[levels]
         boxes = torch.cat([(corners + 1) * steps, (corners + CELL) * steps], dim=1)
-        return rows, columns, levels, boxes
+        return inside, levels, boxes
 
 
 class _Shelves:

@@ -88,10 +88,11 @@ def test_the_networks_are_those_of_facenet_pytorch():
     with torch.inference_mode():
         # Wider than a strip, so that P-Net goes over it in several.
         pixels, normalised = pictures(1, 52, 2000, 3)
-        scores, offsets = networks.propose(pixels[0])
+        rows, columns, scores, offsets = networks.propose(pixels[0], 0.01)
         their_offsets, their_scores = PNet()(normalised)
-        assert_close(scores, their_scores[0, 1])
-        assert_close(offsets, their_offsets[0].permute(1, 2, 0))
+        assert 0 < len(rows) == (their_scores[0, 1] > 0.01).sum() < their_scores[0, 1].numel()
+        assert_close(scores, their_scores[0, 1, rows, columns])
+        assert_close(offsets, their_offsets[0, :, rows, columns].T)
 
         pixels, normalised = pictures(70, 24, 24, 3)
         scores, offsets = networks.refine(pixels)

@@ -125,7 +125,8 @@ class Run:
         self.average: AveragedModel | None = None
         if recipe.ema:
             average = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
-            self.average = AveragedModel(self.network, multi_avg_fn=average)
+            # Batch norms' statistics with them: those of the moment are of other weights.
+            self.average = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
         if compiled:  # after the average, which is a copy and stays as it is
             self.network.backbone.compile()
         parameters = [*self.network.parameters(), *self.objective.parameters()]

@@ -68,7 +68,7 @@ def run(
     network: FeverNet,
     faces: Faces,
     mirror: bool = False,
-    batch_size: int = 256,
+    batch_size: int = 64,
     what: str = "faces",
 ) -> Predictions:
     """Show faces to a network.
@@ -93,7 +93,7 @@ def run(
 
 
 def predict(
-    network: FeverNet, faces: Faces, mirror: bool = False, batch_size: int = 256
+    network: FeverNet, faces: Faces, mirror: bool = False, batch_size: int = 64
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Embeddings ``(n, d)`` and expression probabilities ``(n, 8)``, float32.
 
