@@ -8,6 +8,8 @@ uses for both. For one face the layout is a good part of the time, above all in 
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
@@ -73,6 +75,12 @@ def pack(network: nn.Module, example: torch.Tensor) -> nn.Module:
         convolution = modules.get(node.target) if node.op == "call_module" else None
         if not isinstance(convolution, nn.Conv2d) or not _pads_with_zeros(convolution):
             continue
+        before = modules.get(node.args[0].target) if node.args[0].op == "call_module" else None
+        if _pads_after(before, convolution) and len(node.args[0].users) == 1:
+            convolution = _with_padding(convolution)
+            padding = node.args[0]
+            node.args = padding.args
+            traced.graph.erase_node(padding)
         followers = list(node.users)
         activation = _activation(followers[0], modules) if len(followers) == 1 else _NO_ACTIVATION
         if activation != _NO_ACTIVATION:
@@ -88,6 +96,28 @@ def pack(network: nn.Module, example: torch.Tensor) -> nn.Module:
 
 def _pads_with_zeros(convolution: nn.Conv2d) -> bool:
     return convolution.padding_mode == "zeros" and not isinstance(convolution.padding, str)
+
+
+def _pads_after(module: nn.Module | None, convolution: nn.Conv2d) -> bool:
+    """Whether a module pads what a convolution sees by one, to the right and below only."""
+    return (
+        isinstance(module, nn.ZeroPad2d)
+        and tuple(module.padding) == (0, 1, 0, 1)
+        and tuple(convolution.padding) == (0, 0)
+        and tuple(convolution.dilation) == (1, 1)
+    )
+
+
+def _with_padding(convolution: nn.Conv2d) -> nn.Conv2d:
+    """A convolution that does itself what `_pads_after` is asked about, without a copy.
+
+    Its kernel gets a row and a column of zeros above and to the left, so that it may begin one
+    pixel earlier, and be padded alike on all sides.
+    """
+    padded = copy.deepcopy(convolution)
+    kernel = F.pad(convolution.weight.detach(), (1, 0, 1, 0))
+    padded.weight, padded.padding = nn.Parameter(kernel, requires_grad=False), (1, 1)
+    return padded
 
 
 def _activation(node: fx.Node, modules: dict[str, nn.Module]) -> tuple[str, list[float]]:
