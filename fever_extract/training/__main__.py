@@ -13,7 +13,8 @@ import os
 import sys
 from pathlib import Path
 
-from fever_extract.cli import add_face_options, face_options
+from fever_extract.cli import add_face_options
+from fever_extract.commands import face_options
 from fever_extract.options import Options
 from fever_extract.training.recipe import ADAPT_EPOCHS, REST, Recipe
 from fever_extract.training.sources import KINDS
