@@ -88,13 +88,14 @@ def test_other_heads_are_held_to_what_they_said(folder, monkeypatch):
     for weight in (finetune.OTHER_HEADS, 0.0):
         monkeypatch.setattr(finetune, "OTHER_HEADS", weight)
         network = with_new_head(before, config, faces)
-        tuning = finetune.FineTuning(network, before, faces, epochs=10, seed=0)
-        for _ in range(10):
+        # Of a batch each: held to what it said, a head first has to leave it.
+        tuning = finetune.FineTuning(network, before, faces, epochs=30, seed=0)
+        for _ in range(30):
             tuning.train_epoch()
         with torch.no_grad():
             now, then = (net(crops).heads["blendshapes"] for net in (network, before))
         moved.append((now - then).abs().mean().item())
-    assert 0 < moved[0] < 0.8 * moved[1]
+    assert 0 < moved[0] < 0.3 * moved[1]
 
 
 def test_a_seed_gives_the_same_weights_again(folder, tuned, tmp_path):
