@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from fever_extract import commands
-from fever_extract.options import DTYPES, SELECT
-
-WRONG_USAGE, INTERRUPTED = 2, 130
+from fever_extract.options import DTYPES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,11 +19,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, ImportError) as error:
         # What a user can mend ends in one line; anything else is a bug and shows its trace.
         print(f"fever-extract: {error}", file=sys.stderr)
-        return WRONG_USAGE
+        return commands.WRONG_USAGE
     except KeyboardInterrupt as stop:
         left = str(stop) or "nothing half done was left"
         print(f"fever-extract: interrupted; {left}", file=sys.stderr)
-        return INTERRUPTED
+        return commands.INTERRUPTED
     return code
 
 
@@ -78,22 +76,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_face_options(parser: argparse.ArgumentParser) -> None:
-    """Say on a command line how faces are found; `commands.face_options` has what was said."""
-    parser.add_argument("--select", choices=SELECT, help="which of several faces")
-    parser.add_argument(
-        "--detect-size", type=int, metavar="PIXELS", help="look for faces at this size, for speed"
-    )
-    parser.add_argument("--min-face-size", type=float, metavar="PIXELS")
-    parser.add_argument("--min-confidence", type=float, metavar="0..1")
-    parser.add_argument(
-        "--aligned", action="store_true", help="the images are aligned face crops: don't detect"
-    )
-    parser.add_argument(
-        "--fallback", choices=["whole"], help="take the whole picture where no face is found"
-    )
-
-
 def _add_extract(
     subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
     weights: argparse.ArgumentParser,
@@ -116,7 +98,7 @@ def _add_extract(
         help="a .parquet, .npz or .csv file; or a folder for shards, to go on after a stop",
     )
     extract.add_argument("--all-faces", action="store_true", help="a row per face, not per image")
-    add_face_options(extract)
+    commands.add_face_options(extract)
     extract.add_argument("--normalize", action="store_true", help="scale vectors to length 1")
     extract.add_argument("--dtype", choices=DTYPES, help="of the network's arithmetic")
     extract.add_argument("--save-crops", metavar="FOLDER", help="each aligned face as a JPEG")

@@ -14,13 +14,13 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fever_extract.options import Options
+from fever_extract.options import SELECT, Options
 from fever_extract.records import Status, Summary
 
 if TYPE_CHECKING:
     from fever_extract.extractor import Extractor
 
-DONE, NOTHING_READ = 0, 1
+DONE, NOTHING_READ, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 _PACKAGES = (
     "torch torchvision facenet-pytorch huggingface-hub safetensors pillow numpy pyarrow "
@@ -210,8 +210,24 @@ def export(chosen: argparse.Namespace) -> int:
     return DONE
 
 
+def add_face_options(parser: argparse.ArgumentParser) -> None:
+    """Say on a command line how faces are found; `face_options` has what was said."""
+    parser.add_argument("--select", choices=SELECT, help="which of several faces")
+    parser.add_argument(
+        "--detect-size", type=int, metavar="PIXELS", help="look for faces at this size, for speed"
+    )
+    parser.add_argument("--min-face-size", type=float, metavar="PIXELS")
+    parser.add_argument("--min-confidence", type=float, metavar="0..1")
+    parser.add_argument(
+        "--aligned", action="store_true", help="the images are aligned face crops: don't detect"
+    )
+    parser.add_argument(
+        "--fallback", choices=["whole"], help="take the whole picture where no face is found"
+    )
+
+
 def face_options(chosen: argparse.Namespace) -> dict[str, Any]:
-    """Those of the arguments of `fever_extract.cli.add_face_options` that were given."""
+    """The arguments of `add_face_options` that were given, as those of `Options`."""
     names = "select detect_size min_face_size min_confidence fallback".split()
     options = {name: getattr(chosen, name) for name in names if getattr(chosen, name) is not None}
     return {**options, "aligned": chosen.aligned}

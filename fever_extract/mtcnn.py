@@ -22,7 +22,7 @@ R_SIZE, O_SIZE = 24, 48
 """Side of the crops that R-Net and O-Net take, in pixels."""
 
 _MEAN, _STD = 127.5, 128.0
-_STRIP = 40_000  # pixels that P-Net takes at once: what it makes of them stays in the cache
+_STRIP = 40_000  # pixels that P-Net takes at once on a CPU: they stay in the cache
 _R_CHUNK, _O_CHUNK = 32, 6  # and so do the crops of a chunk
 
 _POOLS = {"pnet": (2, 0, 0), "rnet": (3, 3, 0), "onet": (3, 3, 2, 0)}
@@ -56,7 +56,7 @@ class Mtcnn:
         """
         height, width = image.shape[:2]
         rows = (height - CELL) // STRIDE + 1
-        step = max(1, (_STRIP // width - CELL) // STRIDE)
+        step = rows if image.is_cuda else max(1, (_STRIP // width - CELL) // STRIDE)
         found = []
         for row in range(0, rows, step):
             strip = image[STRIDE * row : STRIDE * (min(row + step, rows) - 1) + CELL]
@@ -110,8 +110,6 @@ class _Network:
         # P-Net's heads are 1x1 convolutions: linear at each cell.
         self._head_weight = torch.cat([weights[f"{h}.weight"].flatten(1) for h in heads]).to(device)
         self._head_bias = torch.cat([weights[f"{h}.bias"] for h in heads]).to(device)
-        self._margin_weight = self._head_weight[1] - self._head_weight[0]
-        self._margin_bias = self._head_bias[1] - self._head_bias[0]
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return self.heads(self.features(x))
@@ -133,7 +131,8 @@ class _Network:
 
     def margin(self, features: torch.Tensor) -> torch.Tensor:
         """By how much the face's logit is above the other."""
-        margin: torch.Tensor = features @ self._margin_weight + self._margin_bias
+        weight, bias = (values[1] - values[0] for values in (self._head_weight, self._head_bias))
+        margin: torch.Tensor = features @ weight + bias
         return margin
 
 

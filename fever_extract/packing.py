@@ -1,9 +1,10 @@
 """The same network, faster on a CPU: what oneDNN would do at each call is done once.
 
 torch hands each convolution's weights to oneDNN as they lie, where they are laid out anew at each
-call; and an activation that follows is one more pass over memory. Here weights are laid out
-once, and the activation is part of the convolution, by the operators that torch's own compiler
-uses for both. For one face the layout is a good part of the time, above all in bfloat16.
+call; and an activation that follows, or TensorFlow's uneven padding before, is one more pass over
+memory. Here weights are laid out once, and activation and padding are part of the convolution, by
+the operators that torch's own compiler uses. For one face the layout is a good part of the time,
+above all in bfloat16.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def pack(network: nn.Module, example: torch.Tensor) -> nn.Module:
         if not isinstance(convolution, nn.Conv2d) or not _pads_with_zeros(convolution):
             continue
         before = modules.get(node.args[0].target) if node.args[0].op == "call_module" else None
-        if _pads_after(before, convolution) and len(node.args[0].users) == 1:
+        if _is_padding_for(before, convolution) and len(node.args[0].users) == 1:
             convolution = _with_padding(convolution)
             padding = node.args[0]
             node.args = padding.args
@@ -98,8 +99,8 @@ def _pads_with_zeros(convolution: nn.Conv2d) -> bool:
     return convolution.padding_mode == "zeros" and not isinstance(convolution.padding, str)
 
 
-def _pads_after(module: nn.Module | None, convolution: nn.Conv2d) -> bool:
-    """Whether a module pads what a convolution sees by one, to the right and below only."""
+def _is_padding_for(module: nn.Module | None, convolution: nn.Conv2d) -> bool:
+    """Whether a module pads what the convolution sees by one, to the right and below only."""
     return (
         isinstance(module, nn.ZeroPad2d)
         and tuple(module.padding) == (0, 1, 0, 1)
@@ -109,7 +110,7 @@ def _pads_after(module: nn.Module | None, convolution: nn.Conv2d) -> bool:
 
 
 def _with_padding(convolution: nn.Conv2d) -> nn.Conv2d:
-    """A convolution that does itself what `_pads_after` is asked about, without a copy.
+    """The same convolution of what is not yet padded to the right and below.
 
     Its kernel gets a row and a column of zeros above and to the left, so that it may begin one
     pixel earlier, and be padded alike on all sides.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _SCALE_STEP = 0.709  # about half the area from level to level
 _SMALL = 20_000  # pixels of a level whose own run of P-Net would cost more than its arithmetic
+_AT_ONCE = 64  # crops that are sampled at a time: a crowd has thousands of candidates
 _SLACK = 0.05  # of a box's side: how far it may reach over the image's border
 
 
@@ -150,12 +151,11 @@ class Pyramid:
         sides = (edges[:, 2:] - edges[:, :2]).amax(dim=1)
         octaves = (sides / size).log2().floor().clamp(min=0).int()
         chosen: list[int] = torch.unique(octaves).tolist()
-        if len(chosen) == 1:
-            return boxes, self._sample(chosen[0], edges, size)
         crops = boxes.new_empty(len(boxes), size, size, 3)
         for octave in chosen:
             (rows,) = (octaves == octave).nonzero(as_tuple=True)
-            crops[rows] = self._sample(octave, edges[rows], size)
+            for some in torch.split(rows, _AT_ONCE):
+                crops[some] = self._sample(octave, edges[some], size)
         return boxes, crops
 
     def _level(self, scale: float) -> torch.Tensor:

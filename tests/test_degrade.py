@@ -27,4 +27,4 @@ def test_covers_hide_part_of_the_face_and_never_all():
     assert hidden.max() < 0.7
     assert (hidden > 0.02).float().mean() > 0.95
     lower = covers(500, 48, generator())[:, 0, -1, :].all(dim=1).float().mean()
-    assert 0.1 < lower < 0.35, "a fifth are masks, whose lowest row is hidden"
+    assert 0.1 < lower < 0.35, "two ninths are masks, whose lowest row is hidden"

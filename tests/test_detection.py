@@ -7,9 +7,10 @@ from facenet_pytorch import MTCNN, ONet, PNet, RNet
 from helpers import iou
 from PIL import Image
 
-from fever_extract import images
+from fever_extract import images, pyramid
 from fever_extract.detection import Detector, smallest_face
 from fever_extract.mtcnn import Mtcnn
+from fever_extract.pyramid import Pyramid
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +76,38 @@ def test_a_face_that_the_border_cuts_stays_in_its_place(detector, astronaut, see
     for found in detector.detect(cut, 40).boxes:
         side = np.sqrt(np.prod(found[2:] - found[:2]))
         assert 0.6 < side / np.sqrt(np.prod(box[2:] - box[:2])) < 1.6
+
+
+@pytest.mark.parametrize("size", [(512, 512), (333, 471), (61, 200), (40, 41)])
+def test_small_levels_share_a_sheet_without_touching(detector, astronaut, monkeypatch, size):
+    pixels = np.array(astronaut.resize(size))
+    together = detector.detect(pixels, 20, min_confidence=0.5)
+    sheets = list(Pyramid(pixels, detector.device).sheets(0.6))
+    monkeypatch.setattr(pyramid, "_SMALL", 0)
+    alone = detector.detect(pixels, 20, min_confidence=0.5)
+    levels = list(Pyramid(pixels, detector.device).sheets(0.6))
+    assert sum(sheet.count for sheet in sheets) == len(levels) > len(sheets)
+    np.testing.assert_allclose(together.boxes, alone.boxes, atol=0.01)
+    np.testing.assert_allclose(together.landmarks, alone.landmarks, atol=0.01)
+
+
+def test_crops_are_the_pixels_of_their_boxes():
+    """Of a picture whose colours tell where they are, at any size and at the borders."""
+    y, x = np.mgrid[:101, :151]
+    pixels = np.stack([x, y, np.full_like(x, 7)], axis=2).astype(np.uint8)
+    inside, over_the_border, beyond = [11, 21, 34, 44], [120, 60, 170, 110], [160, 0, 170, 9]
+    boxes = torch.tensor([inside, [1, 1, 101, 101], over_the_border, beyond])
+    kept, crops = Pyramid(pixels, torch.device("cpu")).crop(boxes.float(), 24)
+    assert kept.tolist() == boxes[:3].tolist(), "the last has no pixel inside"
+    edges = kept.minimum(torch.tensor([151.0, 101.0] * 2)).tolist()
+    for (left, top, right, bottom), crop in zip(edges, crops):
+        steps = (np.arange(24) + 0.5) / 24
+        across = left - 1 + steps * (right - left + 1) - 0.5
+        down = top - 1 + steps * (bottom - top + 1) - 0.5
+        inner = slice(2, -2)  # at the picture's border the last pixel counts twice
+        np.testing.assert_allclose(crop[5, inner, 0], across[inner], atol=0.8)
+        np.testing.assert_allclose(crop[inner, 5, 1], down[inner], atol=0.8)
+        np.testing.assert_allclose(crop[:, :, 2], 7)
 
 
 def test_the_networks_are_those_of_facenet_pytorch():

@@ -96,7 +96,7 @@ def workers():
 
 
 def test_one_file_is_not_for_ray(photos_folder, tmp_path):
-    from fever_extract import cli
+    from fever_extract import cli, commands
 
     arguments = ["extract", str(photos_folder), "-o", str(tmp_path / "f.npz"), "--engine", "ray"]
-    assert cli.main(arguments) == cli.WRONG_USAGE
+    assert cli.main(arguments) == commands.WRONG_USAGE

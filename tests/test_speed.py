@@ -94,6 +94,7 @@ def test_packed_convolutions_compute_the_same(name, dtype):
         torch.testing.assert_close(features, expected, atol=tolerance, rtol=tolerance)
     activations = [node for node in packed.graph.nodes if "relu" in str(node.target)]
     assert len(activations) < len(packed.graph.nodes) / 4, "most became part of a convolution"
+    assert not any(isinstance(module, torch.nn.ZeroPad2d) for module in packed.modules())
 
 
 def test_many_images_at_once_are_the_same_in_order(extractor, astronaut, landscape, tmp_path):

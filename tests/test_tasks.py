@@ -11,9 +11,10 @@ import torch
 from faces_maker import drawn_face, make_tables, rows
 from safetensors.torch import save_file
 
-from fever_extract import Extractor
+from fever_extract import Extractor, hub
 from fever_extract.backbones import MobileNetV1
 from fever_extract.config import Backbone
+from fever_extract.training.finish import finish
 from fever_extract.training.pretrained import load_face_mobilenet
 from fever_extract.training.recipe import Part, Recipe
 from fever_extract.training.train import Run, train
@@ -128,6 +129,26 @@ def test_a_two_stream_student_learns_from_its_teachers(folder, tmp_path):
         Run(recipe, folder, tmp_path / "whole", device="cpu", teachers=teachers[::-1])
     with pytest.raises(ValueError, match="one teacher with a MobileNetV1"):
         Run(recipe, folder, tmp_path / "other", device="cpu", teachers=teachers[:1])
+    small = dataclasses.replace(mobile, from_teachers=True)
+    run = Run(small, folder, tmp_path / "small", device="cpu", teachers=[whole, teachers[0]])
+    taken = hub.load(whole).state_dict["backbone.mobilenet.layers.4.1.weight"].float()
+    assert torch.equal(run.network.backbone.layers[4][1].weight, taken)
+
+
+def test_finished_weights_say_the_same_in_other_numbers(folder, tmp_path):
+    trained = train(RECIPE, folder, tmp_path / "trained", device="cpu")
+    done = finish(trained, folder, tmp_path / "finished", rest=0.5, device="cpu")
+    before, after = (Extractor(run, device="cpu") for run in (trained, tmp_path / "finished"))
+    assert after.config.metadata["finish"] == {"rest": 0.5, "temperature": done.temperature}
+    faces = [drawn_face(happy, 48, np.random.default_rng(6)) for happy in (True, False)]
+    for face in faces:
+        (old,), (new,) = (one.extract_faces(face, aligned=True) for one in (before, after))
+        assert new.expression == old.expression
+        shapes = [list(one.blendshapes.values()) for one in (old, new)]
+        np.testing.assert_allclose(*shapes, atol=0.01)
+        assert not np.allclose(new.vector, old.vector, atol=0.01)
+    with pytest.raises(ValueError, match="more than 0 and at most 1, not 0"):
+        finish(trained, folder, tmp_path / "other", rest=0, device="cpu")
 
 
 def test_a_pretrained_mobilenet_stays_the_same_function(tmp_path):

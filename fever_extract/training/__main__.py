@@ -13,8 +13,7 @@ import os
 import sys
 from pathlib import Path
 
-from fever_extract.cli import add_face_options
-from fever_extract.commands import face_options
+from fever_extract.commands import add_face_options, face_options
 from fever_extract.options import Options
 from fever_extract.training.recipe import ADAPT_EPOCHS, REST, Recipe
 from fever_extract.training.sources import KINDS
@@ -67,7 +66,7 @@ def main() -> None:
     finish = stages.add_parser(
         "finish",
         parents=[data, device],
-        help="project the vectors of trained weights, and calibrate",
+        help="shorten what is no expression in trained weights' vectors, and calibrate",
     )
     finish.add_argument("weights", type=Path, help="folder of trained weights")
     finish.add_argument("--output", type=Path, required=True, help="folder for the result")

@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-_EYES_Y, _MOUTH_Y = 0.38, 0.77  # of an aligned crop, as `train.TEMPLATE` has them
+_EYES_Y = 0.38  # of an aligned crop, as `start.TEMPLATE` has it
 _SIZES = (10, 40)  # pixels a side that a face is reduced to
 _KINDS = (0, 0, 1, 1, 2, 3, 3, 4, 4)  # of covers: mask, headset, glasses, block, hand
+_FILLS = (0, 0, 1, 2, 3)  # black twice as often as a tone, noise, and another face
 
 
 def degrade(crops: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
@@ -78,7 +79,7 @@ def covers(count: int, size: int, generator: torch.Generator) -> torch.Tensor:
 def _fill(crops: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """What covers are made of: black, one tone, noise, or another face of the batch."""
     count = len(crops)
-    kind = torch.randint(-1, 4, (count, 1, 1, 1), generator=generator)
+    kind = torch.tensor(_FILLS)[torch.randint(5, (count, 1, 1, 1), generator=generator)]
     tone = torch.rand(count, 1, 1, 1, generator=generator) * 255
     noise = (tone + 40 * torch.randn(crops.shape, generator=generator)).clamp(0, 255)
     plain = torch.where(kind == 1, tone, torch.zeros(()))

@@ -54,10 +54,15 @@ def finish(
         weights: folder of trained weights.
         data: folder of the Parquet tables.
         output: folder for the finished weights.
-        rest: how long the part of a vector stays that labels don't explain, 0 to 1; 1 leaves
-            vectors alone.
+        rest: how long the part of a vector stays that labels don't explain: more than 0, and 1
+            at most, which only turns vectors.
         device: torch device; the best there is by default.
+
+    Raises:
+        ValueError: if ``rest`` is out of range.
     """
+    if not 0 < rest <= 1:
+        raise ValueError(f"rest must be more than 0 and at most 1, not {rest}")
     trained = hub.load(weights)
     network = build(trained.config, trained.state_dict).to(pick_device(device))
     train, valid = read_ferplus(data, "train"), read_ferplus(data, "valid")
@@ -126,13 +131,13 @@ def fold(
 ) -> None:
     """Turn a network's vectors to other axes and scale them there; its heads answer as before.
 
-    The lengths go into the batch norm, whose input is of even spread: whoever fine-tunes the
-    network moves short axes no more than long ones.
+    The lengths are the batch norm's scale, and its input has variance one along every axis: whoever
+    trains on from here with that scale frozen moves short axes no more than long ones.
 
     Args:
         network: changed in place.
         axes: ``(d, d)``, of `own_axes`.
-        lengths: ``(d,)``, what coordinates along them are multiplied by.
+        lengths: ``(d,)``, what coordinates along them are multiplied by; more than 0.
         vectors: ``(n, d)``, the network's vectors of some faces.
     """
     device = network.mean.device
@@ -142,19 +147,18 @@ def fold(
     assert norm.running_mean is not None
     assert norm.running_var is not None
     turned = vectors @ axes.T
-    mean, variance, scale = (
+    deviations = np.maximum(turned.std(axis=0), 1e-3 * turned.std())
+    mean, deviation, scale = (
         torch.from_numpy(values).to(device, torch.float64)
-        for values in (turned.mean(axis=0), turned.var(axis=0), lengths)
+        for values in (turned.mean(axis=0), deviations, lengths)
     )
-    # Hardly used axes would lose their digits where weights are stored as float16.
-    variance = variance.clamp(min=1e-3 * float(variance.mean()))
     turn = torch.from_numpy(axes).to(device)
     before = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
     offset = norm.bias.double() - norm.running_mean.double() * before
-    linear.weight.copy_(turn @ (before[:, None] * linear.weight.double()))
-    norm.running_mean.copy_(mean - turn @ offset)
-    norm.running_var.copy_(variance)
-    norm.weight.copy_(scale * (variance + norm.eps).sqrt())
+    linear.weight.copy_(turn @ (before[:, None] * linear.weight.double()) / deviation[:, None])
+    norm.running_mean.copy_((mean - turn @ offset) / deviation)
+    norm.running_var.fill_(1)
+    norm.weight.copy_(scale * deviation * (1 + norm.eps) ** 0.5)
     norm.bias.copy_(scale * mean)
     for head in network.heads.values():
         assert isinstance(head, nn.Linear)

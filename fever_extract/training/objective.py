@@ -51,7 +51,7 @@ class Objective(nn.Module):
         self.auxiliary = nn.ModuleList(nn.Linear(one, len(EXPRESSIONS)) for one in self.lengths)
 
     def forward(self, network: FeverNet, batch: Batch) -> dict[str, tuple[float, torch.Tensor]]:
-        """Each task's weight and loss; the backbone computes in bfloat16.
+        """Each task's weight and loss; under bfloat16 autocast.
 
         Args:
             network: see above.

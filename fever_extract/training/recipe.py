@@ -13,7 +13,7 @@ from fever_extract.config import Backbone
 RECIPES = Path(__file__).parent / "recipes"
 ADAPT_EPOCHS = 10
 REST = 0.05
-"""Of the projection in `fever_extract.training.finish`: chosen on validation data."""
+"""What `fever_extract.training.finish` leaves of the length of what labels don't explain."""
 
 
 @dataclass(frozen=True)

@@ -115,12 +115,12 @@ class _Float32Conv2d(nn.Conv2d):
             return super().forward(x.float())
 
 
-def spare_slow_gradients(network: FeverNet) -> None:
+def keep_float32_where_faster(network: FeverNet) -> None:
     """On a CPU, keep what bfloat16 makes slower there in float32.
 
     These are, of the layers that learn, depthwise convolutions with a stride, whose gradient
     takes oneDNN ten times as long, and without AMX all others, too, which take up to twice
-    as long. Frozen layers gain from half the memory in any case.
+    as long. Frozen layers gain from half the memory (measured without AMX).
     """
     has_matrix_unit = torch.cpu._is_amx_tile_supported()
     for module in network.backbone.modules():

@@ -27,8 +27,8 @@ from fever_extract.training.sets import read_sets
 from fever_extract.training.start import (
     begin,
     freeze,
+    keep_float32_where_faster,
     make_config,
-    spare_slow_gradients,
     take_over,
 )
 from fever_extract.training.teachers import learn_from
@@ -118,7 +118,7 @@ class Run:
         if recipe.from_teachers:
             take_over(network, masters)
         if self.device.type == "cpu":
-            spare_slow_gradients(network)
+            keep_float32_where_faster(network)
         # Channels last: twice as fast on a CPU.
         self.network = network.to(memory_format=torch.channels_last).to(self.device)
         self.objective = Objective(recipe, network, labelled.blendshapes).to(self.device)
