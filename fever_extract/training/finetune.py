@@ -40,12 +40,8 @@ class FineTuning:
         self.network, self.before, self.faces = network, before, faces
         self.generator = torch.Generator().manual_seed(seed)
         self.steps = math.ceil(len(faces) / BATCH)
-        # The vectors' lengths along their axes, some of them tiny, are no matter of small steps.
-        network.embedding[1].requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
-            [one for one in network.parameters() if one.requires_grad],
-            lr=_PEAK_LR,
-            weight_decay=_WEIGHT_DECAY,
+            network.parameters(), lr=_PEAK_LR, weight_decay=_WEIGHT_DECAY
         )
         # It begins slowly: Adam's first steps are of full length, whatever the gradient.
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(

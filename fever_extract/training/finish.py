@@ -3,10 +3,10 @@
 Both are closed forms on a trained network, chosen on validation data, and folded into its last
 layers, so that the network's cost and format stay as they were.
 
-*What labels explain comes first.* Vectors are turned to axes of their own: the first are those
-along which they follow soft labels, and their mean; the others hold whatever soft labels don't
-explain (identity, pose, light, noise), and are made short. Lengths can be undone, so heads and
-linear probes on standardised vectors answer as before; distances say less of who it is.
+*What labels explain comes first.* Whatever of a vector its soft label does not explain (identity,
+pose, light, noise) is made short: vectors are projected on the directions along which they follow
+soft labels, and on their mean, and a small part of the rest stays beside that. It can be undone, so
+heads and linear probes on standardised vectors answer as before; distances say less of who it is.
 
 *Temperature.* The expression head's logits are divided by the temperature at which majority
 labels of validation faces are most likely (Guo et al. 2017, arXiv 1706.04599).
@@ -48,14 +48,14 @@ class Finish:
 def finish(
     weights: Path, data: Path, output: Path, *, rest: float, device: str | None = None
 ) -> Finish:
-    """Turn and shorten the vectors of trained weights, calibrate them, and write them to a folder.
+    """Project the vectors of trained weights, calibrate them, and write them to a folder.
 
     Args:
         weights: folder of trained weights.
         data: folder of the Parquet tables.
         output: folder for the finished weights.
         rest: how long the part of a vector stays that labels don't explain: more than 0, and 1
-            at most, which only turns vectors.
+            at most, which leaves vectors alone.
         device: torch device; the best there is by default.
 
     Raises:
@@ -69,8 +69,7 @@ def finish(
     some = np.random.default_rng(0).permutation(len(train))[:_FACES]
     train = take(train, np.sort(some))
     vectors, _ = predict(network, train)
-    axes, kept = own_axes(vectors, train.expression)
-    fold(network, axes, np.where(np.arange(len(axes)) < kept, 1, rest), vectors)
+    fold(network, projection(vectors, train.expression, rest))
     labels = majority(valid.expression)
     _, probabilities = predict(network, valid)
     temperature = best_temperature(probabilities[labels >= 0], labels[labels >= 0])
@@ -87,18 +86,15 @@ def finish(
     return done
 
 
-def own_axes(
-    vectors: npt.NDArray[np.float32], expression: npt.NDArray[np.float32]
-) -> tuple[npt.NDArray[np.float64], int]:
-    """Axes of the vectors, those first that labels explain.
+def projection(
+    vectors: npt.NDArray[np.float32], expression: npt.NDArray[np.float32], rest: float
+) -> npt.NDArray[np.float64]:
+    """The matrix ``(d, d)`` that vectors are multiplied by.
 
     Args:
         vectors: ``(n, d)``.
         expression: ``(n, k)`` soft labels; rows of zeros are left out.
-
-    Returns:
-        ``(d, d)``, a unit vector a row, all at right angles, and how many follow the labels or the
-        mean. Along those, and along the others, coordinates don't correlate.
+        rest: how long the part that labels don't explain stays.
     """
     labelled = expression.sum(axis=1) > 0
     shares = expression[labelled] / expression[labelled].sum(axis=1, keepdims=True)
@@ -108,61 +104,37 @@ def own_axes(
     mean = centred.mean(axis=0)
     centred -= mean
     explained = roots @ np.linalg.lstsq(roots, centred, rcond=None)[0]
+    _, directions = np.linalg.eigh(explained.T @ explained)
     # Shares sum to one: k classes differ along k - 1 directions. Cosines need the mean, too.
-    directions = _principal(explained)[: roots.shape[1] - 1]
-    basis, _ = np.linalg.qr(np.column_stack([directions.T, mean, np.eye(len(mean))]))
-    count = len(directions) + 1
-    parts = basis[:, :count], basis[:, count:]
-    return np.concatenate([_principal(centred @ part) @ part.T for part in parts]), count
-
-
-def _principal(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Principal axes of centred vectors, a unit vector a row, the longest first."""
-    axes: npt.NDArray[np.float64] = np.linalg.eigh(vectors.T @ vectors)[1].T[::-1]
-    return axes
+    kept = directions[:, ::-1][:, : roots.shape[1] - 1]
+    basis, _ = np.linalg.qr(np.column_stack([kept, mean / np.linalg.norm(mean)]))
+    onto = basis @ basis.T
+    matrix: npt.NDArray[np.float64] = onto + rest * (np.eye(len(onto)) - onto)
+    return matrix
 
 
 @torch.no_grad()
-def fold(
-    network: FeverNet,
-    axes: npt.NDArray[np.float64],
-    lengths: npt.NDArray[np.floating],
-    vectors: npt.NDArray[np.float32],
-) -> None:
-    """Turn a network's vectors to other axes and scale them there; its heads answer as before.
-
-    The lengths are the batch norm's scale, and its input has variance one along every axis: whoever
-    trains on from here with that scale frozen moves short axes no more than long ones.
-
-    Args:
-        network: changed in place.
-        axes: ``(d, d)``, of `own_axes`.
-        lengths: ``(d,)``, what coordinates along them are multiplied by; more than 0.
-        vectors: ``(n, d)``, the network's vectors of some faces.
-    """
+def fold(network: FeverNet, matrix: npt.NDArray[np.float64]) -> None:
+    """Multiply a network's vectors by a matrix; its heads answer as before."""
     device = network.mean.device
+    matrix_ = torch.from_numpy(matrix).to(device)
     linear, norm = network.embedding[0], network.embedding[1]
     assert isinstance(linear, nn.Linear)
     assert isinstance(norm, nn.BatchNorm1d)
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    turned = vectors @ axes.T
-    deviations = np.maximum(turned.std(axis=0), 1e-3 * turned.std())
-    mean, deviation, scale = (
-        torch.from_numpy(values).to(device, torch.float64)
-        for values in (turned.mean(axis=0), deviations, lengths)
-    )
-    turn = torch.from_numpy(axes).to(device)
-    before = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-    offset = norm.bias.double() - norm.running_mean.double() * before
-    linear.weight.copy_(turn @ (before[:, None] * linear.weight.double()) / deviation[:, None])
-    norm.running_mean.copy_((mean - turn @ offset) / deviation)
-    norm.running_var.fill_(1)
-    norm.weight.copy_(scale * deviation * (1 + norm.eps) ** 0.5)
-    norm.bias.copy_(scale * mean)
+    scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    offset = norm.bias.double() - norm.running_mean.double() * scale
+    linear.weight.copy_(matrix_ @ (scale[:, None] * linear.weight.double()))
+    # What is left of the batch norm is an offset.
+    norm.weight.fill_(1)
+    norm.running_var.fill_(1 - norm.eps)
+    norm.running_mean.zero_()
+    norm.bias.copy_(matrix_ @ offset)
+    inverse = torch.linalg.inv(matrix_)
     for head in network.heads.values():
         assert isinstance(head, nn.Linear)
-        head.weight.copy_(head.weight.double() @ turn.T / scale)
+        head.weight.copy_(head.weight.double() @ inverse)
 
 
 def best_temperature(
