@@ -1,5 +1,6 @@
 """What was released once is read for ever; and the network's way out of torch."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -13,8 +14,9 @@ import pytest
 
 from fever_extract import Extractor, hub
 from fever_extract.alignment import whole
-from fever_extract.config import FORMAT_VERSION
+from fever_extract.config import FORMAT_VERSION, Backbone
 from fever_extract.export import export_onnx
+from fever_extract.network import FeverNet
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
@@ -40,16 +42,26 @@ def test_it_still_gives_what_it_gave(version):
     assert record.face.blendshapes == pytest.approx(expected["blendshapes"], abs=1e-4)
 
 
-def test_the_keys_of_the_state_dict_are_those_that_are_documented(extractor):
+@pytest.mark.parametrize("name", ["compact", "mobilenet_v1", "two_stream"])
+def test_the_keys_of_the_state_dict_are_those_that_are_documented(name):
     """As in docs/format.md; other frameworks read these."""
-    block = r"backbone\.residual\.blocks\.\d+\.(conv[12]|norm[12]|squeeze|excite|shortcut\.[01])"
-    stem, embedding = r"backbone\.residual\.stem\.[01]", r"embedding\.[01]"
-    mobilenet = r"backbone\.mobilenet\.layers\.\d+\.[12]"
-    heads = r"heads\.(expression|blendshapes|valence_arousal)"
+    compact = r"(stem\.[01]|blocks\.\d+\.(conv[12]|norm[12]|squeeze|excite|shortcut\.[01]))"
+    mobilenet = r"layers\.\d+\.[12]"
+    backbone = {
+        "compact": compact,
+        "mobilenet_v1": mobilenet,
+        "two_stream": rf"(residual\.{compact}|mobilenet\.{mobilenet})",
+    }[name]
+    others = r"embedding\.[01]|heads\.(expression|blendshapes|valence_arousal)"
     values = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
-    layers = "|".join((stem, block, mobilenet, embedding, heads))
-    for key in hub.load().state_dict:
-        assert re.fullmatch(rf"({layers})\.{values}", key), key
+    embedded = hub.load()
+    shape = () if name == "mobilenet_v1" else (8, 16)
+    config = dataclasses.replace(embedded.config, backbone=Backbone(name, shape, shape))
+    keys = list(FeverNet(config).state_dict())
+    if name == embedded.config.backbone.name:
+        assert sorted(keys) == sorted(embedded.state_dict)
+    for key in keys:
+        assert re.fullmatch(rf"(backbone\.{backbone}|{others})\.{values}", key), key
 
 
 def test_onnx_gives_the_same(extractor, astronaut, tmp_path):
