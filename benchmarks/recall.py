@@ -153,7 +153,7 @@ def measure(
         if f"{key}-boxes" not in cache:
             cache[f"{key}-boxes"], cache[f"{key}-landmarks"] = baseline(mtcnn, picture)
         pixels = np.array(picture)
-        found = detector.detect(pixels, smallest_face(*pixels.shape[:2]), CONFIDENT)
+        (found,) = detector.detect([pixels], [smallest_face(*pixels.shape[:2])], CONFIDENT)
         theirs = cache[f"{key}-boxes"], cache[f"{key}-landmarks"]
         compare(theirs, (found.boxes, found.landmarks), picture.size, counts, cut)
     return counts, cut

@@ -3,21 +3,22 @@
 What runs around the three networks is ours: facenet-pytorch's own pipeline fails where an
 image yields no candidate, and spends most of its time on resampling the full image again
 and again. Here every crop and every level is taken from a pyramid of halved images, and
-all of a stage's crops in one call a level.
+all of a stage's crops, of several images, in few calls.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from facenet_pytorch.models.utils.detect_face import nms_numpy
-from torchvision.ops import batched_nms, nms
+from torchvision.ops import batched_nms
 
 from fever_extract.mtcnn import CELL, O_SIZE, R_SIZE, Mtcnn
-from fever_extract.pyramid import Pyramid
+from fever_extract.pyramid import Pyramids
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -82,7 +83,7 @@ def smallest_face(height: int, width: int, detect_size: int | None = None) -> fl
 
 
 class Detector:
-    """MTCNN, image by image.
+    """MTCNN, for several images at a time.
 
     Args:
         device: where its networks run.
@@ -94,67 +95,88 @@ class Detector:
 
     @torch.inference_mode()
     def detect(
-        self, image: npt.NDArray[np.uint8], smallest: float, min_confidence: float = 0.9
-    ) -> Detections:
-        """Find all faces of one image.
+        self,
+        images: Sequence[npt.NDArray[np.uint8]],
+        smallest: Sequence[float],
+        min_confidence: float = 0.9,
+    ) -> list[Detections]:
+        """Find all faces of some images; each has those that it has alone.
 
         Args:
-            image: ``(h, w, 3)`` uint8 RGB, of any size, C-contiguous and writable.
-            smallest: the smallest face that is looked for, in pixels; 12 at least.
+            images: each ``(h, w, 3)`` uint8 RGB, of any size, C-contiguous and writable.
+            smallest: the smallest face that is looked for in each, in pixels; 12 at least.
             min_confidence: faces with a lower score are left out.
         """
-        pyramid = Pyramid(image, self.device)
-        boxes = self._propose(pyramid, smallest)
-        boxes = self._refine(pyramid, boxes)
-        boxes, scores, landmarks = self._output(pyramid, boxes, min_confidence)
+        pyramids = Pyramids(images, self.device)
+        owners, boxes = self._propose(pyramids, smallest)
+        owners, boxes = self._refine(pyramids, owners, boxes)
+        owners, boxes, scores, landmarks = self._output(pyramids, owners, boxes, min_confidence)
         # The networks also find some faces that are smaller than they were asked for.
         areas = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1)
-        keep = (scores >= min_confidence) & (areas >= smallest**2)
-        boxes, scores, landmarks = boxes[keep], scores[keep], landmarks[keep]
-        boxes, landmarks = self._settle(pyramid, boxes, landmarks)
-        return Detections(boxes.cpu().numpy(), scores.cpu().numpy(), landmarks.cpu().numpy())
+        limits = torch.tensor([side**2 for side in smallest], device=self.device)[owners]
+        keep = (scores >= min_confidence) & (areas >= limits)
+        owners, scores = owners[keep], scores[keep]
+        boxes, landmarks = self._settle(pyramids, owners, boxes[keep], landmarks[keep])
+        everything = Detections(boxes.cpu().numpy(), scores.cpu().numpy(), landmarks.cpu().numpy())
+        whose = owners.cpu().numpy()
+        return [everything.take((whose == index).nonzero()[0]) for index in range(len(images))]
 
-    def _propose(self, pyramid: Pyramid, smallest: float) -> torch.Tensor:
-        """P-Net over all scales: candidate squares ``(k, 4)``."""
+    def _propose(
+        self, pyramids: Pyramids, smallest: Sequence[float]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """P-Net over all scales: images' indices ``(k,)`` and candidate squares ``(k, 4)``."""
         found, count = [], 0
-        for sheet in pyramid.sheets(CELL / smallest):
+        for sheet in pyramids.sheets([CELL / side for side in smallest]):
             rows, columns, scores, offsets = self._networks.propose(sheet.pixels, _P_THRESHOLD)
-            inside, levels, boxes = sheet.find(rows, columns)
-            found.append((boxes, scores[inside], offsets[inside], levels + count))
+            inside, levels, owners, boxes = sheet.find(rows, columns)
+            found.append((owners, boxes, scores[inside], offsets[inside], levels + count))
             count += sheet.count
         if not found:
-            return torch.zeros(0, 4, device=self.device)
-        boxes, scores, offsets, levels = map(torch.cat, zip(*found))
-        keep = batched_nms(boxes, scores, levels, 0.5)
-        boxes, scores, offsets = boxes[keep], scores[keep], offsets[keep]
-        keep = nms(boxes, scores, _P_OVERLAP)
-        return _square(_move(boxes[keep], offsets[keep]))
+            nothing = torch.zeros(0, 4, device=self.device)
+            return nothing[:, 0].long(), nothing
+        owners, boxes, scores, offsets, levels = map(torch.cat, zip(*found))
+        keep = _suppress(boxes, scores, levels, 0.5)
+        owners, boxes, scores, offsets = owners[keep], boxes[keep], scores[keep], offsets[keep]
+        keep = _suppress(boxes, scores, owners, _P_OVERLAP)
+        return owners[keep], _square(_move(boxes[keep], offsets[keep]))
 
-    def _refine(self, pyramid: Pyramid, boxes: torch.Tensor) -> torch.Tensor:
-        """R-Net: fewer, better squares ``(k, 4)``."""
-        boxes, crops = pyramid.crop(boxes, R_SIZE)
+    def _refine(
+        self, pyramids: Pyramids, owners: torch.Tensor, boxes: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """R-Net: fewer, better squares; as `_propose` returns them."""
+        kept, crops = pyramids.crop(owners, boxes, R_SIZE)
+        owners, boxes = owners[kept], boxes[kept]
         if not len(boxes):
-            return boxes
+            return owners, boxes
         scores, offsets = self._networks.refine(crops)
         keep = scores > _R_THRESHOLD
-        boxes, offsets, scores = boxes[keep], offsets[keep], scores[keep]
-        keep = nms(boxes, scores, _R_OVERLAP)
-        return _square(_move(boxes[keep], offsets[keep]))
+        owners, boxes, offsets, scores = owners[keep], boxes[keep], offsets[keep], scores[keep]
+        keep = _suppress(boxes, scores, owners, _R_OVERLAP)
+        return owners[keep], _square(_move(boxes[keep], offsets[keep]))
 
     def _output(
-        self, pyramid: Pyramid, boxes: torch.Tensor, min_confidence: float
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """O-Net: boxes ``(k, 4)``, scores ``(k,)`` and landmarks ``(k, 5, 2)``."""
-        boxes, crops = pyramid.crop(boxes, O_SIZE)
+        self,
+        pyramids: Pyramids,
+        owners: torch.Tensor,
+        boxes: torch.Tensor,
+        min_confidence: float,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """O-Net: images' indices and scores ``(k,)``, boxes ``(k, 4)``, landmarks ``(k, 5, 2)``.
+
+        They are in the order images, boxes, scores, landmarks.
+        """
+        kept, crops = pyramids.crop(owners, boxes, O_SIZE)
+        owners, boxes = owners[kept], boxes[kept]
         if not len(boxes):
-            return boxes, boxes.new_zeros(0), boxes.new_zeros(0, 5, 2)
+            return owners, boxes, boxes.new_zeros(0), boxes.new_zeros(0, 5, 2)
         boxes, scores, landmarks = self._look(boxes, crops)
         keep = scores > min(_O_THRESHOLD, min_confidence)
-        boxes, scores, landmarks = boxes[keep], scores[keep], landmarks[keep]
+        owners, boxes, scores, landmarks = owners[keep], boxes[keep], scores[keep], landmarks[keep]
         # A box inside a larger one is the same face: overlap over the smaller area.
-        picked = nms_numpy(boxes.cpu().numpy(), scores.cpu().numpy(), _O_OVERLAP, "Min")
+        apart = _set_apart(boxes, owners).cpu().numpy()
+        picked = nms_numpy(apart, scores.cpu().numpy(), _O_OVERLAP, "Min")
         keep = torch.as_tensor(picked, dtype=torch.long, device=boxes.device).reshape(-1)
-        return boxes[keep], scores[keep], landmarks[keep]
+        return owners[keep], boxes[keep], scores[keep], landmarks[keep]
 
     def _look(
         self, boxes: torch.Tensor, crops: torch.Tensor
@@ -165,7 +187,11 @@ class Detector:
         return _move(boxes, offsets), scores, boxes[:, None, :2] - 1 + points * sides
 
     def _settle(
-        self, pyramid: Pyramid, boxes: torch.Tensor, landmarks: torch.Tensor
+        self,
+        pyramids: Pyramids,
+        owners: torch.Tensor,
+        boxes: torch.Tensor,
+        landmarks: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Look again where the faces were found: boxes ``(k, 4)``, landmarks ``(k, 5, 2)``.
 
@@ -173,19 +199,39 @@ class Detector:
         that on how the pyramid's levels fell. Looking at its own answer again forgets the
         first square, so that a face has the same landmarks in another cut of the picture.
         """
+        moving = torch.arange(len(boxes), device=boxes.device)
         for _ in range(_SETTLE):
-            squares, crops = pyramid.crop(_square(boxes), O_SIZE)
-            if not len(squares) or len(squares) < len(boxes):
+            squares = _square(boxes[moving])
+            # A face that the border cuts is stretched in its crop, and would wander off.
+            whole = pyramids.contains(owners[moving], squares)
+            moving, squares = moving[whole], squares[whole]
+            kept, crops = pyramids.crop(owners[moving], squares, O_SIZE)
+            moving, squares = moving[kept], squares[kept]
+            if not len(moving):
                 break
             moved, _, points = self._look(squares, crops)
-            # A face that the border cuts is stretched in its crop, and would wander off.
-            whole = pyramid.contains(squares)
-            step = (points - landmarks).norm(dim=2).amax(dim=1) / (squares[:, 2] - squares[:, 0])
-            boxes = torch.where(whole[:, None], moved, boxes)
-            landmarks = torch.where(whole[:, None, None], points, landmarks)
-            if not (whole & (step > _STILL)).any():
-                break
+            steps = (points - landmarks[moving]).norm(dim=2).amax(dim=1)
+            boxes[moving], landmarks[moving] = moved, points
+            moving = moving[steps > _STILL * (squares[:, 2] - squares[:, 0])]
         return boxes, landmarks
+
+
+def _suppress(
+    boxes: torch.Tensor, scores: torch.Tensor, groups: torch.Tensor, overlap: float
+) -> torch.Tensor:
+    """Indices of the boxes that non-maximum suppression within each group leaves, best first.
+
+    In doubles, as groups are set apart by shifts.
+    """
+    kept: torch.Tensor = batched_nms(boxes.double(), scores.double(), groups, overlap)
+    return kept
+
+
+def _set_apart(boxes: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+    """Boxes in doubles, so shifted that none meets one of another group."""
+    boxes = boxes.double()
+    extent = boxes.max() - boxes.min() + 1 if len(boxes) else 0
+    return boxes + (groups * extent)[:, None]
 
 
 def _move(boxes: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:

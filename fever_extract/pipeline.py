@@ -26,6 +26,18 @@ if TYPE_CHECKING:
 
 
 _AT_ONCE = 8  # images a thread takes at a time on the CPU: enough faces for a good batch
+_PIXELS = 4_000_000  # of images that are searched together on the CPU: more won't be faster
+_PIXELS_ON_GPU = 32_000_000
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """One image that is to be searched: decoded ``reduction`` times smaller than ``image`` is."""
+
+    image: ImageLike
+    pixels: npt.NDArray[np.uint8]
+    reduction: int
+    smallest: float
 
 
 @dataclass(frozen=True)
@@ -113,12 +125,7 @@ class Pipeline:
             options: see there.
             all_faces: keep every face of an image rather than the one that comes first.
         """
-        found: list[_Found | ExtractionError] = []
-        for image in batch:
-            try:
-                found.append(self._find(image, options, all_faces))
-            except ExtractionError as error:
-                found.append(error)
+        found = list(self._find(batch, options, all_faces))
         crops = [item.crops for item in found if isinstance(item, _Found)]
         outputs = self._embed(crops, options)
         return [
@@ -129,56 +136,112 @@ class Pipeline:
         ]
 
     def _find(
-        self, image: ImageLike | ExtractionError, options: Options, all_faces: bool
-    ) -> _Found:
-        """Read one image and cut its faces out."""
+        self,
+        batch: Iterable[ImageLike | ExtractionError],
+        options: Options,
+        all_faces: bool,
+    ) -> Iterator[_Found | ExtractionError]:
+        """Read images and cut their faces out, as many together as memory and caches like."""
+        limit = _PIXELS if self.device.type == "cpu" else _PIXELS_ON_GPU
+        opened: list[_Picture | _Found | ExtractionError] = []
+        pixels = 0
+        for image in batch:
+            try:
+                one = self._open(image, options)
+            except ExtractionError as error:
+                opened.append(error)
+                continue
+            opened.append(one)
+            pixels += one.pixels.size // 3 if isinstance(one, _Picture) else 0
+            if pixels >= limit:
+                yield from self._search(opened, options, all_faces)
+                opened, pixels = [], 0
+        yield from self._search(opened, options, all_faces)
+
+    def _open(self, image: ImageLike | ExtractionError, options: Options) -> _Picture | _Found:
+        """Read one image."""
         if isinstance(image, ExtractionError):
             raise image
         if options.aligned:
             return self._whole(images.read(image))
         pixels, reduction = images.read_reduced(image, options.detect_size)
-        try:
-            faces = self._detect(pixels, reduction, options, all_faces)
-        except ExtractionError as error:
-            if options.fallback and error.status in (Status.NO_FACE, Status.TOO_SMALL):
-                return self._whole(images.read(image) if reduction > 1 else pixels)
-            raise
-        if reduction > 1 and alignment.magnifies(faces.landmarks, self.config.preprocessing):
-            pixels = images.read(image)
-            faces, reduction = faces.scaled(reduction), 1
-        crops = alignment.align(pixels, faces.landmarks, self.config.preprocessing)
-        return _Found(faces.scaled(reduction), crops, detected=True)
-
-    def _detect(
-        self,
-        pixels: npt.NDArray[np.uint8],
-        reduction: int,
-        options: Options,
-        all_faces: bool,
-    ) -> Detections:
-        """The faces that are wanted, of a picture that was decoded ``reduction`` times smaller."""
         height, width = (side * reduction for side in pixels.shape[:2])
         smallest = options.min_face_size or smallest_face(height, width, options.detect_size)
-        if min(height, width) < smallest:
-            raise ExtractionError(
-                Status.TOO_SMALL,
-                f"the picture is {width}x{height} pixels; faces under {smallest:.0f} pixels are "
-                "not looked for (min_face_size)",
-            )
+        if min(height, width) >= smallest:
+            return _Picture(image, pixels, reduction, smallest)
+        if options.fallback:
+            return self._whole(images.read(image) if reduction > 1 else pixels)
+        raise ExtractionError(
+            Status.TOO_SMALL,
+            f"the picture is {width}x{height} pixels; faces under {smallest:.0f} pixels are "
+            "not looked for (min_face_size)",
+        )
+
+    def _search(
+        self,
+        opened: list[_Picture | _Found | ExtractionError],
+        options: Options,
+        all_faces: bool,
+    ) -> Iterator[_Found | ExtractionError]:
+        """Find and cut out the faces of those that are pictures; the others stay as they are."""
+        pictures = [one for one in opened if isinstance(one, _Picture)]
+        answers = iter(self._detect(pictures, options))
+        for one in opened:
+            if not isinstance(one, _Picture):
+                yield one
+                continue
+            try:
+                yield self._cut_out(one, next(answers), options, all_faces)
+            except ExtractionError as error:
+                yield error
+
+    def _detect(
+        self, pictures: list[_Picture], options: Options
+    ) -> list[Detections | ExtractionError]:
+        """All faces of each picture, in the pixels it was decoded to."""
+        if not pictures:
+            return []
         try:
-            faces = self._detector.detect(pixels, smallest / reduction, options.min_confidence)
+            return list(
+                self._detector.detect(
+                    [one.pixels for one in pictures],
+                    [one.smallest / one.reduction for one in pictures],
+                    options.min_confidence,
+                )
+            )
         except Exception as error:
-            # Out of memory, say: one image's trouble, not the run's.
+            # Out of memory, say: one image's trouble, not the others' nor the run's.
+            if len(pictures) > 1:
+                return [self._detect([one], options)[0] for one in pictures]
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ExtractionError(Status.DETECT_ERROR, f"detection failed: {reason}") from error
+            return [ExtractionError(Status.DETECT_ERROR, f"detection failed: {reason}")]
+
+    def _cut_out(
+        self,
+        picture: _Picture,
+        faces: Detections | ExtractionError,
+        options: Options,
+        all_faces: bool,
+    ) -> _Found:
+        """The faces that are wanted, of those that were found."""
+        if isinstance(faces, ExtractionError):
+            raise faces
+        pixels, reduction = picture.pixels, picture.reduction
         if not len(faces):
+            if options.fallback:
+                return self._whole(images.read(picture.image) if reduction > 1 else pixels)
             raise ExtractionError(
                 Status.NO_FACE,
-                f"no face of {smallest:.0f} pixels or more found with a confidence of "
+                f"no face of {picture.smallest:.0f} pixels or more found with a confidence of "
                 f"{options.min_confidence} or more",
             )
         faces = faces.take(faces.order(options.select, *pixels.shape[1::-1]))
-        return faces if all_faces else faces.take(np.arange(1))
+        faces = faces if all_faces else faces.take(np.arange(1))
+        if reduction > 1 and alignment.magnifies(faces.landmarks, self.config.preprocessing):
+            pixels = images.read(picture.image)
+            faces, reduction = faces.scaled(reduction), 1
+        crops = alignment.align(pixels, faces.landmarks, self.config.preprocessing)
+        return _Found(faces.scaled(reduction), crops, detected=True)
 
     def _whole(self, pixels: npt.NDArray[np.uint8]) -> _Found:
         """The whole picture as a face, where the user said that it is one."""

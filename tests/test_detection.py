@@ -10,7 +10,7 @@ from PIL import Image
 from fever_extract import images, pyramid
 from fever_extract.detection import Detector, smallest_face
 from fever_extract.mtcnn import Mtcnn
-from fever_extract.pyramid import Pyramid
+from fever_extract.pyramid import Pyramids
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def reference(pixels: np.ndarray):
 
 def assert_same_faces(detector, pixels, smallest=None):
     boxes, landmarks = reference(pixels)
-    ours = detector.detect(pixels, smallest or smallest_face(*pixels.shape[:2]))
+    (ours,) = detector.detect([pixels], [smallest or smallest_face(*pixels.shape[:2])])
     assert len(ours) == len(boxes)
     distances = []
     for box, points in zip(boxes, landmarks):
@@ -70,10 +70,12 @@ def test_the_smallest_face_by_default():
 def test_a_face_that_the_border_cuts_stays_in_its_place(detector, astronaut, seen):
     """What lies outside can't be seen, and looking again must not make it grow."""
     pixels = np.array(astronaut)
-    (box,) = detector.detect(pixels, 40).boxes
+    (faces,) = detector.detect([pixels], [40])
+    (box,) = faces.boxes
     left = round(box[0] + (1 - seen) * (box[2] - box[0]))
     cut = np.ascontiguousarray(pixels[:, left:])
-    for found in detector.detect(cut, 40).boxes:
+    (faces,) = detector.detect([cut], [40])
+    for found in faces.boxes:
         side = np.sqrt(np.prod(found[2:] - found[:2]))
         assert 0.6 < side / np.sqrt(np.prod(box[2:] - box[:2])) < 1.6
 
@@ -81,14 +83,27 @@ def test_a_face_that_the_border_cuts_stays_in_its_place(detector, astronaut, see
 @pytest.mark.parametrize("size", [(512, 512), (333, 471), (61, 200), (40, 41)])
 def test_small_levels_share_a_sheet_without_touching(detector, astronaut, monkeypatch, size):
     pixels = np.array(astronaut.resize(size))
-    together = detector.detect(pixels, 20, min_confidence=0.5)
-    sheets = list(Pyramid(pixels, detector.device).sheets(0.6))
+    (together,) = detector.detect([pixels], [20], min_confidence=0.5)
+    sheets = list(Pyramids([pixels], detector.device).sheets([0.6]))
     monkeypatch.setattr(pyramid, "_SMALL", 0)
-    alone = detector.detect(pixels, 20, min_confidence=0.5)
-    levels = list(Pyramid(pixels, detector.device).sheets(0.6))
+    (alone,) = detector.detect([pixels], [20], min_confidence=0.5)
+    levels = list(Pyramids([pixels], detector.device).sheets([0.6]))
     assert sum(sheet.count for sheet in sheets) == len(levels) > len(sheets)
     np.testing.assert_allclose(together.boxes, alone.boxes, atol=0.01)
     np.testing.assert_allclose(together.landmarks, alone.landmarks, atol=0.01)
+
+
+def test_images_that_are_searched_together_have_the_faces_that_they_have_alone(detector, astronaut):
+    pictures = [np.array(astronaut.resize(size)) for size in ((512, 512), (150, 170), (333, 471))]
+    pictures.insert(1, np.zeros((300, 200, 3), np.uint8))
+    smallest = [40.0, 30.0, 20.0, 25.0]
+    together = detector.detect(pictures, smallest)
+    assert [len(found) > 0 for found in together] == [True, False, True, True]
+    for picture, side, found in zip(pictures, smallest, together):
+        (alone,) = detector.detect([picture], [side])
+        np.testing.assert_allclose(found.boxes, alone.boxes, atol=0.01)
+        np.testing.assert_allclose(found.scores, alone.scores, atol=1e-4)
+        np.testing.assert_allclose(found.landmarks, alone.landmarks, atol=0.01)
 
 
 def test_crops_are_the_pixels_of_their_boxes():
@@ -96,10 +111,12 @@ def test_crops_are_the_pixels_of_their_boxes():
     y, x = np.mgrid[:101, :151]
     pixels = np.stack([x, y, np.full_like(x, 7)], axis=2).astype(np.uint8)
     inside, over_the_border, beyond = [11, 21, 34, 44], [120, 60, 170, 110], [160, 0, 170, 9]
-    boxes = torch.tensor([inside, [1, 1, 101, 101], over_the_border, beyond])
-    kept, crops = Pyramid(pixels, torch.device("cpu")).crop(boxes.float(), 24)
-    assert kept.tolist() == boxes[:3].tolist(), "the last has no pixel inside"
-    edges = kept.minimum(torch.tensor([151.0, 101.0] * 2)).tolist()
+    boxes = torch.tensor([inside, [1, 1, 101, 101], over_the_border, beyond]).float()
+    black = np.zeros((40, 50, 3), np.uint8)
+    owners = torch.ones(4, dtype=torch.long)
+    kept, crops = Pyramids([black, pixels], torch.device("cpu")).crop(owners, boxes, 24)
+    assert kept.tolist() == [0, 1, 2], "the last has no pixel inside"
+    edges = boxes[kept].minimum(torch.tensor([151.0, 101.0] * 2)).tolist()
     for (left, top, right, bottom), crop in zip(edges, crops):
         steps = (np.arange(24) + 0.5) / 24
         across = left - 1 + steps * (right - left + 1) - 0.5

@@ -223,6 +223,21 @@ def test_detection_trouble_is_a_record(extractor, astronaut, monkeypatch):
     assert "not enough memory" in record.error
 
 
+def test_detection_trouble_with_several_images_is_one_image_s(extractor, astronaut, monkeypatch):
+    detector = extractor._pipeline._detector
+    detect = detector.detect
+
+    def out_of_memory(pictures, *rest):
+        if any(len(picture) > 600 for picture in pictures):
+            raise RuntimeError("not enough memory")
+        return detect(pictures, *rest)
+
+    monkeypatch.setattr(detector, "detect", out_of_memory)
+    images = [astronaut, astronaut.resize((700, 700)), astronaut]
+    statuses = [record.status for record in extractor.extract_records(images)]
+    assert statuses == [Status.OK, Status.DETECT_ERROR, Status.OK]
+
+
 def test_a_pillow_image_that_fails_late_is_a_record(extractor, astronaut_path):
     from PIL import Image
 

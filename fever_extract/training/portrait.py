@@ -159,7 +159,7 @@ def _find(
     if min(height, width) < smallest:
         return None
     try:
-        faces = detector.detect(pixels, smallest)
+        (faces,) = detector.detect([pixels], [smallest])
     except RuntimeError as error:
         # Out of memory, say: one picture's trouble, not the run's.
         raise ExtractionError(Status.DETECT_ERROR, f"detection failed: {error}"[:300]) from error
