@@ -129,9 +129,9 @@ class Pipeline:
         crops = [item.crops for item in found if isinstance(item, _Found)]
         outputs = self._embed(crops, options)
         return [
-            Record(item.status, str(item))
-            if isinstance(item, ExtractionError)
-            else Record(Status.OK, faces=tuple(self._faces(item, outputs)))
+            Record(Status.OK, faces=tuple(self._faces(item, outputs)))
+            if isinstance(item, _Found)
+            else item
             for item in found
         ]
 
@@ -140,16 +140,16 @@ class Pipeline:
         batch: Iterable[ImageLike | ExtractionError],
         options: Options,
         all_faces: bool,
-    ) -> Iterator[_Found | ExtractionError]:
+    ) -> Iterator[_Found | Record]:
         """Read images and cut their faces out, as many together as memory and caches like."""
         limit = _PIXELS if self.device.type == "cpu" else _PIXELS_ON_GPU
-        opened: list[_Picture | _Found | ExtractionError] = []
+        opened: list[_Picture | _Found | Record] = []
         pixels = 0
         for image in batch:
             try:
                 one = self._open(image, options)
             except ExtractionError as error:
-                opened.append(error)
+                opened.append(_failed(error))
                 continue
             opened.append(one)
             pixels += one.pixels.size // 3 if isinstance(one, _Picture) else 0
@@ -179,10 +179,10 @@ class Pipeline:
 
     def _search(
         self,
-        opened: list[_Picture | _Found | ExtractionError],
+        opened: list[_Picture | _Found | Record],
         options: Options,
         all_faces: bool,
-    ) -> Iterator[_Found | ExtractionError]:
+    ) -> Iterator[_Found | Record]:
         """Find and cut out the faces of those that are pictures; the others stay as they are."""
         pictures = [one for one in opened if isinstance(one, _Picture)]
         answers = iter(self._detect(pictures, options))
@@ -191,13 +191,12 @@ class Pipeline:
                 yield one
                 continue
             try:
-                yield self._cut_out(one, next(answers), options, all_faces)
+                found = self._cut_out(one, next(answers), options, all_faces)
             except ExtractionError as error:
-                yield error
+                found = _failed(error)
+            yield found
 
-    def _detect(
-        self, pictures: list[_Picture], options: Options
-    ) -> list[Detections | ExtractionError]:
+    def _detect(self, pictures: list[_Picture], options: Options) -> list[Detections | Record]:
         """All faces of each picture, in the pixels it was decoded to."""
         if not pictures:
             return []
@@ -214,23 +213,23 @@ class Pipeline:
             if len(pictures) > 1:
                 return [self._detect([one], options)[0] for one in pictures]
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            return [ExtractionError(Status.DETECT_ERROR, f"detection failed: {reason}")]
+            return [Record(Status.DETECT_ERROR, f"detection failed: {reason}")]
 
     def _cut_out(
         self,
         picture: _Picture,
-        faces: Detections | ExtractionError,
+        faces: Detections | Record,
         options: Options,
         all_faces: bool,
-    ) -> _Found:
+    ) -> _Found | Record:
         """The faces that are wanted, of those that were found."""
-        if isinstance(faces, ExtractionError):
-            raise faces
+        if isinstance(faces, Record):
+            return faces
         pixels, reduction = picture.pixels, picture.reduction
         if not len(faces):
             if options.fallback:
                 return self._whole(images.read(picture.image) if reduction > 1 else pixels)
-            raise ExtractionError(
+            return Record(
                 Status.NO_FACE,
                 f"no face of {picture.smallest:.0f} pixels or more found with a confidence of "
                 f"{options.min_confidence} or more",
@@ -306,3 +305,8 @@ class Pipeline:
                 arousal=arousal,
                 detected=found.detected,
             )
+
+
+def _failed(error: ExtractionError) -> Record:
+    """What is kept of an error: its traceback would keep the decoded picture, too."""
+    return Record(error.status, str(error))

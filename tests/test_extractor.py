@@ -1,9 +1,11 @@
 """The contracts of `Extractor`, as a user meets them."""
 
+import gc
 import io
 import subprocess
 import sys
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -236,6 +238,21 @@ def test_detection_trouble_with_several_images_is_one_image_s(extractor, astrona
     images = [astronaut, astronaut.resize((700, 700)), astronaut]
     statuses = [record.status for record in extractor.extract_records(images)]
     assert statuses == [Status.OK, Status.DETECT_ERROR, Status.OK]
+
+
+def test_a_picture_without_a_face_does_not_linger_in_memory(extractor):
+    """Until the garbage collector comes, that is, which does not know how large pictures are."""
+    pictures = [np.zeros((200, 200, 3), np.uint8), np.zeros((10, 10, 3), np.uint8)]
+    living = [weakref.ref(picture) for picture in pictures]
+    gc.collect()
+    gc.disable()
+    try:
+        records = extractor.extract_records(pictures)
+        pictures.clear()
+        assert [reference() for reference in living] == [None, None]
+    finally:
+        gc.enable()
+    assert [record.status for record in records] == [Status.NO_FACE, Status.TOO_SMALL]
 
 
 def test_a_pillow_image_that_fails_late_is_a_record(extractor, astronaut_path):
