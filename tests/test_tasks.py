@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from fever_extract import Extractor, hub
 from fever_extract.backbones import MobileNetV1
 from fever_extract.config import Backbone
+from fever_extract.training.average import average
 from fever_extract.training.finish import finish
 from fever_extract.training.pretrained import load_face_mobilenet
 from fever_extract.training.recipe import Part, Recipe
@@ -107,7 +108,8 @@ def test_a_two_stream_student_learns_from_its_teachers(folder, tmp_path):
         from_teachers=True,
         frozen=3,
         auxiliary_weight=0.3,
-        degraded=0.5,
+        covered=0.5,
+        poor=0.5,
         distill_weight=0.6,
         geometry_weight=1.0,
         geometry_teachers=0.2,
@@ -151,6 +153,28 @@ def test_finished_weights_say_the_same_in_other_numbers(folder, tmp_path):
         assert not np.allclose(new.vector, old.vector, atol=0.01)
     with pytest.raises(ValueError, match="more than 0 and at most 1, not 0"):
         finish(trained, folder, tmp_path / "other", rest=0, device="cpu")
+
+
+def test_averaged_weights_lie_between_those_of_two_runs(folder, tmp_path):
+    start = train(RECIPE, folder, tmp_path / "start", device="cpu")
+    end = train(RECIPE, folder, tmp_path / "end", device="cpu", init=start)
+    average(start, end, tmp_path / "between", share=0.25)
+    first, second, between = (hub.load(run) for run in (start, end, tmp_path / "between"))
+    name = "heads.expression.weight"
+    numbers = [one.state_dict[name].float() for one in (first, second, between)]
+    assert not torch.equal(numbers[0], numbers[1])
+    expected = 0.75 * numbers[0] + 0.25 * numbers[1]
+    torch.testing.assert_close(numbers[2], expected, atol=1e-3, rtol=1e-3)
+    assert between.config.metadata["average"] == {
+        "of": [first.sha256, second.sha256],
+        "share": 0.25,
+    }
+    longer = dataclasses.replace(RECIPE, embedding_dim=16)
+    other = train(longer, folder, tmp_path / "other", device="cpu")
+    with pytest.raises(ValueError, match="differ in more than their numbers"):
+        average(start, other, tmp_path / "never", share=0.5)
+    with pytest.raises(ValueError, match="share must be 0 to 1, not 2"):
+        average(start, end, tmp_path / "never", share=2)
 
 
 def test_a_pretrained_mobilenet_stays_the_same_function(tmp_path):

@@ -1,6 +1,6 @@
 """``python -m fever_extract.training``: data to tables, then weights: trained, measured, adapted.
 
-Each stage is a command of its own, in the order of the work: prepare, train, plot, finish,
+Each stage is a command of its own, in the order of the work: prepare, train, plot, average, finish,
 evaluate; and adapt, for weights that are there.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fever_extract.commands import add_face_options, face_options
 from fever_extract.options import Options
-from fever_extract.training.recipe import ADAPT_EPOCHS, REST, Recipe
+from fever_extract.training.recipe import ADAPT_EPOCHS, REST, SHARE, Recipe
 from fever_extract.training.sources import KINDS
 
 
@@ -62,6 +62,17 @@ def main() -> None:
     plot.add_argument("runs", nargs="+", type=Path, help="folders of runs")
     plot.add_argument("--output", type=Path, default=Path("runs.html"), help="HTML file")
     plot.set_defaults(run=_plot)
+
+    average = stages.add_parser(
+        "average", help="mix the weights of a run with those that it began from"
+    )
+    average.add_argument("first", type=Path, help="folder of the weights it began from")
+    average.add_argument("second", type=Path, help="folder of the run's weights")
+    average.add_argument("--output", type=Path, required=True, help="folder for the result")
+    average.add_argument(
+        "--share", type=float, default=SHARE, help="of the second (default: %(default)s)"
+    )
+    average.set_defaults(run=_average)
 
     finish = stages.add_parser(
         "finish",
@@ -162,6 +173,12 @@ def _plot(arguments: argparse.Namespace) -> None:
     from fever_extract.training.plot import plot
 
     plot(arguments.runs, arguments.output)
+
+
+def _average(arguments: argparse.Namespace) -> None:
+    from fever_extract.training.average import average
+
+    average(arguments.first, arguments.second, arguments.output, share=arguments.share)
 
 
 def _finish(arguments: argparse.Namespace) -> None:

@@ -1,8 +1,8 @@
 """What photographs in the wild do to a face: it is covered, small, blurred, badly stored.
 
 The faces of a batch that are degraded are drawn anew each time, and each gets one cover and
-one loss of quality at most. As in `fever_extract.training.augment`, all randomness comes from
-one generator.
+one loss of quality at most; a covered face the latter half as often, as little is left to see.
+As in `fever_extract.training.augment`, all randomness comes from one generator.
 """
 
 from __future__ import annotations
@@ -16,29 +16,34 @@ from torch.nn import functional as F
 
 _EYES_Y = 0.38  # of an aligned crop, as `start.TEMPLATE` has it
 _SIZES = (10, 40)  # pixels a side that a face is reduced to
-_KINDS = (0, 0, 1, 1, 2, 3, 3, 4, 4)  # of covers: mask, headset, glasses, block, hand
-_FILLS = (0, 0, 1, 2, 3)  # black twice as often as a tone, noise, and another face
+# Of covers, the more often the more they hide: mask, headset, glasses, block, hand.
+_KINDS = (0, 0, 0, 0, 0, 1, 1, 2, 3, 3, 3, 3, 4)
+_FILLS = (0, 0, 0, 0, 0, 0, 1, 2, 3)  # mostly black, else a tone, noise, or another face
 
 
-def degrade(crops: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
-    """Cover a share of the faces, and lower the quality of another, independent share.
+def degrade(
+    crops: torch.Tensor, covered: float, poor: float, generator: torch.Generator
+) -> torch.Tensor:
+    """Cover some of the faces, and lower the quality of some.
 
     Args:
         crops: ``(n, 1, s, s)`` float32, 0 to 255, aligned.
-        share: 0 to 1.
+        covered: share of all faces, 0 to 1.
+        poor: share of the faces that are not covered; of the others it is half of that.
         generator: the only source of randomness.
 
     Returns:
         ``(n, 1, s, s)`` float32, 0 to 255.
     """
     count, size = len(crops), crops.shape[-1]
-    covered = torch.rand(count, generator=generator) < share
+    hidden = torch.rand(count, generator=generator) < covered
     fill = _fill(crops, generator)
-    crops = torch.where(covers(count, size, generator) & covered[:, None, None, None], fill, crops)
-    poor = (torch.rand(count, generator=generator) < share).nonzero()[:, 0]
-    kinds = torch.randint(4, (len(poor),), generator=generator)
+    crops = torch.where(covers(count, size, generator) & hidden[:, None, None, None], fill, crops)
+    chance = torch.where(hidden, poor / 2, poor)
+    lowered = (torch.rand(count, generator=generator) < chance).nonzero()[:, 0]
+    kinds = torch.randint(4, (len(lowered),), generator=generator)
     for kind, lower in enumerate((_reduce, _reduce, _blur, _store)):
-        mine = poor[kinds == kind]
+        mine = lowered[kinds == kind]
         if len(mine):
             crops[mine] = lower(crops[mine], generator)
     return crops
@@ -48,8 +53,7 @@ def covers(count: int, size: int, generator: torch.Generator) -> torch.Tensor:
     """What is hidden of each face, ``(count, 1, size, size)`` bool: one cover of five kinds.
 
     A mask (from the nose or the mouth down), a cap or headset from above, dark glasses, a block
-    of 10 to 50 % of the crop, or an ellipse like a hand's; glasses half as often as the others,
-    as they hide least.
+    of 20 to 50 % of the crop, or an ellipse like a hand's.
     """
 
     def uniform(low: float, high: float) -> torch.Tensor:
@@ -59,12 +63,12 @@ def covers(count: int, size: int, generator: torch.Generator) -> torch.Tensor:
     y, x = ticks[None, :, None], ticks[None, None, :]
     kind = torch.tensor(_KINDS)[torch.randint(len(_KINDS), (count,), generator=generator)]
     tilt = uniform(-0.2, 0.2) * (x - 0.5)
-    below = y > uniform(0.45, 0.65) + tilt
-    above = y < uniform(0.4, 0.58) + tilt
+    below = y > uniform(0.42, 0.6) + tilt
+    above = y < uniform(0.42, 0.58) + tilt
     glasses = ((x - 0.5).abs() < uniform(0.3, 0.45)) & (
         (y - _EYES_Y - tilt).abs() < uniform(0.07, 0.14)
     )
-    area, aspect = uniform(0.1, 0.5), uniform(-0.7, 0.7).exp()
+    area, aspect = uniform(0.2, 0.5), uniform(-0.7, 0.7).exp()
     height, width = (area * aspect).sqrt() / 2, (area / aspect).sqrt() / 2
     down = ((y - uniform(0, 1) * (1 - 2 * height) - height) / height).abs()
     right = ((x - uniform(0, 1) * (1 - 2 * width) - width) / width).abs()
@@ -79,7 +83,7 @@ def covers(count: int, size: int, generator: torch.Generator) -> torch.Tensor:
 def _fill(crops: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """What covers are made of: black, one tone, noise, or another face of the batch."""
     count = len(crops)
-    kind = torch.tensor(_FILLS)[torch.randint(5, (count, 1, 1, 1), generator=generator)]
+    kind = torch.tensor(_FILLS)[torch.randint(len(_FILLS), (count, 1, 1, 1), generator=generator)]
     tone = torch.rand(count, 1, 1, 1, generator=generator) * 255
     noise = (tone + 40 * torch.randn(crops.shape, generator=generator)).clamp(0, 255)
     plain = torch.where(kind == 1, tone, torch.zeros(()))

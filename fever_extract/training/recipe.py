@@ -15,6 +15,8 @@ ADAPT_EPOCHS = 10
 REST = 0.2
 """What `fever_extract.training.finish` leaves of the length of what labels don't explain: chosen on
 validation data."""
+SHARE = 0.6
+"""What `fever_extract.training.average` takes of the second weights: chosen on validation data."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,9 @@ class Recipe:
             the weights themselves.
         dropout: on the pooled features.
         unaligned: share of the faces that are shown as cropped by their data set.
-        degraded: share of the faces that are covered, reduced, blurred or stored badly, beside
-            the mild distortion that all get.
+        covered: share of the faces of which a mask, a block or the like hides a part.
+        poor: share of the faces that are reduced, blurred or stored badly, beside the mild
+            distortion that all get; of covered ones half of that.
         auxiliary_weight: of the expression losses of each stream of a ``two_stream`` backbone
             alone, by heads that exist in training only.
         blendshape_weight: of the blendshape loss beside the expression loss.
@@ -95,7 +98,8 @@ class Recipe:
     ema: float = 0.0
     dropout: float = 0.1
     unaligned: float = 0.1
-    degraded: float = 0.0
+    covered: float = 0.0
+    poor: float = 0.0
     auxiliary_weight: float = 0.0
     blendshape_weight: float = 0.5
     valence_arousal_weight: float = 0.5

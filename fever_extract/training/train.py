@@ -197,8 +197,8 @@ class Run:
         recipe = self.recipe
         batch = Batch.join([stream.batch(step, generator) for stream in self.streams])
         crops = batch.crops
-        if recipe.degraded:
-            crops = degrade(crops, recipe.degraded, generator)
+        if recipe.covered or recipe.poor:
+            crops = degrade(crops, recipe.covered, recipe.poor, generator)
         crops = augment.distort(crops, generator)
         batch = dataclasses.replace(batch, crops=crops).to(self.device)
         losses = self.objective(self.network, batch)
