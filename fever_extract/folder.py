@@ -35,7 +35,7 @@ CLIP_EXTENSIONS = frozenset(
 """What counts as a clip in a folder, in any case of letters."""
 
 _INSTALL = "pip install 'fever-extract[video]'"
-_ROWS_AT_ONCE = 2048  # a row group that Parquet readers like, at 2 MB of vectors
+_ROWS_AT_ONCE = 512  # small things that lie between large ones keep memory from being given back
 
 
 def run(
