@@ -88,17 +88,17 @@ class Pipeline:
         if self.device.type == "cpu":
             size = min(size, _AT_ONCE)
         threads = torch.get_num_threads() if size > 1 else 1
-        batches = _shared_out(inputs, size, threads)
-        beginning = list(islice(batches, 2 if threads > 1 else 0))
-        batches = chain(beginning, batches)
-        if len(beginning) < 2:
-            for batch in batches:
+        inputs = iter(inputs)
+        beginning = list(islice(inputs, size + 1 if threads > 1 else 0))
+        inputs = chain(beginning, inputs)
+        if len(beginning) <= size:  # one batch, or one thread
+            while batch := list(islice(inputs, size)):
                 yield from self.process(batch, options, all_faces)
             return
         pool = ThreadPoolExecutor(threads, "fever", torch.set_num_threads, (1,))
         waiting: deque[Future[list[Record]]] = deque()
         try:
-            for batch in batches:
+            for batch in _shared_out(inputs, size, threads):
                 waiting.append(pool.submit(self.process, batch, options, all_faces))
                 if len(waiting) > threads:
                     yield from waiting.popleft().result()
@@ -314,10 +314,9 @@ def _failed(error: ExtractionError) -> Record:
 
 
 def _shared_out(
-    inputs: Iterable[ImageLike | ExtractionError], size: int, threads: int
+    inputs: Iterator[ImageLike | ExtractionError], size: int, threads: int
 ) -> Iterator[list[ImageLike | ExtractionError]]:
     """Batches of ``size``, in order; the last ones smaller, so that every thread has its share."""
-    inputs = iter(inputs)
     while some := list(islice(inputs, size * threads)):
         ends = [len(some) * (thread + 1) // threads for thread in range(threads)]
         yield from (some[start:end] for start, end in zip([0, *ends], ends) if end > start)
