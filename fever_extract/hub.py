@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import resources
 from importlib.metadata import version
@@ -209,7 +209,7 @@ def _locate(
     if source is None:
         if options.revision is not None:
             raise WeightsError("revision= names a version on the Hub; give org/name with it")
-        with resources.as_file(resources.files("fever_extract.weights")) as folder:
+        with _embedded() as folder:
             yield folder, EMBEDDED
         return
     folder = Path(source)
@@ -223,6 +223,14 @@ def _locate(
             f"{folder} is a file; give the folder that holds it and its {checkpoint.CONFIG}"
         )
     yield download(str(source), options), str(source)
+
+
+def _embedded() -> AbstractContextManager[Path]:
+    try:
+        return resources.as_file(resources.files("fever_extract.weights"))
+    except ModuleNotFoundError:
+        # Python was started in a checkout, whose package hides the installed one.
+        return nullcontext(Path(__file__).parents[1] / "weights")
 
 
 def _could_not(name: str, error: Exception) -> str:

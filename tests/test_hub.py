@@ -1,5 +1,10 @@
 """Weights from a folder, or a clear error."""
 
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from test_config import config
@@ -7,6 +12,8 @@ from test_config import config
 from fever_extract import Extractor, WeightsError, checkpoint, hub
 from fever_extract.card import model_card
 from fever_extract.network import FeverNet
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -28,6 +35,25 @@ def test_the_embedded_default_says_what_it_is(extractor):
     assert extractor.source == "embedded"
     assert extractor.config.name.startswith("fever-")
     assert extractor.embedding_dim <= 512
+
+
+def test_python_started_in_a_checkout_finds_its_weights(tmp_path, extractor):
+    for name in ("fever_extract", "weights"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    script = """if True:
+        import sys
+        # An editable install has a finder that knows where the weights are; a wheel has none.
+        sys.meta_path = [one for one in sys.meta_path if "editable" not in repr(one)]
+        import fever_extract
+        print(fever_extract.__file__, fever_extract.Extractor(device="cpu").sha256)
+    """
+    ran = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.split() == [
+        str(tmp_path / "fever_extract" / "__init__.py"),
+        extractor.sha256,
+    ]
 
 
 def test_two_weights_have_two_identities(folder, extractor):
