@@ -102,6 +102,14 @@ def test_a_run_goes_on_where_it_was_stopped(folder, tmp_path):
     ).read_bytes()
 
 
+def test_labelled_faces_alone(folder, tmp_path):
+    (tmp_path / "data").mkdir()
+    shutil.copy(folder / "ferplus.parquet", tmp_path / "data")
+    recipe = dataclasses.replace(RECIPE, epochs=1, unlabelled=0)
+    train(recipe, tmp_path / "data", tmp_path / "run", device="cpu")
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
 def test_another_recipe_does_not_go_on(folder, tmp_path):
     one = dataclasses.replace(RECIPE, epochs=1)
     train(one, folder, tmp_path / "run", device="cpu")

@@ -52,7 +52,7 @@ class Recipe:
         embedding_dim: length of a vector.
         size: side of the grey crop, in pixels.
         epochs, batch_size: passes over FER+ train; labelled faces a step.
-        unlabelled: unlabelled faces that join each step's labelled ones.
+        unlabelled: unlabelled faces that join each step's labelled ones; 0 needs no table of them.
         tables: further tables whose faces join each step; what they have no labels for they
             don't teach.
         rare_repeats: faces of classes that hold under a twentieth of the labels are shown up

@@ -44,13 +44,15 @@ def read_sets(recipe: Recipe, data: Path, *, taught: bool) -> list[TrainingSet]:
     Raises:
         FileNotFoundError, ValueError: if a table is missing, or is none.
     """
-    labelled, unlabelled = read_ferplus(data, "train"), read_unlabelled(data)
-    known = np.isfinite(unlabelled.blendshapes).all(axis=1)
-    sets = [
-        # Where most of the vote said "unknown" or "no face", there is nothing to learn.
-        TrainingSet(select(labelled, labelled.expression.sum(axis=1) >= 0.5), recipe.batch_size),
-        TrainingSet(select(unlabelled, np.asarray(known | taught)), recipe.unlabelled),
-    ]
+    labelled = read_ferplus(data, "train")
+    # Where most of the vote said "unknown" or "no face", there is nothing to learn.
+    labelled_ones = select(labelled, labelled.expression.sum(axis=1) >= 0.5)
+    sets = [TrainingSet(labelled_ones, recipe.batch_size)]
+    if recipe.unlabelled:
+        unlabelled = read_unlabelled(data)
+        known = np.isfinite(unlabelled.blendshapes).all(axis=1)
+        useful = select(unlabelled, np.asarray(known | taught))
+        sets.append(TrainingSet(useful, recipe.unlabelled))
     for part in recipe.tables:
         faces = read(data / part.table, part.split, part.size)
         if not faces.blendshape_names:
