@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +17,7 @@ from fever_extract.network import FeverNet, build, for_inference, in_dtype, pick
 from fever_extract.options import SMALLEST_FACE, Options
 from fever_extract.packing import can_pack, pack
 from fever_extract.records import ExtractionError, Face, Record, Status
+from fever_extract.threads import map_batches
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -75,11 +73,10 @@ class Pipeline:
         options: Options,
         all_faces: bool = False,
     ) -> Iterator[Record]:
-        """A record an image, in order, by as many threads as torch is set to use.
+        """A record an image, in order; see `fever_extract.threads`.
 
-        Each thread takes some images from decoding to vectors, with one of torch's threads:
-        the networks are too small to gain from being shared out, and decoders don't share.
-        Inputs are taken up a little ahead of the records that are asked for.
+        Each thread takes some images from decoding to vectors: the networks are too small to
+        gain from being shared out, and decoders don't share.
 
         Args:
             inputs, options, all_faces: as in `process`.
@@ -87,27 +84,7 @@ class Pipeline:
         size = options.batch_size
         if self.device.type == "cpu":
             size = min(size, _AT_ONCE)
-        threads = torch.get_num_threads() if size > 1 else 1
-        inputs = iter(inputs)
-        beginning = list(islice(inputs, size + 1 if threads > 1 else 0))
-        inputs = chain(beginning, inputs)
-        if len(beginning) <= size:  # one batch, or one thread
-            while batch := list(islice(inputs, size)):
-                yield from self.process(batch, options, all_faces)
-            return
-        pool = ThreadPoolExecutor(threads, "fever", torch.set_num_threads, (1,))
-        waiting: deque[Future[list[Record]]] = deque()
-        try:
-            for batch in _shared_out(inputs, size, threads):
-                waiting.append(pool.submit(self.process, batch, options, all_faces))
-                if len(waiting) > threads:
-                    yield from waiting.popleft().result()
-            while waiting:
-                yield from waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-            # What the pool's threads set for themselves is also the default of later threads.
-            torch.set_num_threads(threads)
+        return map_batches(lambda batch: self.process(batch, options, all_faces), inputs, size)
 
     def process(
         self,
@@ -311,12 +288,3 @@ class Pipeline:
 def _failed(error: ExtractionError) -> Record:
     """What is kept of an error: its traceback would keep the decoded picture, too."""
     return Record(error.status, str(error))
-
-
-def _shared_out(
-    inputs: Iterator[ImageLike | ExtractionError], size: int, threads: int
-) -> Iterator[list[ImageLike | ExtractionError]]:
-    """Batches of ``size``, in order; the last ones smaller, so that every thread has its share."""
-    while some := list(islice(inputs, size * threads)):
-        ends = [len(some) * (thread + 1) // threads for thread in range(threads)]
-        yield from (some[start:end] for start, end in zip([0, *ends], ends) if end > start)
