@@ -165,6 +165,19 @@ def test_a_mirror_image_swaps_left_and_right():
     assert augment.mirrored_names(names).tolist() == [2, 1, 0]
 
 
+def test_crops_are_moved_by_the_recipe_s_amount():
+    matrices = torch.tensor([[1.5, 0.2, 3.0], [-0.2, 1.5, 4.0]]).repeat(200, 1, 1)
+    centre = torch.tensor([16.0, 16.0, 1.0])
+    moved = {
+        amount: augment.jitter(matrices, 32, torch.Generator().manual_seed(0), amount) - matrices
+        for amount in (0.0, 0.5, 1.0)
+    }
+    assert moved[0.0].abs().max() < 1e-5
+    half, full = ((moved[amount] @ centre).norm(dim=1) for amount in (0.5, 1.0))
+    assert full.min() > 0
+    assert torch.allclose(half, full / 2, rtol=1e-3, atol=1e-4)
+
+
 def test_distortion_is_repeatable_and_in_range():
     crops = torch.rand(16, 1, 64, 64) * 255
     once = augment.distort(crops, torch.Generator().manual_seed(3))

@@ -40,12 +40,21 @@ def whole_picture(faces: Faces, preprocessing: Preprocessing) -> npt.NDArray[np.
     return np.array([[step, 0.0, 0.0], [0.0, step, 0.0]])
 
 
-def jitter(matrices: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
-    """Turn, scale, stretch and shift each crop a little: alignment is never perfect."""
+def jitter(
+    matrices: torch.Tensor, size: int, generator: torch.Generator, amount: float = 1.0
+) -> torch.Tensor:
+    """Turn, scale, stretch and shift each crop a little: alignment is never perfect.
+
+    Args:
+        matrices: ``(n, 2, 3)``, as `crop_matrices` has them.
+        size: the crop's side in pixels.
+        generator: the only source of randomness.
+        amount: 1 for up to 10 degrees and a twelfth of the side; 0 for none.
+    """
     count = len(matrices)
 
     def uniform(limit: float) -> torch.Tensor:
-        return (torch.rand(count, generator=generator) * 2 - 1) * limit
+        return (torch.rand(count, generator=generator) * 2 - 1) * limit * amount
 
     angle, zoom = uniform(math.radians(10)), uniform(0.08).exp()
     stretch, shear = uniform(0.04).exp(), uniform(0.04)

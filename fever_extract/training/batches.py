@@ -100,7 +100,7 @@ class Stream:
         matrices = self._matrices[indices]
         unaligned = torch.rand(len(indices), generator=generator) < self.recipe.unaligned
         matrices = torch.where(unaligned[:, None, None], self._whole, matrices)
-        matrices = augment.jitter(matrices, self.preprocessing.size, generator)
+        matrices = augment.jitter(matrices, self.preprocessing.size, generator, self.recipe.jitter)
         crops = augment.sample(self.faces, indices, matrices, self.preprocessing)
         flipped = torch.rand(len(indices), generator=generator) < 0.5
         blendshapes = torch.from_numpy(self.faces.blendshapes[indices.numpy()])

@@ -63,6 +63,7 @@ class Recipe:
             the weights themselves.
         dropout: on the pooled features.
         unaligned: share of the faces that are shown as cropped by their data set.
+        jitter: how much crops are turned, scaled and shifted; see `augment.jitter`.
         covered: share of the faces of which a mask, a block or the like hides a part.
         poor: share of the faces that are reduced, blurred or stored badly, beside the mild
             distortion that all get; of covered ones half of that.
@@ -98,6 +99,7 @@ class Recipe:
     ema: float = 0.0
     dropout: float = 0.1
     unaligned: float = 0.1
+    jitter: float = 1.0
     covered: float = 0.0
     poor: float = 0.0
     auxiliary_weight: float = 0.0
