@@ -16,7 +16,8 @@ REST = 0.2
 """What `fever_extract.training.finish` leaves of the length of what labels don't explain: chosen on
 validation data."""
 SHARE = 0.6
-"""What `fever_extract.training.average` takes of the second weights: chosen on validation data."""
+"""What `fever_extract.training.average` takes of the second weights: chosen on validation data, for
+``covered``."""
 
 
 @dataclass(frozen=True)

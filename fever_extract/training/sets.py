@@ -44,10 +44,10 @@ def read_sets(recipe: Recipe, data: Path, *, taught: bool) -> list[TrainingSet]:
     Raises:
         FileNotFoundError, ValueError: if a table is missing, or is none.
     """
-    labelled = read_ferplus(data, "train")
+    faces = read_ferplus(data, "train")
     # Where most of the vote said "unknown" or "no face", there is nothing to learn.
-    labelled_ones = select(labelled, labelled.expression.sum(axis=1) >= 0.5)
-    sets = [TrainingSet(labelled_ones, recipe.batch_size)]
+    labelled = select(faces, faces.expression.sum(axis=1) >= 0.5)
+    sets = [TrainingSet(labelled, recipe.batch_size)]
     if recipe.unlabelled:
         unlabelled = read_unlabelled(data)
         known = np.isfinite(unlabelled.blendshapes).all(axis=1)
