@@ -52,6 +52,13 @@ def write(path: Path, columns: dict[str, object]) -> None:
     pq.write_table(table.replace_schema_metadata({"blendshape_names": ",".join(NAMES)}), path)
 
 
+def without_blendshapes(root: Path, *names: str) -> None:
+    """Take their column out of tables, as those of `prepare` have none."""
+    for name in names:
+        table = pq.read_table(root / name).drop_columns("blendshapes")
+        pq.write_table(table.replace_schema_metadata(None), root / name)
+
+
 def make_tables(root: Path) -> Path:
     """240 labelled faces (180 to train, 30 valid, 30 test), and ten of each of four people."""
     columns = rows(240, 48)

@@ -2,20 +2,22 @@
 
 import dataclasses
 import json
+import shutil
 import sys
 
 import numpy as np
 import pytest
 import torch
-from faces_maker import make_tables
+from faces_maker import make_tables, without_blendshapes
 
 from fever_extract import checkpoint
 from fever_extract.card import model_card
+from fever_extract.card_tables import measured
 from fever_extract.config import Backbone, Config, Preprocessing
 from fever_extract.network import FeverNet
 from fever_extract.training import __main__ as command
 from fever_extract.training.data import majority, read_ferplus
-from fever_extract.training.evaluate import write_evaluation
+from fever_extract.training.evaluate import evaluate, write_evaluation
 from fever_extract.training.evaluation import (
     accuracy,
     bootstrap,
@@ -328,6 +330,16 @@ def test_one_command_measures_it_all(figures):
     assert "not among the data" in figures["peers"]["face_recognition"]["missing"]
     assert figures["cost"]["parameters"] > 0
     assert {"reading", "robustness", "hog"} <= set(figures["seconds"])
+
+
+def test_what_the_data_lacks_is_left_out(weights, data_folder, tmp_path):
+    shutil.copy(data_folder / "ferplus.parquet", tmp_path)
+    without_blendshapes(tmp_path, "ferplus.parquet")
+    figures = evaluate(weights, tmp_path, "cpu", "valid", limit=100)
+    assert figures["faces"] == 30
+    assert "identity_leak" not in figures["vectors"]
+    assert figures["peers"]["blendshapes"] == {"missing": "needs tables with blendshapes"}
+    assert "needs tables with blendshapes" in measured(figures)
 
 
 def test_the_card_has_all_of_it(figures, weights):

@@ -133,6 +133,9 @@ def test_ferplus_files_that_do_not_belong_together(tmp_path):
     (tmp_path / "fer2013.csv").write_text("emotion,pixels\n" + lines[1])
     with pytest.raises(ValueError, match="no column Usage"):
         prepare("ferplus", [tmp_path], tmp_path / "a.parquet")
+    (tmp_path / "fer2013.csv").write_text("".join([*lines[:2], lines[2][:20]]))
+    with pytest.raises(ValueError, match="line 3 has 2 columns, not 3"):
+        prepare("ferplus", [tmp_path], tmp_path / "a.parquet")
 
 
 # AffectNet: lists in CSV, or a file a number

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from faces_maker import NAMES, drawn_face, make_tables
+from faces_maker import NAMES, drawn_face, make_tables, without_blendshapes
 from torch._dynamo.utils import counters
 
 from fever_extract import Extractor, hub
@@ -110,6 +110,34 @@ def test_labelled_faces_alone(folder, tmp_path):
     assert (tmp_path / "run" / "model.safetensors").is_file()
 
 
+@pytest.mark.parametrize("without", [("ferplus",), ("faces",), ("ferplus", "faces")])
+def test_tables_without_blendshapes(folder, tmp_path, without):
+    """As `prepare` makes them of what a data set's owner distributes."""
+    shutil.copytree(folder, tmp_path / "data")
+    without_blendshapes(tmp_path / "data", *(f"{name}.parquet" for name in without))
+    recipe, run = dataclasses.replace(RECIPE, epochs=1), tmp_path / "run"
+    if "faces" in without:
+        with pytest.raises(ValueError, match='give --teacher, or a recipe with "unlabelled": 0'):
+            train(recipe, tmp_path / "data", run, device="cpu")
+        recipe = dataclasses.replace(recipe, unlabelled=0)
+    train(recipe, tmp_path / "data", run, device="cpu")
+    log = json.loads((run / "log.jsonl").read_text())
+    assert np.isfinite([log["expression_loss"], log.get("blendshape_loss", 0)]).all()
+    known = Extractor(run, device="cpu").config.blendshapes
+    assert known == (() if without == ("ferplus", "faces") else tuple(NAMES))
+    if "faces" in without:
+        taught = dataclasses.replace(recipe, unlabelled=4, distill_weight=0.5)
+        output = tmp_path / "taught"
+        train(taught, tmp_path / "data", output, device="cpu", teachers=[run])
+        assert (output / "model.safetensors").is_file()
+
+
+def test_a_recipe_with_teachers_asks_for_them(folder, tmp_path):
+    for choice in ({"distill_weight": 0.5}, {"geometry_weight": 1.0, "geometry_teachers": 0.2}):
+        with pytest.raises(ValueError, match="test learns from teachers: give --teacher"):
+            train(dataclasses.replace(RECIPE, **choice), folder, tmp_path / "run", device="cpu")
+
+
 def test_another_recipe_does_not_go_on(folder, tmp_path):
     one = dataclasses.replace(RECIPE, epochs=1)
     train(one, folder, tmp_path / "run", device="cpu")
@@ -141,6 +169,14 @@ def test_our_recipes_can_be_read(tmp_path):
     (tmp_path / "odd.json").write_text('{"name": "x", "speed": 3}')
     with pytest.raises(ValueError, match="speed"):
         Recipe.read(tmp_path / "odd.json")
+    for text, named in (
+        ('{"epochs": 3}', "name"),
+        ('{"name": "x", "backbone": {"widths": [8], "depths": [1]}}', "name"),
+        ('{"name": "x", "tables": [{"table": "a.parquet", "cuont": 3}]}', "cuont"),
+    ):
+        (tmp_path / "odd.json").write_text(text)
+        with pytest.raises(ValueError, match=rf"odd\.json.*{named}"):
+            Recipe.read(tmp_path / "odd.json")
 
 
 def test_soft_labels_weigh_by_their_sum():

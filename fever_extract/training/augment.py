@@ -94,7 +94,7 @@ def mirrored_names(names: tuple[str, ...]) -> torch.Tensor:
         name: name.replace("Left", "R%").replace("Right", "Left").replace("R%", "Right")
         for name in names
     }
-    return torch.tensor([names.index(swap[name]) for name in names])
+    return torch.tensor([names.index(swap[name]) for name in names], dtype=torch.int64)
 
 
 def distort(crops: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

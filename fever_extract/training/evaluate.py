@@ -17,7 +17,7 @@ from fever_extract.card import write_card
 from fever_extract.checkpoint import save
 from fever_extract.config import EXPRESSIONS, Preprocessing, WeightsError
 from fever_extract.network import FeverNet, build, for_inference, pick_device
-from fever_extract.training.data import Faces, majority, read_ferplus, read_unlabelled
+from fever_extract.training.data import FACES, Faces, majority, read_ferplus, read_unlabelled
 from fever_extract.training.evaluation import SEED, bootstrap, corruptions, peers
 from fever_extract.training.evaluation.accuracy import (
     Accuracy,
@@ -142,12 +142,9 @@ def write_evaluation(
 
 
 def _read(data: Path, split: str, limit: int | None) -> tuple[Faces, Faces, Faces]:
-    """Faces of the split with votes, majority faces of train, and people."""
-    faces, train, people = (
-        read_ferplus(data, split),
-        read_ferplus(data, "train"),
-        read_unlabelled(data),
-    )
+    """Faces of the split with votes, majority faces of train, and people, where there are any."""
+    faces, train = read_ferplus(data, split), read_ferplus(data, "train")
+    people = read_unlabelled(data) if (data / FACES).exists() else take(train, np.arange(0))
     faces, train = take(faces, has_votes(faces)), take(train, majority(train.expression) >= 0)
     if limit is not None:
         random = np.random.default_rng(SEED)

@@ -67,11 +67,12 @@ class Objective(nn.Module):
         heads, embedding = {name: head.float() for name, head in heads.items()}, embedding.float()
         losses = {
             "expression": (1.0, soft_cross_entropy(heads["expression"], batch.expression)),
-            "blendshape": (
-                recipe.blendshape_weight,
-                masked_mean_square(heads["blendshapes"], batch.blendshapes, self.blendshape_scale),
-            ),
         }
+        if "blendshapes" in heads:
+            loss = masked_mean_square(
+                heads["blendshapes"], batch.blendshapes, self.blendshape_scale
+            )
+            losses["blendshape"] = (recipe.blendshape_weight, loss)
         if recipe.geometry_weight:
             alike = likeness(batch.expression, batch.vectors, recipe.geometry_teachers)
             losses["geometry"] = (recipe.geometry_weight, geometry(embedding, alike))

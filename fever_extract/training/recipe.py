@@ -119,7 +119,7 @@ class Recipe:
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if it has a field that recipes don't have.
+            ValueError: if it is no recipe, or has a field that recipes don't have.
         """
         path = Path(path)
         if not path.suffix:
@@ -128,8 +128,12 @@ class Recipe:
         unknown = set(values) - {item.name for item in dataclasses.fields(cls)}
         if unknown:
             raise ValueError(f"{path}: unknown field(s) {', '.join(sorted(unknown))}")
-        if "backbone" in values:
-            shape = {key: tuple(values["backbone"].get(key, ())) for key in ("widths", "depths")}
-            values["backbone"] = Backbone(values["backbone"]["name"], **shape)
-        values["tables"] = tuple(Part(**part) for part in values.get("tables", ()))
-        return cls(**values)
+        try:
+            if "backbone" in values:
+                backbone = values["backbone"]
+                shape = {key: tuple(backbone.get(key, ())) for key in ("widths", "depths")}
+                values["backbone"] = Backbone(backbone["name"], **shape)
+            values["tables"] = tuple(Part(**part) for part in values.get("tables", ()))
+            return cls(**values)
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"{path}: {error}") from None

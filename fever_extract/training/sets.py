@@ -42,7 +42,8 @@ def read_sets(recipe: Recipe, data: Path, *, taught: bool) -> list[TrainingSet]:
             its blendshapes.
 
     Raises:
-        FileNotFoundError, ValueError: if a table is missing, or is none.
+        FileNotFoundError, ValueError: if a table is missing, or is none, or has blendshapes of
+            its own kind; or if unlabelled faces would teach nothing.
     """
     faces = read_ferplus(data, "train")
     # Where most of the vote said "unknown" or "no face", there is nothing to learn.
@@ -50,19 +51,35 @@ def read_sets(recipe: Recipe, data: Path, *, taught: bool) -> list[TrainingSet]:
     sets = [TrainingSet(labelled, recipe.batch_size)]
     if recipe.unlabelled:
         unlabelled = read_unlabelled(data)
-        known = np.isfinite(unlabelled.blendshapes).all(axis=1)
+        known = np.isfinite(unlabelled.blendshapes).any(axis=1)
+        if not taught and not known.any():
+            raise ValueError(
+                "the unlabelled faces have no blendshapes, and there are no teachers to learn "
+                'from: give --teacher, or a recipe with "unlabelled": 0'
+            )
         useful = select(unlabelled, np.asarray(known | taught))
         sets.append(TrainingSet(useful, recipe.unlabelled))
     for part in recipe.tables:
         faces = read(data / part.table, part.split, part.size)
-        if not faces.blendshape_names:
-            missing = np.full((len(faces), len(labelled.blendshape_names)), np.nan, np.float32)
-            faces = dataclasses.replace(
-                faces, blendshapes=missing, blendshape_names=labelled.blendshape_names
-            )
         triplets = read_triplets(data / part.triplets, faces) if part.triplets else None
         sets.append(TrainingSet(faces, part.count, triplets))
-    return sets
+    return _with_the_same_blendshapes(sets)
+
+
+def _with_the_same_blendshapes(sets: list[TrainingSet]) -> list[TrainingSet]:
+    """NaN for the blendshapes of tables that have none, where another has some."""
+    kinds = {one.faces.blendshape_names for one in sets if one.faces.blendshape_names}
+    if len(kinds) > 1:
+        raise ValueError("the tables differ in the names or order of their blendshapes")
+    names = kinds.pop() if kinds else ()
+
+    def fill(faces: Faces) -> Faces:
+        if faces.blendshape_names:
+            return faces
+        missing = np.full((len(faces), len(names)), np.nan, np.float32)
+        return dataclasses.replace(faces, blendshapes=missing, blendshape_names=names)
+
+    return [dataclasses.replace(one, faces=fill(one.faces)) for one in sets]
 
 
 def select(faces: Faces, mask: npt.NDArray[np.bool_]) -> Faces:

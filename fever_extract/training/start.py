@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from fever_extract.training.data import Faces
 from fever_extract.training.pretrained import load_face_mobilenet
 from fever_extract.training.recipe import Recipe
 
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
 # Eyes, nose and mouth corners as fractions of the crop: the mean face of FER+ train with
 # its eyes brought level, so that a crop is as tight as FER+'s own.
 TEMPLATE = ((0.32, 0.38), (0.68, 0.38), (0.5, 0.593), (0.35, 0.77), (0.65, 0.77))
@@ -27,9 +31,9 @@ _FIRST_LOOK = 512  # crops from which a pretrained network's batch norms take th
 
 
 def make_config(recipe: Recipe, sets: Sequence[Faces], made_from: Mapping[str, object]) -> Config:
-    """The weights' config; grey levels and blendshapes are those of the first set.
+    """The weights' config; grey levels are those of the first set.
 
-    There is a head for valence and arousal if a set has them.
+    There is a head for blendshapes, and one for valence and arousal, if a set has them.
     """
     faces = sets[0]
     mean, std = float(faces.images.mean()), float(faces.images.std())
@@ -52,13 +56,15 @@ def make_config(recipe: Recipe, sets: Sequence[Faces], made_from: Mapping[str, o
 
 
 def begin(
-    config: Config, recipe: Recipe, faces: Faces, data: Path, first: Checkpoint | None
+    config: Config, recipe: Recipe, sets: Sequence[Faces], data: Path, first: Checkpoint | None
 ) -> FeverNet:
     """The network as it is before the first step."""
+    faces = sets[0]
     network = FeverNet(config, recipe.dropout)
-    # Most blendshapes are near zero on most faces: begin at their means, not at a half.
-    means = torch.from_numpy(np.nanmean(faces.blendshapes, axis=0)).clamp(0.01, 0.99)
-    network.heads["blendshapes"].bias.data.copy_(means.logit())  # type: ignore[operator]
+    if config.blendshapes:
+        # Most blendshapes are near zero on most faces: begin at their means, not at a half.
+        means = torch.from_numpy(np.nanmean(blendshapes_of(sets), axis=0)).clamp(0.01, 0.99)
+        network.heads["blendshapes"].bias.data.copy_(means.logit())  # type: ignore[operator]
     if first:
         network.load_state_dict(build(config, first.state_dict).state_dict())
     elif recipe.pretrained:
@@ -71,6 +77,12 @@ def begin(
         load_face_mobilenet(network.backbone, data / recipe.pretrained, crops, mean, std)
     freeze(network, recipe.frozen)
     return network
+
+
+def blendshapes_of(sets: Sequence[Faces]) -> npt.NDArray[np.float32]:
+    """``(n, 52)``, of the first set that has any; ``(n, 0)`` if none has."""
+    known = (one.blendshapes for one in sets if np.isfinite(one.blendshapes).any())
+    return next(known, sets[0].blendshapes)
 
 
 def take_over(network: FeverNet, teachers: Sequence[Checkpoint]) -> None:

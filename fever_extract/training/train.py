@@ -26,6 +26,7 @@ from fever_extract.training.recipe import Recipe
 from fever_extract.training.sets import read_sets
 from fever_extract.training.start import (
     begin,
+    blendshapes_of,
     freeze,
     keep_float32_where_faster,
     make_config,
@@ -101,9 +102,11 @@ class Run:
             "init": first.sha256 if first else "",
             "teachers": [teacher.sha256 for teacher in masters],
         }
+        if not teachers and (recipe.distill_weight or recipe.geometry_teachers):
+            raise ValueError(f"{recipe.name} learns from teachers: give --teacher, once for each")
         sets = read_sets(recipe, data, taught=bool(teachers))
-        labelled, self.valid = sets[0].faces, read_ferplus(data, "valid")
-        self.config = make_config(recipe, [one.faces for one in sets], self.made_from)
+        faces, self.valid = [one.faces for one in sets], read_ferplus(data, "valid")
+        self.config = make_config(recipe, faces, self.made_from)
         self.streams = []
         for one in sets:
             lesson = learn_from(masters, one.faces, output, self.device)
@@ -111,17 +114,17 @@ class Run:
         self.steps = len(self.streams[0].indices) // recipe.batch_size
         if not self.steps:
             raise ValueError(
-                f"{len(labelled)} labelled faces don't fill one batch of {recipe.batch_size}"
+                f"{len(faces[0])} labelled faces don't fill one batch of {recipe.batch_size}"
             )
         torch.manual_seed(recipe.seed)
-        network = begin(self.config, recipe, labelled, data, first)
+        network = begin(self.config, recipe, faces, data, first)
         if recipe.from_teachers:
             take_over(network, masters)
         if self.device.type == "cpu":
             keep_float32_where_faster(network)
         # Channels last: twice as fast on a CPU.
         self.network = network.to(memory_format=torch.channels_last).to(self.device)
-        self.objective = Objective(recipe, network, labelled.blendshapes).to(self.device)
+        self.objective = Objective(recipe, network, blendshapes_of(faces)).to(self.device)
         self.average: AveragedModel | None = None
         if recipe.ema:
             average = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]

@@ -59,10 +59,20 @@ def blendshapes(known: Faces) -> Vectors:
 
     Args:
         known: faces whose mean is taken; never those that are measured.
+
+    Raises:
+        PeerMissingError: if a table has none.
     """
+
+    def check(faces: Faces) -> None:
+        if not np.isfinite(faces.blendshapes).any():
+            raise PeerMissingError("needs tables with blendshapes")
+
+    check(known)
     mean = np.nanmean(known.blendshapes, axis=0)
 
     def vectors(faces: Faces) -> npt.NDArray[np.float32]:
+        check(faces)
         return np.where(np.isnan(faces.blendshapes), mean, faces.blendshapes).astype(np.float32)
 
     return vectors

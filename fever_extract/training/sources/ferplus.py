@@ -91,6 +91,11 @@ def _rows(path: Path, needed: list[str]) -> Iterator[dict[str, str]]:
                 "file as its owner distributes it"
             )
         for row in rows:
+            if len(row) != len(header):
+                raise ValueError(
+                    f"{path}: line {rows.line_num} has {len(row)} columns, not {len(header)}. Give "
+                    "the file whole, as its owner distributes it"
+                )
             yield dict(zip(header, map(str.strip, row)))
 
 
