@@ -79,7 +79,7 @@ def _run_extract(chosen: argparse.Namespace) -> Summary:
     if chosen.save_crops is not None:
         raise ValueError(NO_CROPS)
 
-    from fever_extract import hub, job
+    from fever_extract import hub, job, machine
 
     engine = job.local(chosen.workers)
     if chosen.engine == "ray":
@@ -87,6 +87,8 @@ def _run_extract(chosen: argparse.Namespace) -> Summary:
 
         gpus = 1 if str(chosen.device).startswith("cuda") else 0
         engine = on_ray(chosen.address, concurrency=chosen.workers, num_gpus=gpus)
+    elif chosen.device:
+        machine.devices_of(chosen.device)  # refused before anything is overwritten
     # No Extractor: the networks are the workers'.
     return job.run(
         hub.load(chosen.weights, hub.HubOptions(revision=chosen.revision)),

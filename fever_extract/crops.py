@@ -13,6 +13,7 @@ from PIL import Image
 
 from fever_extract import images
 from fever_extract.files import replace_atomically
+from fever_extract.names import to_text
 from fever_extract.records import ExtractionError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def save_crops(folder: Path, one: Input, record: Record, preprocessing: Preproce
         else:
             crop = alignment.whole(pixels, framing)[0]
         picture = Image.fromarray(crop.round().clamp(0, 255).byte().permute(1, 2, 0).numpy())
-        output = folder / crop_path(one.name, index)
+        output = folder / crop_path(to_text(one.name), index)
         output.parent.mkdir(parents=True, exist_ok=True)
         with replace_atomically(output) as temporary:
             picture.save(temporary, "JPEG", quality=95)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fever_extract import hub
+from fever_extract import hub, machine
 from fever_extract.inputs import Input, Sources
 from fever_extract.job import Engine, EngineMaker, Stop, run
 from fever_extract.options import OptionArguments, Options
@@ -52,8 +52,11 @@ def on_ray(
 
     Raises:
         ImportError: if Ray is missing.
+        ValueError: if ``concurrency`` is less than 1.
     """
     ray = _import_ray()
+    if concurrency is not None and concurrency < 1:
+        raise ValueError(f"concurrency must be at least 1, not {concurrency}")
 
     @contextmanager
     def make(work: Work, widths: Widths, job: Path, report: Report) -> Iterator[Engine]:
@@ -68,11 +71,13 @@ def on_ray(
             )
         try:
             count = concurrency or _room(ray.cluster_resources(), num_cpus, num_gpus)
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            together = min(count, max(_room(node, num_cpus, num_gpus) for node in nodes))
             device = work.device or ("cuda" if num_gpus else "cpu")
             threads = None if num_gpus else max(1, int(num_cpus))
             chosen = dataclasses.replace(work, device=device, threads=threads)
-            report(event="ray", nodes=len(ray.nodes()), actors=count)
-            yield _RayEngine(chosen, widths, timeout, count, num_cpus, num_gpus)
+            report(event="ray", nodes=len(nodes), actors=count)
+            yield _RayEngine(chosen, widths, timeout, count, together, num_cpus, num_gpus)
         finally:
             if started:
                 ray.shutdown()
@@ -138,6 +143,7 @@ class _RayEngine:
     widths: Widths
     timeout: float
     actors: int
+    actors_of_a_node: int
     num_cpus: float
     num_gpus: float
 
@@ -152,7 +158,12 @@ class _RayEngine:
         blocks = [_to_block(task) for task in tasks]
         data = ray.data.from_arrow(blocks).map_batches(
             _Actor,
-            fn_constructor_args=(ray.put(self.work), self.widths, self.timeout),
+            fn_constructor_args=(
+                ray.put(self.work),
+                self.widths,
+                self.timeout,
+                self.actors_of_a_node,
+            ),
             batch_size=None,  # a block is a batch already
             batch_format="pyarrow",
             zero_copy_batch=True,
@@ -172,8 +183,11 @@ class _RayEngine:
 class _Actor:
     """One worker process, kept for as long as the actor lives."""
 
-    def __init__(self, work: Any, widths: Widths, timeout: float) -> None:
-        self._supervisor = Supervisor([_import_ray().get(work)], widths, timeout=timeout)
+    def __init__(self, work: Any, widths: Widths, timeout: float, together: int) -> None:
+        memory = machine.memory_share(together)
+        self._supervisor = Supervisor(
+            [_import_ray().get(work)], widths, timeout=timeout, memory_limit=memory
+        )
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         for table in self._supervisor.run(iter([_to_task(block)])):

@@ -5,6 +5,7 @@ Nothing here holds all names at once: a job may have many millions.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import fnmatch
 import glob
@@ -15,7 +16,6 @@ import tarfile
 import warnings
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import takewhile
 from typing import BinaryIO
 
@@ -174,12 +174,14 @@ def _listed(path: str) -> Iterator[str]:
 def _lines(file: BinaryIO) -> Iterator[str]:
     """Paths, one a line; or separated by NUL, if there is one."""
     separator, rest = b"", b""
-    for block in iter(partial(file.read, _BLOCK), b""):
+    block = file.read(_BLOCK).removeprefix(codecs.BOM_UTF8)  # as Windows' tools begin a file
+    while block:
         if not separator:
             separator = b"\0" if b"\0" in block else b"\n"
         *lines, rest = (rest + block).split(separator)
         for line in lines:
             yield from _line(line)
+        block = file.read(_BLOCK)
     yield from _line(rest)
 
 
@@ -249,12 +251,12 @@ def _is_picture(name: str) -> bool:
 
 def _globbed(pattern: str) -> Iterator[Input]:
     """Pictures and tar archives that match: ``*`` within a name, ``**`` any folders."""
-    parts = pattern.split("/")
+    parts = pattern.replace(os.sep, "/").split("/")
     fixed = list(takewhile(lambda part: not glob.has_magic(part), parts))
     root = "/".join(fixed) + ("/" if fixed else "")
     if os.path.isdir(root or "."):
         for name in list_images(root or ".", EXTENSIONS | {".tar"}):
-            if _matches(name.split("/"), parts[len(fixed) :]):
+            if _matches(name.replace(os.sep, "/").split("/"), parts[len(fixed) :]):
                 path = root + name
                 yield from _members(path, path) if path.endswith(".tar") else [_file(path, path)]
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -31,7 +32,7 @@ from fever_extract.options import Options
 from fever_extract.progress import Progress
 from fever_extract.records import Summary
 from fever_extract.supervisor import Report, Supervisor
-from fever_extract.tables import Widths
+from fever_extract.tables import Widths, check_parquet
 from fever_extract.worker import Task, Work
 
 if TYPE_CHECKING:
@@ -60,7 +61,13 @@ class EngineMaker(Protocol):
 
 
 def local(workers: int | None = None, **settings: Any) -> EngineMaker:
-    """Processes on this machine; ``settings`` are those of `Supervisor`."""
+    """Processes on this machine; ``settings`` are those of `Supervisor`.
+
+    Raises:
+        ValueError: if ``workers`` is less than 1.
+    """
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers}")
 
     def make(work: Work, widths: Widths, job: Path, report: Report) -> Supervisor:
         works = spread(work, workers)
@@ -90,12 +97,19 @@ def run(
         save_every: seconds; see `SAVE_EVERY`.
     """
     start = time.monotonic()
+    if os.name == "nt":
+        raise OSError("a folder as output needs Linux or macOS; give a .parquet file")
+    check_parquet("or give a .npz or .csv file as output")
     output = Path(output)
     made_by = metadata(checkpoint, options, all_faces)
     found = without_clips(
         inputs.find(sources, EXTENSIONS | CLIP_EXTENSIONS),
         "which one table takes (a .parquet, .npz or .csv file as output), and shards don't",
     )
+    # Before anything is overwritten.
+    first = next(found, None)
+    if first is None:
+        raise inputs.describe_nothing(sources)
     work = Work(
         checkpoint.config.to_json(),
         checkpoint.data,
@@ -107,9 +121,7 @@ def run(
     with _told_if_full(output), manifest.locked(output):
         folder = manifest.prepare(output, made_by, overwrite=overwrite)
         previous = folder / "previous"
-        listing = Listing(folder / "inputs.arrow", found)
-        if not len(listing):
-            raise inputs.describe_nothing(sources)
+        listing = Listing(folder / "inputs.arrow", chain([first], found))
         done = shards.Done.scan([*shards.shards_in(output), *sorted(previous.glob("*.old"))])
         planned = plan.make(listing, done, shard_rows)
         if len(done) and (planned.origin < 0).all() and not planned.changed:

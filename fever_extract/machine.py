@@ -29,6 +29,11 @@ def total_memory() -> int:
     return min(machine, int(limit)) if limit.isdigit() else machine
 
 
+def memory_share(workers: int) -> int:
+    """Bytes that each of so many workers may use: four fifths of all, shared."""
+    return int(0.8 * total_memory() / workers)
+
+
 def spread(work: Work, workers: int | None = None) -> list[Work]:
     """One worker per core, or per GPU; or as many as are asked for.
 
@@ -37,7 +42,7 @@ def spread(work: Work, workers: int | None = None) -> list[Work]:
         workers: how many; they share the cores, and the GPUs in turn.
     """
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    devices = _devices(work.device)
+    devices = devices_of(work.device)
     count = workers or (cores if devices == ["cpu"] else len(devices))
     return [
         dataclasses.replace(
@@ -47,8 +52,12 @@ def spread(work: Work, workers: int | None = None) -> list[Work]:
     ]
 
 
-def _devices(device: str | None) -> list[str]:
-    """Every GPU if CUDA was asked for in general, else that device."""
+def devices_of(device: str | None) -> list[str]:
+    """Every GPU if CUDA was asked for in general, else that device.
+
+    Raises:
+        ValueError: if it is not known or not there.
+    """
     drivers = ("/dev/nvidiactl", "/dev/dxg", "/dev/nvhost-ctrl")
     if device == "cpu" or (device is None and not any(map(os.path.exists, drivers))):
         return ["cpu"]  # without torch, which takes seconds and half a gigabyte

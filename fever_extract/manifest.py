@@ -31,13 +31,12 @@ def prepare(output: Path, made_by: Mapping[str, object], *, overwrite: bool) -> 
         ValueError: if there are shards of other weights or settings, naming which.
     """
     job = output / JOB_FOLDER
-    manifest = _read(job / _NAME)
     if overwrite:
         # The manifest goes last: until then the shards are known to be ours.
-        for shard in shards_in(output) if manifest is not None else ():
+        for shard in shards_in(output) if (job / _NAME).exists() else ():
             shard.unlink()
         shutil.rmtree(job, ignore_errors=True)
-        manifest = None
+    manifest = _read(job / _NAME)
     strangers = sorted(output.glob("*.parquet"))
     if manifest is None and strangers:
         raise ValueError(

@@ -65,7 +65,8 @@ class Pipeline:
         self.config = checkpoint.config
         self._network = for_inference(build(self.config, checkpoint.state_dict).to(self.device))
         self._networks = {"float32": self._in_dtype("float32")}
-        self._detector = Detector(self.device)
+        # It computes overlaps in doubles, which only these have.
+        self._detector = Detector(self.device if self.device.type in ("cpu", "cuda") else "cpu")
 
     def stream(
         self,

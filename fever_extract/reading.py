@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fever_extract.tables import EXTENSIONS, METADATA_KEY
+from fever_extract.tables import EXTENSIONS, METADATA_KEY, check_parquet
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -80,11 +80,10 @@ def read_table(path: Path) -> Table:
 
 
 def _read_parquet(path: Path) -> tuple[dict[str, Any], str]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise ImportError("Parquet needs pyarrow: pip install 'fever-extract[parquet]'") from None
+    check_parquet()
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         table = pq.read_table(path)
     except pa.ArrowInvalid as error:  # an OSError too, though the file was there
@@ -97,6 +96,10 @@ def _from_arrow(column: Any) -> list[str] | npt.NDArray[Any]:
     from pyarrow import types
 
     kind = column.type
+    if types.is_fixed_size_list(kind) and not column.null_count:
+        # As Python's numbers, a million vectors would take tens of gigabytes.
+        values = column.flatten().to_numpy(zero_copy_only=False)
+        return np.asarray(values, np.float32).reshape(len(column), kind.list_size)
     if types.is_fixed_size_list(kind) or types.is_list(kind) or types.is_large_list(kind):
         rows = column.to_pylist()
         width = max((len(row) for row in rows if row is not None), default=0)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from fever_extract.images import EXTENSIONS
 
@@ -58,9 +58,14 @@ def walk(address: str) -> Iterator[tuple[str, str, int, int]]:
             if not info.is_file:
                 folders.append(name)
             elif os.path.splitext(info.base_name)[1].lower() in EXTENSIONS:
-                own = f"{address.rstrip('/')}/{quote(name)}"
-                yield name, own, info.size, info.mtime_ns or -1
+                yield name, _below(address, name), info.size, info.mtime_ns or -1
         waiting += reversed(folders)
+
+
+def _below(address: str, name: str) -> str:
+    """The address of what lies below another, which may say how to reach it (``?region=...``)."""
+    parts = urlsplit(address)
+    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quote(name)}"))
 
 
 def _locate(address: str) -> tuple[Any, str]:

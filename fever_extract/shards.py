@@ -19,7 +19,7 @@ import numpy as np
 
 from fever_extract.files import replace_atomically
 from fever_extract.records import Status
-from fever_extract.tables import METADATA_KEY
+from fever_extract.tables import METADATA_KEY, check_parquet
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -167,7 +167,10 @@ def load(
 
     Raises:
         FileNotFoundError: if there is no such table.
+        ValueError: if it has no vectors.
+        ImportError: if pyarrow is missing.
     """
+    check_parquet()
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -216,5 +219,6 @@ def _mapped(path: Path, files: Sequence[Path], shape: tuple[int, int]) -> npt.ND
             vectors = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
             _fill(vectors, files)
             vectors.flush()
+            del vectors  # Windows renames no file that is mapped
     loaded: npt.NDArray[np.float32] = np.load(cached, mmap_mode="r")
     return loaded

@@ -37,9 +37,10 @@ TIMEOUT = 60.0
 _START_TIMEOUT = 600.0
 _TICK = 0.5
 _GRACE = 10.0  # to finish the batches in hand after a stop was asked for
-_SMALL = 65536  # bytes that fit into a pipe whose reader is busy
+# Bytes that fit into a connection whose reader is busy: on macOS it holds 8192, headers included.
+_SMALL = 4096 if sys.platform == "darwin" else 65536
 # SIGKILL may have come from outside and mean nothing: it takes more to blame the image.
-_TRIES_ALONE = {-signal.SIGKILL: 3}
+_TRIES_ALONE = {-9: 3}
 
 Report = Callable[..., None]
 
@@ -78,10 +79,8 @@ class Supervisor:
         errors: Path | None = None,
         report: Report = lambda **_: None,
     ) -> None:
-        if os.name == "nt":
-            raise OSError("a folder as output needs Linux or macOS; give a .parquet file")
         self._widths, self._timeout, self._report = widths, timeout, report
-        self._memory = memory_limit or int(0.8 * machine.total_memory() / len(works))
+        self._memory = memory_limit or machine.memory_share(len(works))
         self._errors: IO[bytes] | int = subprocess.DEVNULL
         if errors is not None:
             self._errors = open(errors, "ab")  # noqa: SIM115

@@ -207,11 +207,22 @@ def check_output(path: Path) -> None:
         raise ValueError(f"output {path} is a folder; give a file")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"output {path}: the folder {path.parent} does not exist")
-    if path.suffix.lower() == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise ImportError(
-            "Parquet output needs pyarrow: pip install 'fever-extract[parquet]', "
-            "or write .npz or .csv"
-        )
+    if path.suffix.lower() == ".parquet":
+        check_parquet("or write .npz or .csv")
+
+
+def check_parquet(otherwise: str = "") -> None:
+    """Refuse to begin without pyarrow.
+
+    Args:
+        otherwise: what else the user may do.
+
+    Raises:
+        ImportError: if it is missing.
+    """
+    if importlib.util.find_spec("pyarrow") is None:
+        install = "Parquet needs pyarrow: pip install 'fever-extract[parquet]'"
+        raise ImportError(f"{install}, {otherwise}" if otherwise else install)
 
 
 class _ParquetWriter(_Writer):

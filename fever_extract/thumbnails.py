@@ -21,6 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from fever_extract import images
+from fever_extract.names import from_text
 from fever_extract.records import ExtractionError
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def make(
 
     def tiles_of(path: str) -> list[tuple[int, npt.NDArray[np.uint8]]]:
         faces = faces_of[path]
-        pictures = _frames(folder / path, times[faces])
+        pictures = _frames(folder / from_text(path), times[faces])
         return [
             (face, cut(pixels, boxes[face], side))
             for time, pixels in pictures

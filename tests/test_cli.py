@@ -106,9 +106,20 @@ def test_a_missing_extra_is_told_before_any_work(folder, tmp_path):
         "    None if name == 'pyarrow' else find(name, package))\n"
         "sys.meta_path.insert(0, Hide())\n"
     )
-    run = fever("extract", folder, "-o", tmp_path / "f.parquet", PYTHONPATH=str(tmp_path))
-    assert run.returncode == 2
-    assert "pip install 'fever-extract[parquet]'" in run.stderr
+    for output in ("f.parquet", "shards"):
+        run = fever("extract", folder, "-o", tmp_path / output, PYTHONPATH=str(tmp_path))
+        assert run.returncode == 2
+        assert "pip install 'fever-extract[parquet]'" in run.stderr
+        assert not (tmp_path / output).exists()
+
+
+def test_any_name_can_be_printed(folder, tmp_path):
+    """Where the output's encoding has not all letters, as on Windows when it is redirected."""
+    (tmp_path / "日本.jpg").write_bytes(b"broken")
+    (tmp_path / "a.jpg").write_bytes((folder / "a.jpg").read_bytes())
+    run = fever("extract", tmp_path, "-o", tmp_path / "f.csv", PYTHONIOENCODING="cp1252")
+    assert run.returncode == 0, run.stderr
+    assert r"\u65e5\u672c.jpg: " in run.stdout
 
 
 def test_demo(tmp_path):

@@ -105,8 +105,11 @@ def test_long_and_odd_names_are_written(extractor, astronaut, tmp_path):
     extractor.extract_folder(
         tmp_path / "photos", tmp_path / "f.npz", save_crops=tmp_path / "crops", aligned=True
     )
+    with np.load(tmp_path / "f.npz") as table:
+        paths = table["path"].tolist()
+    assert r"odd \xff.png" in paths
     assert {file.name for file in (tmp_path / "crops").iterdir()} == {
-        crop_path(name, 0).name for name in names
+        crop_path(path, 0).name for path in paths
     }
     assert re.fullmatch(r"x+-[0-9a-f]{64}\.0\.jpg", crop_path("x" * 251, 0).name)
 

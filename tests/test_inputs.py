@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fever_extract import inputs, names
+from fever_extract import inputs, names, remote
 from fever_extract.inputs import Input, find
 from fever_extract.listing import Listing
 
@@ -71,6 +71,7 @@ def test_several_sources_are_named_as_given(folder):
     ("name", "data"),
     [
         ("list.txt", b"photos/b.jpg\r\n\nphotos/a b.png\n photos/odd.jpg"),
+        ("marked.txt", b"\xef\xbb\xbfphotos/b.jpg\nphotos/a b.png\n photos/odd.jpg\n"),
         ("list.lst", b"photos/b.jpg\0photos/a b.png\0 photos/odd.jpg\0"),
         (
             "list.csv",
@@ -138,6 +139,12 @@ def test_an_address(folder):
     assert found(f"{address}/b.jpg") == ["b.jpg"]
     with pytest.raises(FileNotFoundError, match="does not exist"):
         found(f"{address}/nowhere")
+
+
+def test_an_address_that_says_how_to_reach_it():
+    """As those of buckets do, which are not on Amazon's servers."""
+    own = remote._below("s3://bucket/photos/?scheme=http&region=eu", "sub/50 %.jpg")
+    assert own == "s3://bucket/photos/sub/50%20%25.jpg?scheme=http&region=eu"
 
 
 @pytest.mark.parametrize(

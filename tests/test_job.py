@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import fever_extract
-from fever_extract import Options, Status, job, shards
+from fever_extract import Options, Status, cli, commands, job, shards
 from fever_extract.inputs import NoImagesError
 
 SIZE = 16
@@ -185,6 +185,25 @@ def test_other_settings_are_refused(extractor, photos_folder, whole, tmp_path):
     assert (summary.images, summary.reused) == (1, 0)
     x, _ = fever_extract.load(tmp_path / "out")
     np.testing.assert_allclose(np.linalg.norm(x, axis=1), 1, atol=1e-5)
+
+
+def test_overwriting_waits_for_something_to_do(extractor, photos_folder, tmp_path):
+    """A mistake in the sources costs no shard; a damaged manifest can be overwritten."""
+    single, output = photos_folder / "00.jpg", tmp_path / "out"
+    run(extractor, single, output)
+    (tmp_path / "list.csv").write_text("name,label\n00.jpg,1\n")
+    for source in (f"{photos_folder}/*.jpgg", tmp_path / "list.csv"):
+        with pytest.raises(ValueError, match=r"no images in|no column 'path'"):
+            run(extractor, source, output, overwrite=True)
+    with pytest.raises(ValueError, match="workers must be at least 1, not 0"):
+        extractor.extract_folder(single, output, overwrite=True, workers=0)
+    command = ["extract", single, "-o", output, "--overwrite", "--device", "cuda:99"]
+    assert cli.main(list(map(str, command))) == commands.WRONG_USAGE
+    assert fever_extract.load(output)[0].shape == (1, 256)
+    (output / "_job" / "manifest.json").write_text('{"format"')
+    with pytest.raises(ValueError, match=r"damaged .*--overwrite"):
+        run(extractor, single, output)
+    assert run(extractor, single, output, overwrite=True).reused == 0
 
 
 def test_a_folder_of_others_is_left_alone(extractor, photos_folder, tmp_path):

@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import json
+import os
 
 import av
 import numpy as np
@@ -17,8 +18,9 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from fever_extract import report
+from fever_extract import report, thumbnails
 from fever_extract.mapping import nearest
+from fever_extract.names import to_text
 from fever_extract.reading import read_table
 from fever_extract.report import write_report
 from fever_extract.tables import Columns, Widths, open_table
@@ -170,6 +172,14 @@ def test_the_formats_read_back_the_same(tables):
                 assert other.columns[name] == values
             else:
                 np.testing.assert_allclose(other.numbers(name), values, rtol=1e-5, err_msg=name)
+
+
+def test_a_photograph_whose_name_is_no_text(astronaut, tmp_path):
+    name = os.fsdecode(b"caf\xe9.jpg")
+    astronaut.save(tmp_path / name)
+    box = np.array([[170, 50, 280, 180]], np.float32)
+    done = thumbnails.make(tmp_path, [to_text(name)], np.full(1, np.nan), box, False)
+    assert done.slots.tolist() == [0]
 
 
 def test_a_table_without_faces_and_one_without_metadata(extractor, tmp_path, browser):
