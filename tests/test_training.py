@@ -17,7 +17,7 @@ from fever_extract.training import augment
 from fever_extract.training.data import majority, read_ferplus, read_unlabelled
 from fever_extract.training.evaluate import Accuracy, evaluate_head
 from fever_extract.training.losses import masked_mean_square, soft_cross_entropy
-from fever_extract.training.recipe import Recipe
+from fever_extract.training.recipe import RECIPES, Recipe
 from fever_extract.training.train import Run, train
 
 
@@ -166,6 +166,7 @@ def test_too_few_faces_for_a_batch(folder, tmp_path):
 
 def test_our_recipes_can_be_read(tmp_path):
     assert Recipe.read("base").name == "fever-base"
+    assert all(Recipe.read(path).epochs for path in RECIPES.glob("*.json"))
     (tmp_path / "odd.json").write_text('{"name": "x", "speed": 3}')
     with pytest.raises(ValueError, match="speed"):
         Recipe.read(tmp_path / "odd.json")
