@@ -51,7 +51,7 @@ class Options:
             For sets of face crops only.
         normalize: scale each vector to length 1.
         dtype: of the embedding network's arithmetic; vectors are float32 in any case.
-            ``bfloat16`` is for speed, on processors with a matrix unit (AMX).
+            ``bfloat16`` is for speed, on processors that compute with it quickly.
         on_error: what `extract` does about an input without a vector: a row of NaN and
             one warning that counts them, or an exception.
         show_progress: a progress bar; None shows it on a terminal, for several images.
