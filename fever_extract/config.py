@@ -133,7 +133,7 @@ class Config:
         blendshapes: the names of the blendshape head's outputs; empty if there is none.
         valence_arousal: whether there is a valence and arousal head.
         license: SPDX identifier of the weights' licence.
-        metadata: anything else worth keeping (training data, figures); never interpreted.
+        metadata: anything else worth keeping; the model card shows some of it.
     """
 
     name: str

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fever_extract import hub, machine
-from fever_extract.inputs import Input, Sources
+from fever_extract.inputs import Sources
 from fever_extract.job import Engine, EngineMaker, Stop, run
+from fever_extract.listing import from_arrow, to_arrow
 from fever_extract.options import OptionArguments, Options
 from fever_extract.records import Summary
 from fever_extract.supervisor import TIMEOUT, Report, Supervisor
@@ -29,6 +30,8 @@ from fever_extract.worker import Task, Work
 if TYPE_CHECKING:
     import pyarrow as pa
     from typing_extensions import Unpack
+
+_PLACE = "place"  # of an input in the job
 
 
 def on_ray(
@@ -198,24 +201,9 @@ class _Actor:
 def _to_block(task: Task) -> pa.Table:
     import pyarrow as pa
 
-    ones = [dataclasses.astuple(one) for _, one in task]
-    names, paths, offsets, sizes, times = zip(*ones)
-    return pa.table(
-        {
-            "place": [index for index, _ in task],
-            # Names may be any bytes.
-            "name": pa.array([os.fsencode(name) for name in names], pa.binary()),
-            "path": pa.array([os.fsencode(path) for path in paths], pa.binary()),
-            "offset": offsets,
-            "size": sizes,
-            "mtime_ns": times,
-        }
-    )
+    inputs = pa.Table.from_batches([to_arrow([one for _, one in task])])
+    return inputs.append_column(_PLACE, [[place for place, _ in task]])
 
 
 def _to_task(block: pa.Table) -> Task:
-    rows = zip(*(column.to_pylist() for column in block.columns))
-    return [
-        (place, Input(os.fsdecode(name), os.fsdecode(path), *numbers))
-        for place, name, path, *numbers in rows
-    ]
+    return list(zip(block[_PLACE].to_pylist(), from_arrow(block)))

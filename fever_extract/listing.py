@@ -50,7 +50,7 @@ class Listing:
                 names.append(np.array([hash(key[0]) for key in keys], np.int64))
                 identities.append(np.array([hash(key) for key in keys], np.int64))
                 digest.update(repr(keys).encode())
-                writer.write_batch(_to_arrow(batch))
+                writer.write_batch(to_arrow(batch))
         self.names, self.identities = np.concatenate(names), np.concatenate(identities)
         self.sha256 = digest.hexdigest()
         self._file = pa.ipc.open_file(pa.memory_map(os.fspath(path)))
@@ -65,9 +65,7 @@ class Listing:
         for batch, first in _runs(indices):
             if self._loaded is None or self._loaded[0] != batch:
                 self._loaded = batch, self._file.get_batch(batch)
-            rows = self._loaded[1].take(indices[first] - batch * _BATCH)
-            for name, path, *numbers in zip(*(column.to_pylist() for column in rows.columns)):
-                found.append(Input(os.fsdecode(name), os.fsdecode(path), *numbers))
+            found += from_arrow(self._loaded[1].take(indices[first] - batch * _BATCH))
         return found
 
 
@@ -99,7 +97,8 @@ def _schema() -> pa.Schema:
     )
 
 
-def _to_arrow(inputs: list[Input]) -> pa.RecordBatch:
+def to_arrow(inputs: list[Input]) -> pa.RecordBatch:
+    """A row an input; names and paths are binary, as they may be any bytes."""
     import pyarrow as pa
 
     columns = [
@@ -113,3 +112,12 @@ def _to_arrow(inputs: list[Input]) -> pa.RecordBatch:
         [pa.array(column, field.type) for column, field in zip(columns, _schema())],
         schema=_schema(),
     )
+
+
+def from_arrow(rows: pa.RecordBatch | pa.Table) -> list[Input]:
+    """The inputs of `to_arrow`; other columns are passed over."""
+    columns = (rows[name].to_pylist() for name in _schema().names)
+    return [
+        Input(os.fsdecode(name), os.fsdecode(path), *numbers)
+        for name, path, *numbers in zip(*columns)
+    ]
