@@ -39,6 +39,7 @@ COLORS = ("grey", "rgb")
 _MAX_SIZE = 1024
 _MAX_WIDTH = 8192
 _MAX_DEPTH = 64
+_MAX_TAPS = 13
 _MAX_CLASSES = 10_000
 _MAX_TEXT = 1_000_000
 
@@ -59,11 +60,16 @@ class Backbone:
     ``depths``, one entry a stage), ``"mobilenet_v1"``, ``"two_stream"`` (both of these side
     by side), or the name of a torchvision classifier such as ``"efficientnet_b0"``.
     ``widths`` and ``depths`` stay empty where there is no residual network.
+
+    ``taps`` says where a ``"mobilenet_v1"`` is read: pairs of a block (1 to 13) and a grid. The
+    block's output is averaged over each of grid x grid regions of the aligned face; what all
+    taps give is concatenated. Empty means the last block, averaged over the whole face.
     """
 
     name: str = COMPACT
     widths: tuple[int, ...] = (32, 64, 128, 256)
     depths: tuple[int, ...] = (2, 2, 2, 2)
+    taps: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         _check_text("backbone.name", self.name)
@@ -76,6 +82,14 @@ class Backbone:
                 "backbone.widths must name 1 to 8 stages of a compact or two_stream backbone, "
                 "and be empty for any other"
             )
+        if self.taps and self.name != MOBILENET:
+            raise ConfigError(f"backbone.taps are for {MOBILENET}, not {self.name!r:.60}")
+        if len(self.taps) > _MAX_TAPS or any(
+            not isinstance(tap, tuple) or len(tap) != 2 for tap in self.taps
+        ):
+            raise ConfigError(f"backbone.taps must be at most {_MAX_TAPS} pairs (block, grid)")
+        _check_ints("backbone.taps' block", tuple(block for block, _ in self.taps), 1, 13)
+        _check_ints("backbone.taps' grid", tuple(grid for _, grid in self.taps), 1, 8)
 
 
 @dataclass(frozen=True)
