@@ -257,7 +257,7 @@ class Pipeline:
             output = network(chunk.to(self.device))
             vectors, heads = output.embedding, dict(output.heads)
             if "expression" in heads:
-                heads["expression"] = heads["expression"].softmax(dim=1)
+                heads["expression"] = network.probabilities(heads["expression"], options.prior)
             if options.normalize:
                 vectors = torch.nn.functional.normalize(vectors)
             rows = {name: values.tolist() for name, values in heads.items()}

@@ -61,7 +61,7 @@ def _run_extract(chosen: argparse.Namespace) -> Summary:
     from fever_extract.tables.schema import NO_CROPS, is_shard_folder
 
     options = {**face_options(chosen), "normalize": chosen.normalize}
-    for name in ("batch_size", "dtype"):
+    for name in ("batch_size", "dtype", "prior"):
         if getattr(chosen, name) is not None:
             options[name] = getattr(chosen, name)
     if chosen.quiet:

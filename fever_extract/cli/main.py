@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from fever_extract.cli import commands
-from fever_extract.options import DTYPES
+from fever_extract.options import DTYPES, PRIORS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -104,6 +104,9 @@ def _add_extract(
     extract.add_argument("--all-faces", action="store_true", help="a row per face, not per image")
     commands.add_face_options(extract)
     extract.add_argument("--normalize", action="store_true", help="scale vectors to length 1")
+    extract.add_argument(
+        "--prior", choices=PRIORS[1:], help="how frequent expressions are taken to be beforehand"
+    )
     extract.add_argument("--dtype", choices=DTYPES, help="of the network's arithmetic")
     extract.add_argument("--save-crops", metavar="FOLDER", help="each aligned face as a JPEG")
     extract.add_argument("--batch-size", type=int, metavar="N", help="images at a time")

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """The newest ``format_version`` that this release reads and the one it writes."""
 
 EXPRESSIONS = (
@@ -146,6 +146,10 @@ class Config:
         expressions: the classes of the expression head, in order; empty if there is none.
         blendshapes: the names of the blendshape head's outputs; empty if there is none.
         valence_arousal: whether there is a valence and arousal head.
+        expression_prior: each expression's share of the labels that the head learned from. Then
+            the head's logits presume none (every expression as likely as the next), and their
+            sum with the shares' logarithms presumes the training set's. Empty if not known:
+            then the logits presume it.
         license: SPDX identifier of the weights' licence.
         metadata: anything else worth keeping; the model card shows some of it.
     """
@@ -157,6 +161,7 @@ class Config:
     expressions: tuple[str, ...] = EXPRESSIONS
     blendshapes: tuple[str, ...] = ()
     valence_arousal: bool = False
+    expression_prior: tuple[float, ...] = ()
     license: str = "mit"
     metadata: Mapping[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
@@ -174,6 +179,9 @@ class Config:
                 _check_text(name, label)
         if not isinstance(self.valence_arousal, bool):
             raise ConfigError("valence_arousal must be true or false")
+        _check_floats("expression_prior", self.expression_prior, 1e-6, 1.0)
+        if self.expression_prior and len(self.expression_prior) != len(self.expressions):
+            raise ConfigError("expression_prior must have one share for each expression")
         if not isinstance(self.metadata, Mapping):
             raise ConfigError("metadata must be a JSON object")
 

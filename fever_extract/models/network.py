@@ -103,6 +103,27 @@ class FeverNet(nn.Module):
             outputs["valence_arousal"] = outputs["valence_arousal"].tanh()
         return outputs
 
+    def probabilities(self, logits: torch.Tensor, prior: str | None = None) -> torch.Tensor:
+        """The expression head's logits ``(n, classes)`` to probabilities ``(n, classes)``.
+
+        Args:
+            logits: of `classify`.
+            prior: ``"uniform"``, ``"training"``, or None for ``"uniform"`` where the config
+                knows the training set's prior.
+
+        Raises:
+            ValueError: if the config does not know the prior, and ``"uniform"`` is asked for.
+        """
+        shares = self.config.expression_prior
+        if prior == "uniform" and not shares:
+            raise ValueError(
+                "these weights don't say which prior their expression head learned: "
+                'prior="uniform" needs weights with an expression_prior in their config'
+            )
+        if prior == "training" and shares:
+            logits = logits + logits.new_tensor(shares).log()
+        return logits.softmax(dim=1)
+
     def forward(self, crops: torch.Tensor) -> Output:
         """Both `embed` and `classify`."""
         embedding = self.embed(crops)
