@@ -7,6 +7,7 @@ import torch
 from tiny import POINTS, config
 
 from fever_extract import Config, ConfigError, WeightsError
+from fever_extract.models.backbones import build_backbone
 from fever_extract.models.config import FORMAT_VERSION, Backbone, Preprocessing
 from fever_extract.models.network import FeverNet, build
 
@@ -49,6 +50,9 @@ def changed(path: str, value: object) -> str:
         ("backbone.widths", [8, 10**6], "backbone.widths"),
         ("backbone.depths", [1], "equal lengths"),
         ("backbone.widths", 8, "must be a list"),
+        ("backbone.taps", [[9, 3]], "backbone.taps are for mobilenet_v1"),
+        ("expression_prior", [0.5, 0.5], "one share for each"),
+        ("expression_prior", [0] * 8, "expression_prior"),
         ("preprocessing", ..., "preprocessing must be"),
         ("preprocessing.size", 100_000, "preprocessing.size"),
         ("preprocessing.color", "bgr", "preprocessing.color"),
@@ -117,3 +121,38 @@ def test_a_huge_network_is_refused_without_being_built():
     huge = config(backbone=Backbone(widths=(8192,) * 8, depths=(64,) * 8))
     with pytest.raises(WeightsError, match="don't fit"):
         build(huge, FeverNet(config()).state_dict())
+
+
+@pytest.mark.parametrize(
+    "taps", [((14, 1),), ((9, 0),), ((9, 9),), ((9,),), (9,), ((9, "3"),), ((1, 1),) * 14]
+)
+def test_taps_that_no_mobilenet_has_are_refused(taps):
+    with pytest.raises(ConfigError, match=r"backbone\.taps"):
+        Backbone("mobilenet_v1", (), (), taps)
+
+
+def test_taps_are_regions_of_blocks_side_by_side():
+    backbone = Backbone("mobilenet_v1", (), (), ((1, 2), (13, 1)))
+    network, features = build_backbone(backbone, 1)
+    whole, _ = build_backbone(Backbone("mobilenet_v1", (), ()), 1)
+    whole.load_state_dict(network.state_dict())
+    crops = torch.randn(2, 1, 64, 64)
+    pooled = network.eval()(crops)
+    first = network.layers[:3](crops)
+    assert pooled.shape == (2, features) == (2, 64 * 4 + 1024)
+    upper_right = first[:, :, :16, 16:].mean(dim=(2, 3))
+    torch.testing.assert_close(pooled[:, :256].reshape(2, 64, 2, 2)[:, :, 0, 1], upper_right)
+    torch.testing.assert_close(pooled[:, 256:], whole.eval()(crops))
+
+
+def test_the_prior_is_added_to_the_logits():
+    network = FeverNet(config(expression_prior=(0.65,) + (0.05,) * 7))
+    even = torch.zeros(1, 8)
+    torch.testing.assert_close(network.probabilities(even), torch.full((1, 8), 1 / 8))
+    torch.testing.assert_close(
+        network.probabilities(even, "training"), torch.tensor([[0.65] + [0.05] * 7])
+    )
+    unknown = FeverNet(config())
+    torch.testing.assert_close(unknown.probabilities(even, "training"), torch.full((1, 8), 1 / 8))
+    with pytest.raises(ValueError, match="expression_prior"):
+        unknown.probabilities(even, "uniform")
