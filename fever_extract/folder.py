@@ -19,10 +19,10 @@ from tqdm import tqdm
 from fever_extract.crops import check_folder, save_crops
 from fever_extract.images import EXTENSIONS
 from fever_extract.inputs import Input, Sources, as_list, describe_nothing, find
-from fever_extract.names import to_text
+from fever_extract.names import printable, to_text
 from fever_extract.options import Options
 from fever_extract.records import ExtractionError, Frame, Record, Status, Summary
-from fever_extract.tables import Columns, Widths, check_output, open_table, printable
+from fever_extract.tables import Columns, Widths, check_output, open_table
 
 if TYPE_CHECKING:
     from fever_extract.checkpoint import Checkpoint

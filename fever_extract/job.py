@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import signal
 import threading
 import time
@@ -118,9 +117,10 @@ def run(
         all_faces,
         device,
     )
+    manifest.check(output, made_by, overwrite=overwrite)
     with _told_if_full(output), manifest.locked(output):
         folder = manifest.prepare(output, made_by, overwrite=overwrite)
-        previous = folder / "previous"
+        previous = folder / manifest.PREVIOUS
         listing = Listing(folder / "inputs.arrow", chain([first], found))
         done = shards.Done.scan([*shards.shards_in(output), *sorted(previous.glob("*.old"))])
         planned = plan.make(listing, done, shard_rows)
@@ -161,7 +161,7 @@ def run(
                             f"{progress.statuses.total()} of {len(listing)} images are in "
                             f"{output}; the same command goes on"
                         )
-            shutil.rmtree(previous)
+            manifest.clear_previous(folder)
             manifest.write(folder, made_by, **about, finished=True)
             progress.say(event="end")
     return Summary(

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fever_extract.names import printable
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -40,12 +42,14 @@ class Status(str, Enum):
 class ExtractionError(Exception):
     """An input without a vector, where errors were asked for (``on_error="raise"``).
 
+    The message is one line that can be printed: see `fever_extract.names.printable`.
+
     Attributes:
         status: what became of the input; never `Status.OK`.
     """
 
     def __init__(self, status: Status, message: str) -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.status = status
 
     def __reduce__(self) -> tuple[type, tuple[Status, str]]:
