@@ -27,6 +27,7 @@ from fever_extract.folder import CLIP_EXTENSIONS, metadata, without_clips
 from fever_extract.images import EXTENSIONS
 from fever_extract.listing import Listing
 from fever_extract.machine import spread
+from fever_extract.names import redact
 from fever_extract.options import Options
 from fever_extract.progress import Progress
 from fever_extract.records import Summary
@@ -101,14 +102,15 @@ def run(
     check_parquet("or give a .npz or .csv file as output")
     output = Path(output)
     made_by = metadata(checkpoint, options, all_faces)
+    passed_over = inputs.PassedOver()
     found = without_clips(
-        inputs.find(sources, EXTENSIONS | CLIP_EXTENSIONS),
+        inputs.find(sources, EXTENSIONS | CLIP_EXTENSIONS, passed_over),
         "which one table takes (a .parquet, .npz or .csv file as output), and shards don't",
     )
     # Before anything is overwritten.
     first = next(found, None)
     if first is None:
-        raise inputs.describe_nothing(sources)
+        raise inputs.describe_nothing(sources, passed_over)
     work = Work(
         checkpoint.config.to_json(),
         checkpoint.data,
@@ -131,7 +133,7 @@ def run(
                 "(overwrite=True)"
             )
         about = {
-            "sources": inputs.as_list(sources),
+            "sources": [redact(source) for source in inputs.as_list(sources)],
             "inputs": len(listing),
             "inputs_sha256": listing.sha256,
         }
@@ -142,9 +144,11 @@ def run(
             len(listing),
             planned.statuses(),
             planned.faces(),
-            None if options.show_progress is None else not options.show_progress,
+            options.show_progress,
         ) as progress:
             _tell(progress, planned)
+            if passed_over.count:
+                progress.say(event="passed over", count=passed_over.count, paths=passed_over.names)
             writer = _Writer(planned, listing, output, made_by, progress)
             if any(group.file is None for group in planned.groups):
                 with (
@@ -173,6 +177,8 @@ def run(
         seconds=time.monotonic() - start,
         reused=int((planned.origin >= 0).sum()),
         removed=len(planned.removed),
+        passed_over=passed_over.count,
+        passed_over_names=tuple(passed_over.names),
     )
 
 

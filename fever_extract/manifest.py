@@ -131,7 +131,7 @@ def _is_ours(job: Path) -> bool:
         return stat.S_ISREG(mark.st_mode)
     with suppress(OSError, ValueError):
         manifest = _read(job / _NAME)
-        return manifest is None and not os.listdir(job) or _is_manifest(manifest)
+        return (manifest is None and not os.listdir(job)) or _is_manifest(manifest)
     return False
 
 

@@ -170,6 +170,8 @@ class Pipeline:
                 found = self._cut_out(one, next(answers), options, all_faces)
             except ExtractionError as error:
                 found = _failed(error)
+            except Exception as error:
+                found = Record(Status.DETECT_ERROR, f"its faces can't be cut out: {error}")
             yield found
 
     def _detect(self, pictures: list[_Picture], options: Options) -> list[Detections | Record]:

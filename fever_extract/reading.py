@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _NEEDED = ("path", "status", "embedding")
 _TEXTS = ("path", "status", "error", "expression")
-_FORMULA = re.compile("^\\\\x(%s)" % "|".join(f"{ord(sign):02x}" for sign in FORMULAS))
+_FORMULA = re.compile(rf"^\\x({'|'.join(f'{ord(sign):02x}' for sign in FORMULAS)})")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -17,6 +17,9 @@ from fever_extract.names import printable
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+
+_SOME = 3  # names that stand for others
 
 
 class Status(str, Enum):
@@ -148,6 +151,8 @@ class Summary:
         seconds: wall-clock time.
         reused: inputs whose rows an earlier run of the same job had made.
         removed: inputs of an earlier run of the same job that are no more.
+        passed_over: files in the folders and archives that are no pictures.
+        passed_over_names: of the first 1000 of them.
     """
 
     output: Path
@@ -158,6 +163,8 @@ class Summary:
     seconds: float
     reused: int = 0
     removed: int = 0
+    passed_over: int = 0
+    passed_over_names: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         new = self.images - self.reused
@@ -167,6 +174,7 @@ class Summary:
         return (
             f"{self.images} images in {self.seconds:.1f} s{rate}{earlier}, "
             f"{self.faces} vectors in {self.output}; {describe(self.statuses)}{removed}"
+            f"{describe_passed_over(self.passed_over, self.passed_over_names)}"
         )
 
 
@@ -178,6 +186,14 @@ def count_statuses(records: Iterable[Record]) -> Counter[Status]:
 def describe(statuses: Mapping[Status, int]) -> str:
     """Counts by status in words, in the order of `Status`: ``3 ok, 1 no_face``."""
     return ", ".join(f"{statuses[status]} {status}" for status in Status if statuses.get(status))
+
+
+def describe_passed_over(count: int, names: Sequence[str]) -> str:
+    """Files that are no pictures, as the end of a sentence; empty if there is none."""
+    if not count:
+        return ""
+    some = ", ".join(map(printable, names[:_SOME])) + (", ..." if count > _SOME else "")
+    return f"; passed over {count} that are no pictures: {some}"
 
 
 def stack_vectors(

@@ -200,11 +200,12 @@ def _beside(path: Path) -> Path:
 def _is_ours(path: Path) -> bool:
     """Whether a file is the metadata of a table, or there is none."""
     try:
-        return "weights_sha256" in json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return True
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, RecursionError):
         return False
+    return isinstance(found, dict) and "weights_sha256" in found
 
 
 def is_shard_folder(output: str | os.PathLike[str]) -> bool:
@@ -233,8 +234,8 @@ def check_output(path: Path) -> None:
         raise FileNotFoundError(f"output {path}: the folder {path.parent} does not exist")
     if path.suffix.lower() == ".csv" and not _is_ours(_beside(path)):
         raise ValueError(
-            f"output {path}: its settings go to {_beside(path).name}, and such a file is there that "
-            "is not of this package; move it, or give another name"
+            f"output {path}: its settings go to {_beside(path).name}, and a file of that name "
+            "is there that is not of this package; move it, or give another name"
         )
     if path.suffix.lower() == ".parquet":
         check_parquet("or write .npz or .csv")
