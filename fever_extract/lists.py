@@ -127,7 +127,8 @@ def _csv_column(path: str, delimiter: str) -> Iterator[str]:
 
 def _delimiter(header: str, usual: str) -> str:
     """The one that leaves a column ``path``, or else the usual one if it may be."""
-    for delimiter in (usual, *_DELIMITERS):
+    delimiters: list[str] = [usual, *_DELIMITERS]
+    for delimiter in delimiters:
         if _index(next(csv.reader([header], delimiter=delimiter), [])) is not None:
             return delimiter
     if usual in header or _is_picture(header.strip()):

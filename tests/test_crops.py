@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fever_extract.crops import crop_path, save_crops
+from fever_extract.crops import Crops, crop_path
 from fever_extract.inputs import Input
 
 
