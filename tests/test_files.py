@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -22,8 +21,8 @@ import sys, time
 from pathlib import Path
 from fever_extract.files import replace_atomically
 from fever_extract.tables import open_table
-opened = open_table(Path(sys.argv[1]), {}) if sys.argv[2:] else replace_atomically(Path(sys.argv[1]))
-with opened:
+path = Path(sys.argv[1])
+with open_table(path, {}) if sys.argv[2:] else replace_atomically(path):
     print("open", flush=True)
     time.sleep(600)
 """
@@ -44,7 +43,8 @@ def holder():
     yield start
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
+        process.stdout.close()
 
 
 def ours(folder):
@@ -88,7 +88,7 @@ def test_what_a_kill_left_is_removed_and_what_lives_is_not(tmp_path, holder):
     link = ".fever-extract-" + "0" * 32 + ".tmp"
     (tmp_path / link).symlink_to("c.tmp")
     dead.kill()
-    dead.communicate()
+    dead.wait()
     with files.replace_atomically(tmp_path / "other") as temporary:
         temporary.write_text("new")
     assert len(set(ours(tmp_path)) & set(left)) == 1
@@ -117,7 +117,10 @@ def test_a_link_as_output_leads_to_what_is_replaced(tmp_path):
 
 def test_a_device_behind_a_link_stays(tmp_path):
     (tmp_path / "t.csv").symlink_to("/dev/null")
-    with pytest.raises(OSError, match="is no regular file"), files.replace_atomically(tmp_path / "t.csv"):
+    with (
+        pytest.raises(OSError, match="is no regular file"),
+        files.replace_atomically(tmp_path / "t.csv"),
+    ):
         pass
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
 
@@ -126,12 +129,15 @@ def test_two_runs_on_one_table(tmp_path, holder):
     process = holder(tmp_path / "t.csv", "table")
     (tmp_path / "same.csv").symlink_to("t.csv")
     for name in ("t.csv", "same.csv"):
-        with pytest.raises(OSError, match="another run is at work on"), open_table(tmp_path / name, {}):
+        with (
+            pytest.raises(OSError, match="another run is at work on"),
+            open_table(tmp_path / name, {}),
+        ):
             pass
     with open_table(tmp_path / "other.csv", {}):
         pass
     process.kill()
-    process.communicate()
+    process.wait()
     with open_table(tmp_path / "t.csv", {}):
         pass
     assert not ours(tmp_path)
@@ -184,7 +190,3 @@ def test_many_writers_of_one_file_end_well(tmp_path):
         assert all(pool.map(_write, [(tmp_path, number) for number in range(4)]))
     assert len(set((tmp_path / "t").read_text())) == 1
     assert not ours(tmp_path)
-
-
-def test_a_path_is_a_path(tmp_path):
-    assert isinstance(files._create(tmp_path)[0], Path)

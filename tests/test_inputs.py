@@ -70,7 +70,7 @@ def test_several_sources_are_named_as_given(folder):
 @pytest.mark.parametrize(
     ("name", "data"),
     [
-        ("list.txt", b"photos/b.jpg\r\n\nphotos/a b.png\n photos/odd.jpg"),
+        ("list.txt", b"photos/b.jpg\r\nphotos/a b.png\n photos/odd.jpg"),
         ("marked.txt", b"\xef\xbb\xbfphotos/b.jpg\nphotos/a b.png\n photos/odd.jpg\n"),
         ("list.lst", b"photos/b.jpg\0photos/a b.png\0 photos/odd.jpg\0"),
         (

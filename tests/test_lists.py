@@ -92,7 +92,7 @@ def test_what_can_not_be_read_is_told(folder, name, content, message):
 
 def test_a_column_of_something_else(folder):
     pq.write_table(pa.table({"path": [{"bytes": b"", "path": "a.jpg"}]}), "l.parquet")
-    with pytest.raises(ValueError, match="holds struct<.*>, and not paths"):
+    with pytest.raises(ValueError, match=r"holds struct<.*>, and not paths"):
         list(lists.read("l.parquet"))
 
 
