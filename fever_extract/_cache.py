@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from fever_extract import images
+from fever_extract._utils import progress
 from fever_extract.images import ImageLike
 from fever_extract.options import Options
 from fever_extract.records import ExtractionError, Record, Status
@@ -54,9 +54,9 @@ def cached_records(
             missing[key] = image
     waiting = list(missing.items())
     shown = options.show_progress
-    hidden = (None if shown is None else not shown) if waiting else True
+    shown = shown if waiting else False
     changes = {**dataclasses.asdict(options), "show_progress": False}
-    with tqdm(total=len(waiting), unit="image", disable=hidden) as bar:
+    with progress.bar(show=shown, total=len(waiting), unit="image") as bar:
         for start in range(0, len(waiting), options.batch_size):
             batch = waiting[start : start + options.batch_size]
             records = extractor.extract_records([image for _, image in batch], **changes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TYPE_CHECKING
 
 from fever_extract import images
@@ -111,7 +111,8 @@ class Extractor:
         """One vector an image; row *i* is input *i*, always.
 
         Args:
-            inputs: one image, or any number of them.
+            inputs: one image, or any number of them. A generator's are taken as they are used,
+                a few batches ahead, so that its images are never in memory together.
             options: any of `fever_extract.Options`, for this call.
 
         Returns:
@@ -331,18 +332,27 @@ class Extractor:
         all_faces: bool = False,
     ) -> Iterator[Record]:
         """A record an image, with a progress bar."""
-        from tqdm import tqdm
+        from fever_extract._utils import progress
 
-        listed: list[ImageLike] = [inputs] if images.is_single(inputs) else list(inputs)  # type: ignore[arg-type]
-        for index, image in enumerate(listed):
-            try:
-                images.check(image)
-            except (TypeError, ValueError) as error:
-                raise type(error)(f"image {index}: {error}" if len(listed) > 1 else error) from None
-        # To tqdm, disable=None means: only on a terminal.
-        shown = options.show_progress
-        hidden = (None if len(listed) > 1 else True) if shown is None else not shown
-        with tqdm(total=len(listed), unit="image", disable=hidden) as bar:
-            for record in self._pipeline.stream(listed, options, all_faces):
+        given: Iterable[ImageLike] = [inputs] if images.is_single(inputs) else inputs  # type: ignore[assignment]
+        total = len(given) if isinstance(given, Sized) else None
+
+        def checked() -> Iterator[ImageLike]:
+            for index, image in enumerate(given):
+                try:
+                    images.check(image)
+                except (TypeError, ValueError) as error:
+                    raise type(error)(f"image {index}: {error}" if total != 1 else error) from None
+                yield image
+
+        if isinstance(given, (list, tuple)):  # a mistake is told before any work
+            for _ in checked():
+                pass
+        # Others are taken as they are used: they may be made one by one, and too many to keep.
+        shown = (
+            False if total in (0, 1) and options.show_progress is None else options.show_progress
+        )
+        with progress.bar(show=shown, total=total, unit="image") as bar:
+            for record in self._pipeline.stream(checked(), options, all_faces):
                 yield record
                 bar.update()

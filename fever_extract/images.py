@@ -5,14 +5,16 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 import warnings
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard, Union
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from fever_extract._utils.names import printable
 from fever_extract.records import ExtractionError, Status
 
 if TYPE_CHECKING:
@@ -30,6 +32,20 @@ EXTENSIONS = frozenset(
 # Raster formats only: others run programs (EPS calls Ghostscript) or are no photographs.
 # HEIF is there if pillow-heif has registered it.
 _FORMATS = "JPEG PNG WEBP MPO BMP DIB GIF TIFF PPM JPEG2000 AVIF TGA HEIF".split()
+
+# What a file begins with; a dot stands for any byte.
+_BEGINNINGS = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|II[*+]\0|MM\0[*+]|BM....\0\0\0\0"
+    rb"|P[1-7]\s+[#\dW]|P[Ff]\s+\d|\0\0\0\x0c(?:jP  |JXL )\r\n|\xff\x4f\xff\x51|\xff\x0a"
+    rb"|....ftyp(?:avi[fs]|he[iv][cfmsx]|mif1|msf1)",
+    re.DOTALL,
+)
+# Not looked into: their own formats, though some hold pictures (a raw file's is a thumbnail).
+_NO_PICTURES = frozenset(
+    ".3fr .arw .bak .cr2 .cr3 .csv .dng .doc .docx .gz .html .ini .json .jsonl .md .mat .mp3 "
+    ".nef .npy .npz .nrw .orf .parquet .pdf .pef .pkl .psd .py .raf .rar .rw2 .safetensors .sr2 "
+    ".srw .svg .tar .tsv .txt .wav .xml .xmp .yaml .yml .zip".split()
+)
 
 _EXPECTED = (
     "expected a path, an encoded image's bytes, a PIL image, or a uint8 RGB array of shape "
@@ -117,13 +133,26 @@ def read_reduced(image: ImageLike, longest: int | None) -> tuple[npt.NDArray[np.
         raise ExtractionError(Status.DECODE_ERROR, f"could not be decoded: {reason}") from error
 
 
+def looks_like_picture(beginning: bytes) -> bool:
+    """Whether a file that begins so is a picture, whatever its name; 32 bytes are enough."""
+    return _BEGINNINGS.match(beginning) is not None
+
+
 def list_images(
-    folder: str | os.PathLike[str], extensions: Container[str] = EXTENSIONS
+    folder: str | os.PathLike[str],
+    extensions: Container[str] = EXTENSIONS,
+    passed_over: Callable[[str], None] = lambda _: None,
 ) -> Iterator[str]:
     """Paths of the pictures in a folder and below it, relative to it, in sorted order.
 
-    Names that begin with a dot are passed over, and links to folders are not followed. A
-    folder below that can't be read is left out with a warning.
+    A file with another extension or none is a picture if it begins like one. Names that begin
+    with a dot are not looked at, and links to folders are not followed. A folder below that
+    can't be read is left out with a warning.
+
+    Args:
+        folder: where to look.
+        extensions: of what counts as a picture by its name.
+        passed_over: called with the path of every file that is none.
 
     Raises:
         OSError: if the folder itself can't be read.
@@ -142,16 +171,35 @@ def list_images(
                     if _is_folder(entry):
                         if not entry.is_symlink():
                             folders.append(entry.name)
-                    elif os.path.splitext(entry.name)[1].lower() in extensions:
+                    elif _is_picture(entry, extensions):
                         pictures.add(entry.name)
+                    else:
+                        passed_over(os.path.join(below, entry.name))
         except OSError as error:
             if not below:
                 raise
             warnings.warn(
-                f"left out, can't be read: {error.filename} ({error.strerror})", stacklevel=2
+                f"left out, can't be read: {printable(str(error.filename))} ({error.strerror})",
+                stacklevel=2,
             )
         yield from (os.path.join(below, name) for name in pictures)
         waiting += [os.path.join(below, name) for name in sorted(folders, reverse=True)]
+
+
+def _is_picture(entry: os.DirEntry[str], extensions: Container[str]) -> bool:
+    extension = os.path.splitext(entry.name)[1].lower()
+    if extension in extensions:
+        return True
+    if extension in _NO_PICTURES:
+        return False
+    try:
+        # Only a file: to open a pipe would wait for its other end.
+        if not entry.is_file():
+            return False
+        with open(entry.path, "rb") as file:
+            return looks_like_picture(file.read(32))
+    except OSError:
+        return False
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

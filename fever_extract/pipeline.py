@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from fever_extract import alignment, images
-from fever_extract._threads import map_batches
+from fever_extract._utils.threads import map_batches
 from fever_extract.detection.detector import Detections, Detector, smallest_face
 from fever_extract.images import ImageLike
 from fever_extract.models._packing import can_pack, pack
@@ -74,7 +74,7 @@ class Pipeline:
         options: Options,
         all_faces: bool = False,
     ) -> Iterator[Record]:
-        """A record an image, in order; see `fever_extract._threads`.
+        """A record an image, in order; see `fever_extract._utils.threads`.
 
         Each thread takes some images from decoding to vectors: the networks are too small to
         gain from being shared out, and decoders don't share.
@@ -170,6 +170,8 @@ class Pipeline:
                 found = self._cut_out(one, next(answers), options, all_faces)
             except ExtractionError as error:
                 found = _failed(error)
+            except Exception as error:
+                found = Record(Status.DETECT_ERROR, f"its faces can't be cut out: {error}")
             yield found
 
     def _detect(self, pictures: list[_Picture], options: Options) -> list[Detections | Record]:

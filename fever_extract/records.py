@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -13,8 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fever_extract._utils.names import printable
+
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+
+_SOME = 3  # names that stand for others
 
 
 class Status(str, Enum):
@@ -40,12 +45,14 @@ class Status(str, Enum):
 class ExtractionError(Exception):
     """An input without a vector, where errors were asked for (``on_error="raise"``).
 
+    The message is one line that can be printed: see `fever_extract._utils.names.printable`.
+
     Attributes:
         status: what became of the input; never `Status.OK`.
     """
 
     def __init__(self, status: Status, message: str) -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.status = status
 
     def __reduce__(self) -> tuple[type, tuple[Status, str]]:
@@ -144,6 +151,8 @@ class Summary:
         seconds: wall-clock time.
         reused: inputs whose rows an earlier run of the same job had made.
         removed: inputs of an earlier run of the same job that are no more.
+        passed_over: files in the folders and archives that are no pictures.
+        passed_over_names: of the first 1000 of them.
     """
 
     output: Path
@@ -154,6 +163,8 @@ class Summary:
     seconds: float
     reused: int = 0
     removed: int = 0
+    passed_over: int = 0
+    passed_over_names: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         new = self.images - self.reused
@@ -163,6 +174,7 @@ class Summary:
         return (
             f"{self.images} images in {self.seconds:.1f} s{rate}{earlier}, "
             f"{self.faces} vectors in {self.output}; {describe(self.statuses)}{removed}"
+            f"{describe_passed_over(self.passed_over, self.passed_over_names)}"
         )
 
 
@@ -174,6 +186,14 @@ def count_statuses(records: Iterable[Record]) -> Counter[Status]:
 def describe(statuses: Mapping[Status, int]) -> str:
     """Counts by status in words, in the order of `Status`: ``3 ok, 1 no_face``."""
     return ", ".join(f"{statuses[status]} {status}" for status in Status if statuses.get(status))
+
+
+def describe_passed_over(count: int, names: Sequence[str]) -> str:
+    """Files that are no pictures, as the end of a sentence; empty if there is none."""
+    if not count:
+        return ""
+    some = ", ".join(map(printable, names[:_SOME])) + (", ..." if count > _SOME else "")
+    return f"; passed over {count} that are no pictures: {some}"
 
 
 def stack_vectors(

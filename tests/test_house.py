@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     line.split()
     for line in """
-    _deprecated _files _threads options records
+    _utils
+    options records
     models
     alignment detection images
     hub pipeline

@@ -10,10 +10,12 @@ import dataclasses
 import os
 import sys
 from collections import defaultdict
+from functools import partial
 from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fever_extract._utils.terminal import complain, say
 from fever_extract.options import SELECT, Options
 from fever_extract.records import Status, Summary
 
@@ -26,6 +28,7 @@ _PACKAGES = (
     "torch torchvision facenet-pytorch huggingface-hub safetensors pillow numpy pyarrow "
     "scikit-learn av"
 ).split()
+_tell = partial(say, required=True)
 _SHOWN_FAILURES = 10  # of each status
 
 
@@ -39,19 +42,20 @@ def extract(chosen: argparse.Namespace) -> int:
     # Before torch is imported and weights are loaded: a typing error is told at once.
     if not is_shard_folder(chosen.output):
         check_output(Path(chosen.output))
-    found = inputs.find(chosen.sources, EXTENSIONS | CLIP_EXTENSIONS)
+    passed_over = inputs.PassedOver()
+    found = inputs.find(chosen.sources, EXTENSIONS | CLIP_EXTENSIONS, passed_over)
     try:
         if all(map(os.path.isdir, chosen.sources)) and next(found, None) is None:
-            raise inputs.describe_nothing(chosen.sources)
+            raise inputs.describe_nothing(chosen.sources, passed_over)
         summary = _run_extract(chosen)
     except inputs.NoImagesError as error:
-        print(f"fever-extract: {error}", file=sys.stderr)
+        complain(f"{error}")
         return NOTHING_READ
     if not chosen.quiet:
         _print_summary(summary)
     if not any(status.was_searched for status in summary.statuses):
         sources = ", ".join(chosen.sources)
-        print(f"fever-extract: no image in {sources} could be read", file=sys.stderr)
+        complain(f"no image in {sources} could be read")
         return NOTHING_READ
     failed = any(status is not Status.OK for status in summary.statuses)
     return NOTHING_READ if chosen.strict and failed else DONE
@@ -105,15 +109,16 @@ def _run_extract(chosen: argparse.Namespace) -> Summary:
 
 
 def _print_summary(summary: Summary) -> None:
-    print(summary)
+    say(str(summary))
     by_status: dict[Status, list[str]] = defaultdict(list)
     for path, status, message in summary.failures:
         by_status[status].append(f"  {path}: {message}")
     for status, lines in by_status.items():
-        print(f"{status} ({len(lines)}):")
-        print("\n".join(lines[:_SHOWN_FAILURES]))
+        say(f"{status} ({len(lines)}):")
+        for line in lines[:_SHOWN_FAILURES]:
+            say(line)
         if len(lines) > _SHOWN_FAILURES:
-            print(f"  ... and {len(lines) - _SHOWN_FAILURES} more; the table has them all")
+            say(f"  ... and {len(lines) - _SHOWN_FAILURES} more; the table has them all")
 
 
 def report(chosen: argparse.Namespace) -> int:
@@ -121,12 +126,11 @@ def report(chosen: argparse.Namespace) -> int:
     from fever_extract.report.page import write_report
 
     done = write_report(chosen.table, chosen.output, photos=chosen.photos, color=chosen.color)
-    print(f"{done.output}: {done.shown} of {done.faces} faces, {done.pictures} with a picture")
+    say(f"{done.output}: {done.shown} of {done.faces} faces, {done.pictures} with a picture")
     if chosen.photos is not None and done.shown and not done.pictures:
-        print(
-            f"fever-extract: no photograph of {chosen.table} was found in {chosen.photos}; give "
-            "the folder that its paths are relative to",
-            file=sys.stderr,
+        complain(
+            f"no photograph of {chosen.table} was found in {chosen.photos}; give "
+            "the folder that its paths are relative to"
         )
     return DONE
 
@@ -134,7 +138,7 @@ def report(chosen: argparse.Namespace) -> int:
 def demo(chosen: argparse.Namespace) -> int:
     """One known photograph: its faces, printed and drawn."""
     from fever_extract import images
-    from fever_extract._files import replace_atomically
+    from fever_extract._utils.files import replace_atomically
     from fever_extract.report.drawing import annotate
 
     output = Path(chosen.output)
@@ -143,16 +147,17 @@ def demo(chosen: argparse.Namespace) -> int:
     pixels = images.read(photograph.read_bytes())
     extractor = _extractor(chosen)
     faces = extractor.extract_faces(pixels)
-    print(f"{extractor!r}\nphotograph: Eileen Collins, NASA (public domain), 512x512")
+    say(f"{extractor!r}")
+    say("photograph: Eileen Collins, NASA (public domain), 512x512")
     for face in faces:
-        print(f"face: box {face.box.round().astype(int).tolist()}, score {face.score:.3f}")
+        say(f"face: box {face.box.round().astype(int).tolist()}, score {face.score:.3f}")
         ranked = sorted(face.expressions.items(), key=lambda item: -item[1])
-        print("expressions: " + ", ".join(f"{name} {value:.2f}" for name, value in ranked))
+        say("expressions: " + ", ".join(f"{name} {value:.2f}" for name, value in ranked))
         start = ", ".join(f"{value:.3f}" for value in face.vector[:4])
-        print(f"vector: {len(face.vector)} numbers, starting {start}")
+        say(f"vector: {len(face.vector)} numbers, starting {start}")
     with replace_atomically(output) as temporary:
         annotate(pixels, faces).save(temporary, format=format_)
-    print(f"annotated picture: {output}")
+    say(f"annotated picture: {output}")
     return DONE
 
 
@@ -168,18 +173,18 @@ def _picture_format(path: Path) -> str:
 def info(chosen: argparse.Namespace) -> int:
     """Version, weights, device, packages."""
     extractor = _extractor(chosen)
-    print(f"fever-extract {metadata.version('fever-extract')}, Python {sys.version.split()[0]}")
-    print(f"weights: {extractor.config.name} ({extractor.source})")
-    print(f"  sha256: {extractor.sha256}")
-    print(f"  licence: {extractor.config.license}")
-    print(f"  vector: {extractor.embedding_dim} numbers")
-    print(f"  heads: {', '.join(extractor.config.heads) or 'none'}")
-    print(f"device: {extractor.device}")
+    _tell(f"fever-extract {metadata.version('fever-extract')}, Python {sys.version.split()[0]}")
+    _tell(f"weights: {extractor.config.name} ({extractor.source})")
+    _tell(f"  sha256: {extractor.sha256}")
+    _tell(f"  licence: {extractor.config.license}")
+    _tell(f"  vector: {extractor.embedding_dim} numbers")
+    _tell(f"  heads: {', '.join(extractor.config.heads) or 'none'}")
+    _tell(f"device: {extractor.device}")
     for name in _PACKAGES:
         try:
-            print(f"{name} {metadata.version(name)}")
+            _tell(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
-            print(f"{name} is not installed")
+            _tell(f"{name} is not installed")
     return DONE
 
 
@@ -190,7 +195,8 @@ def download(chosen: argparse.Namespace) -> int:
     # Loaded, not only fetched: a repository that can't be used is told of now.
     options = hub.HubOptions(revision=chosen.revision)
     hub.load(chosen.name, options)
-    print(hub.download(chosen.name, dataclasses.replace(options, local_files_only=True)))
+    path = hub.download(chosen.name, dataclasses.replace(options, local_files_only=True))
+    _tell(str(path))
     return DONE
 
 
@@ -199,7 +205,7 @@ def push(chosen: argparse.Namespace) -> int:
     url = _extractor(chosen).push_to_hub(
         chosen.name, revision=chosen.to, private=chosen.private, create_pr=chosen.create_pr
     )
-    print(url)
+    say(url)
     return DONE
 
 
@@ -210,7 +216,7 @@ def export(chosen: argparse.Namespace) -> int:
 
     checkpoint = hub.load(chosen.weights, hub.HubOptions(revision=chosen.revision))
     difference = export_onnx(checkpoint, Path(chosen.output))
-    print(f"{chosen.output}: differs from torch by at most {difference:.1e}")
+    say(f"{chosen.output}: differs from torch by at most {difference:.1e}")
     return DONE
 
 

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import argparse
-import io
-import sys
 from collections.abc import Sequence
 from importlib import metadata
 
+from fever_extract._utils import terminal
 from fever_extract.cli import commands
 from fever_extract.options import DTYPES, PRIORS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 1 nothing could be read, 2 wrong usage."""
+    terminal.prepare()
+    try:
+        return _run(arguments)
+    finally:
+        terminal.finish()
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     chosen = _parser().parse_args(arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # Windows redirects to a code page that has not all letters of files' names.
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code: int = chosen.run(chosen)
     except (OSError, ValueError, ImportError) as error:
         # What a user can mend ends in one line; anything else is a bug and shows its trace.
-        print(f"fever-extract: {error}", file=sys.stderr)
+        terminal.complain(f"{error}")
         return commands.WRONG_USAGE
     except KeyboardInterrupt as stop:
         left = str(stop) or "nothing half done was left"
-        print(f"fever-extract: interrupted; {left}", file=sys.stderr)
+        terminal.complain(f"interrupted; {left}")
         return commands.INTERRUPTED
     return code
 

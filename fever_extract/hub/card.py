@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from fever_extract._files import replace_atomically
+from fever_extract._utils.files import replace_atomically
 from fever_extract.hub import card_tables
 from fever_extract.hub.card_tables import ROWS
 from fever_extract.models.checkpoint import CARD

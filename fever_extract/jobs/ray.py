@@ -70,6 +70,8 @@ def on_ray(
             ray.init(
                 address=address,
                 include_dashboard=False if ours else None,
+                # Its servers listen on all interfaces otherwise.
+                _node_ip_address="127.0.0.1" if ours else None,
                 log_to_driver=False,
                 logging_level="error",
             )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import signal
 import threading
 import time
@@ -22,12 +21,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from fever_extract._utils.names import redact
+from fever_extract._utils.progress import Progress
 from fever_extract.images import EXTENSIONS
 from fever_extract.jobs import _manifest as manifest
 from fever_extract.jobs import _plan as plan
 from fever_extract.jobs import sources as inputs
 from fever_extract.jobs._listing import Listing
-from fever_extract.jobs._progress import Progress
 from fever_extract.jobs.machine import spread
 from fever_extract.jobs.supervisor import Report, Supervisor
 from fever_extract.jobs.table import CLIP_EXTENSIONS, metadata, without_clips
@@ -105,14 +105,15 @@ def run(
     check_parquet("or give a .npz or .csv file as output")
     output = Path(output)
     made_by = metadata(checkpoint, options, all_faces)
+    passed_over = inputs.PassedOver()
     found = without_clips(
-        inputs.find(sources, EXTENSIONS | CLIP_EXTENSIONS),
+        inputs.find(sources, EXTENSIONS | CLIP_EXTENSIONS, passed_over),
         "which one table takes (a .parquet, .npz or .csv file as output), and shards don't",
     )
     # Before anything is overwritten.
     first = next(found, None)
     if first is None:
-        raise inputs.describe_nothing(sources)
+        raise inputs.describe_nothing(sources, passed_over)
     work = Work(
         checkpoint.config.to_json(),
         checkpoint.data,
@@ -121,9 +122,10 @@ def run(
         all_faces,
         device,
     )
+    manifest.check(output, made_by, overwrite=overwrite)
     with _told_if_full(output), manifest.locked(output):
         folder = manifest.prepare(output, made_by, overwrite=overwrite)
-        previous = folder / "previous"
+        previous = folder / manifest.PREVIOUS
         listing = Listing(folder / "inputs.arrow", chain([first], found))
         done = shards.Done.scan([*shards.shards_in(output), *sorted(previous.glob("*.old"))])
         planned = plan.make(listing, done, shard_rows)
@@ -134,7 +136,7 @@ def run(
                 "(overwrite=True)"
             )
         about = {
-            "sources": inputs.as_list(sources),
+            "sources": [redact(source) for source in inputs.as_list(sources)],
             "inputs": len(listing),
             "inputs_sha256": listing.sha256,
         }
@@ -145,9 +147,11 @@ def run(
             len(listing),
             planned.statuses(),
             planned.faces(),
-            None if options.show_progress is None else not options.show_progress,
+            options.show_progress,
         ) as progress:
             _tell(progress, planned)
+            if passed_over.count:
+                progress.say(event="passed over", count=passed_over.count, paths=passed_over.names)
             writer = _Writer(planned, listing, output, made_by, progress)
             if any(group.file is None for group in planned.groups):
                 with (
@@ -164,7 +168,7 @@ def run(
                             f"{progress.statuses.total()} of {len(listing)} images are in "
                             f"{output}; the same command goes on"
                         )
-            shutil.rmtree(previous)
+            manifest.clear_previous(folder)
             manifest.write(folder, made_by, **about, finished=True)
             progress.say(event="end")
     return Summary(
@@ -176,6 +180,8 @@ def run(
         seconds=time.monotonic() - start,
         reused=int((planned.origin >= 0).sum()),
         removed=len(planned.removed),
+        passed_over=passed_over.count,
+        passed_over_names=tuple(passed_over.names),
     )
 
 

@@ -14,15 +14,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
+from fever_extract._utils import progress
+from fever_extract._utils.names import printable, to_text
 from fever_extract.images import EXTENSIONS
-from fever_extract.jobs.crops import check_folder, save_crops
-from fever_extract.jobs.sources import Input, Sources, as_list, describe_nothing, find
+from fever_extract.jobs.crops import Crops, check_folder
+from fever_extract.jobs.sources import Input, PassedOver, Sources, as_list, describe_nothing, find
 from fever_extract.options import Options
 from fever_extract.records import ExtractionError, Frame, Record, Status, Summary
-from fever_extract.tables.names import to_text
-from fever_extract.tables.schema import Columns, Widths, check_output, open_table, printable
+from fever_extract.tables.schema import Columns, Widths, check_output, open_table
 
 if TYPE_CHECKING:
     from fever_extract.extractor import Extractor
@@ -52,25 +51,28 @@ def run(
     start = time.monotonic()
     output = Path(output)
     check_output(output)
-    crops = None if crops_folder is None else check_folder(crops_folder, as_list(sources))
-    inputs = _readable(find(sources, EXTENSIONS | CLIP_EXTENSIONS))
+    crops = None
+    if crops_folder is not None:
+        where = check_folder(crops_folder, as_list(sources))
+        crops = Crops(where, extractor.config.preprocessing)
+    passed_over = PassedOver()
+    inputs = _readable(find(sources, EXTENSIONS | CLIP_EXTENSIONS, passed_over))
     if not inputs:
-        raise describe_nothing(sources)
+        raise describe_nothing(sources, passed_over)
     statuses: Counter[Status] = Counter()
     failures: list[tuple[str, Status, str]] = []
     faces = 0
     widths = Widths.of(extractor.config)
     # How many frames a clip has shows when it is decoded.
     total = None if any(map(is_clip, inputs)) else len(inputs)
-    hidden = None if options.show_progress is None else not options.show_progress
     with (
         open_table(output, metadata(extractor, options, all_faces)) as table,
-        tqdm(total=total, unit="image", disable=hidden) as bar,
+        progress.bar(show=options.show_progress, total=total, unit="image") as bar,
     ):
         waiting = []
         for one, record in _records(pipeline, inputs, options, all_faces):
-            if crops is not None and record.faces and not isinstance(record, Frame):
-                save_crops(crops, one, record, extractor.config.preprocessing)
+            if crops is not None and not isinstance(record, Frame):
+                crops.save(one, record)
             waiting.append((one.name, record))
             statuses[record.status] += 1
             faces += len(record.faces)
@@ -85,6 +87,8 @@ def run(
             bar.update()
         if waiting:
             table.write(Columns.of(waiting, widths))
+        if crops is not None:
+            crops.close()
     return Summary(
         output=output,
         images=sum(statuses.values()),
@@ -92,6 +96,8 @@ def run(
         statuses=dict(statuses),
         failures=tuple(failures),
         seconds=time.monotonic() - start,
+        passed_over=passed_over.count,
+        passed_over_names=tuple(passed_over.names),
     )
 
 
@@ -99,6 +105,8 @@ def load(one: Input) -> str | bytes | ExtractionError:
     """What the pipeline takes of an input: a path, bytes, or why there are none."""
     try:
         return one.load()
+    except ExtractionError as error:
+        return error
     except Exception as error:  # a remote file system may raise anything
         reason = f"{one.path} can't be read: {error or type(error).__name__}"
         return ExtractionError(Status.NOT_FOUND, reason)

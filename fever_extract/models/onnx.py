@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fever_extract._files import replace_atomically
+from fever_extract._utils.files import replace_atomically
 from fever_extract.models.checkpoint import Checkpoint
 from fever_extract.models.network import FeverNet, build
 

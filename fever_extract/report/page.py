@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fever_extract._files import replace_atomically
+from fever_extract._utils.files import replace_atomically
 from fever_extract.report.projection import nearest, project
 from fever_extract.report.thumbnails import ACROSS, PER_SHEET, Thumbnails, make
 from fever_extract.tables.reading import Table, read_table

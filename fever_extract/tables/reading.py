@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fever_extract.tables.schema import EXTENSIONS, METADATA_KEY, check_parquet
+from fever_extract.tables.schema import EXTENSIONS, FORMULAS, METADATA_KEY, check_parquet
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 _NEEDED = ("path", "status", "embedding")
 _TEXTS = ("path", "status", "error", "expression")
+_FORMULA = re.compile(rf"^\\x({'|'.join(f'{ord(sign):02x}' for sign in FORMULAS)})")
 
 
 @dataclass(frozen=True)
@@ -137,10 +138,15 @@ def _read_csv(path: Path) -> tuple[dict[str, Any], str]:
         if part := re.fullmatch(r"(box|landmarks|expressions|embedding)_\d+", name):
             numbered.setdefault(part[1], []).append(cells)
         else:
-            columns[name] = cells if name in _TEXTS else _guess(cells)
+            columns[name] = list(map(_unescaped, cells)) if name in _TEXTS else _guess(cells)
     for name, cells_by_number in numbered.items():
         columns[name] = np.array(cells_by_number, np.float32).T
     return columns, text
+
+
+def _unescaped(cell: str) -> str:
+    """A cell as it was before `fever_extract.tables` made a formula harmless."""
+    return _FORMULA.sub(lambda match: chr(int(match[1], 16)), cell)
 
 
 def _guess(cells: list[str]) -> list[str] | npt.NDArray[Any]:

@@ -4,7 +4,7 @@ The columns are the same in each:
 
 ========================  ==========================================================
 path                      relative to the folder, or as it was given; odd bytes in it as in
-                          `fever_extract.tables.names`
+                          `fever_extract._utils.names`
 time                      of a clip's frame, in seconds; NaN for a photograph
 status, error             what became of the image; error is empty if it is ok
 face_index                0 for the image's first face; -1 for an image without one
@@ -18,6 +18,9 @@ expression, probability   the most probable expression, and how probable it is
 expressions               how probable each expression is; their names are in the metadata
 embedding                 the vector
 ========================  ==========================================================
+
+In csv a text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a line break, which
+spreadsheets would take for a formula, has that character as ``\\xNN`` (``\\x3d`` for ``=``).
 
 Numbers that don't exist are NaN. Parquet and npz keep box, landmarks, expressions and
 embedding as one column each; csv numbers them (``embedding_0`` and so on). Weights
@@ -39,9 +42,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fever_extract._files import replace_atomically
+from fever_extract._utils.files import exclusive, replace_atomically
+from fever_extract._utils.names import printable, to_text
 from fever_extract.records import Face, Record
-from fever_extract.tables.names import to_text
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -52,6 +55,8 @@ if TYPE_CHECKING:
 EXTENSIONS = (".parquet", ".npz", ".csv")
 METADATA_KEY = "fever_extract"
 """Where Parquet's schema metadata and the npz file keep the metadata, as JSON."""
+FORMULAS = tuple("=+-@\t\r\n")
+"""What makes a spreadsheet take a text for a formula."""
 NO_CROPS = "crops are saved beside one table: give a .parquet, .npz or .csv file as output"
 
 
@@ -129,11 +134,6 @@ class Columns:
         )
 
 
-def printable(text: str) -> str:
-    """A message that may quote a name that is not UTF-8; its odd bytes become ``\\xNN``."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
-
-
 def to_arrow(columns: Columns) -> pa.Table:
     """Rows for Parquet: what has several numbers a row becomes a fixed-size list."""
     import pyarrow as pa
@@ -167,9 +167,17 @@ class _Writer(ABC):
 
 @contextmanager
 def open_table(path: Path, metadata: Mapping[str, object]) -> Iterator[_Writer]:
-    """Write a table that appears at ``path`` when it is whole; see `check_output` first."""
+    """Write a table that appears at ``path`` when it is whole; see `check_output` first.
+
+    Raises:
+        OSError: at once, if another run writes it.
+    """
+    with exclusive(path):
+        yield from _open_table(path, metadata)
+
+
+def _open_table(path: Path, metadata: Mapping[str, object]) -> Iterator[_Writer]:
     with replace_atomically(path) as temporary:
-        temporary.touch()  # what can't be written fails here, not after the work
         writer: _Writer = _WRITERS[path.suffix.lower()](temporary, json.dumps(metadata))
         try:
             yield writer
@@ -177,11 +185,27 @@ def open_table(path: Path, metadata: Mapping[str, object]) -> Iterator[_Writer]:
         finally:
             writer.close()
         if path.suffix.lower() == ".csv":
-            path.with_name(path.name + ".json").unlink(missing_ok=True)
+            _beside(path).unlink(missing_ok=True)
     if path.suffix.lower() == ".csv":
         # csv has no place for metadata: it lies beside the table, and never beside another.
-        with replace_atomically(path.with_name(path.name + ".json")) as temporary:
+        with replace_atomically(_beside(path)) as temporary:
             temporary.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+
+
+def _beside(path: Path) -> Path:
+    """Where the metadata of a csv table is."""
+    return path.with_name(path.name + ".json")
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file is the metadata of a table, or there is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return True
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and "weights_sha256" in found
 
 
 def is_shard_folder(output: str | os.PathLike[str]) -> bool:
@@ -194,7 +218,8 @@ def check_output(path: Path) -> None:
     """Refuse an output that can't be written, before any work is done.
 
     Raises:
-        ValueError: if the extension is not known, or the path is a folder.
+        ValueError: if the extension is not known, the path is a folder, or the file beside a csv
+            table, for its metadata, is another's.
         FileNotFoundError: if its folder does not exist.
         ImportError: if the package that writes it is missing.
     """
@@ -207,6 +232,11 @@ def check_output(path: Path) -> None:
         raise ValueError(f"output {path} is a folder; give a file")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"output {path}: the folder {path.parent} does not exist")
+    if path.suffix.lower() == ".csv" and not _is_ours(_beside(path)):
+        raise ValueError(
+            f"output {path}: its settings go to {_beside(path).name}, and a file of that name "
+            "is there that is not of this package; move it, or give another name"
+        )
     if path.suffix.lower() == ".parquet":
         check_parquet("or write .npz or .csv")
 
@@ -284,7 +314,7 @@ class _CsvWriter(_Writer):
                 cells += values.T.tolist()
             else:
                 names.append(name)
-                cells.append(list(values))
+                cells.append([_harmless(value) for value in values])
         if self._header:
             self._csv.writerow(names)
             self._header = False
@@ -292,6 +322,13 @@ class _CsvWriter(_Writer):
 
     def close(self) -> None:
         self._file.close()
+
+
+def _harmless(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula; see `fever_extract._utils.names`."""
+    if isinstance(value, str) and value.startswith(FORMULAS):
+        return f"\\x{ord(value[0]):02x}{value[1:]}"
+    return value
 
 
 _WRITERS: dict[str, type[_Writer]] = {

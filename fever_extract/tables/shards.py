@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fever_extract._files import replace_atomically
+from fever_extract._utils.files import replace_atomically
 from fever_extract.records import Status
 from fever_extract.tables.schema import METADATA_KEY, check_parquet
 
@@ -31,6 +32,8 @@ JOB_FOLDER = "_job"
 INDEX = "index"
 """The column that says which input a row is of; on its way to a shard only."""
 
+_NAME = re.compile(r"part-\d{6,}\.parquet")
+_CACHED = re.compile(r"(\..+\.)?embeddings-[0-9a-f]{16}\.npy")
 _TEXTS = ["path", "status", "error", "expression"]
 _SEEN = ["path", "status", "face_index", "file_size", "mtime_ns"]
 STATUSES = tuple(Status)
@@ -43,7 +46,19 @@ def shard_name(number: int) -> str:
 
 def shards_in(folder: Path) -> list[Path]:
     """The shards of a table, in its order."""
-    return sorted(folder.glob("part-*.parquet"))
+    return sorted(path for path in folder.glob("part-*.parquet") if _NAME.fullmatch(path.name))
+
+
+def is_shard(path: Path) -> bool:
+    """Whether a file was written by `write`, as its metadata says."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        found = pq.read_schema(path).metadata or {}
+    except (OSError, pa.ArrowException):
+        return False
+    return METADATA_KEY.encode() in found
 
 
 def write(path: Path, table: pa.Table, metadata: Mapping[str, object]) -> None:
@@ -51,7 +66,7 @@ def write(path: Path, table: pa.Table, metadata: Mapping[str, object]) -> None:
     import pyarrow.parquet as pq
 
     table = table.replace_schema_metadata({METADATA_KEY: json.dumps(metadata)})
-    with replace_atomically(path) as temporary:
+    with replace_atomically(path, inside=True) as temporary:
         pq.write_table(table, temporary, compression="zstd", use_dictionary=_TEXTS)
 
 
@@ -213,9 +228,10 @@ def _mapped(path: Path, files: Sequence[Path], shape: tuple[int, int]) -> npt.ND
     cached = folder / f"{stem}embeddings-{digest}.npy"
     if not cached.exists():
         folder.mkdir(exist_ok=True)
-        for old in folder.glob(f"{stem}embeddings-*.npy"):
-            old.unlink()
-        with replace_atomically(cached) as temporary:
+        for old in folder.iterdir():
+            if old.name.startswith(f"{stem}embeddings-") and _CACHED.fullmatch(old.name):
+                old.unlink()
+        with replace_atomically(cached, inside=True) as temporary:
             vectors = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
             _fill(vectors, files)
             vectors.flush()

@@ -13,6 +13,7 @@ import os
 import sys
 from pathlib import Path
 
+from fever_extract._utils import terminal
 from fever_extract.cli.commands import add_face_options, face_options
 from fever_extract.options import Options
 from fever_extract.training.data.readers import KINDS
@@ -21,6 +22,7 @@ from fever_extract.training.recipes.recipe import ADAPT_EPOCHS, REST, SHARE, Rec
 
 def main() -> None:
     """Parse the command line and run one stage."""
+    terminal.prepare()
     parser = argparse.ArgumentParser(prog="python -m fever_extract.training", description=__doc__)
     stages = parser.add_subparsers(required=True)
     data = argparse.ArgumentParser(add_help=False)

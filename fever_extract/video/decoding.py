@@ -6,7 +6,7 @@ import math
 import os
 import re
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ContextDecorator, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Union
 
@@ -50,6 +50,20 @@ def check(clip: object) -> None:
         )
 
 
+class _Told(ContextDecorator):
+    """Whatever FFmpeg or PyAV raise on what a file contains becomes an `ExtractionError`."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, ExtractionError):
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise ExtractionError(Status.DECODE_ERROR, f"could not be decoded: {reason}") from error
+
+
+_told = _Told()
+
+
 class Clip:
     """A clip, open for reading; a context manager.
 
@@ -61,6 +75,7 @@ class Clip:
         ExtractionError: ``not_found`` or ``decode_error``, with the reason.
     """
 
+    @_told
     def __init__(self, clip: ClipLike, threads: int = 1) -> None:
         self._owned = not isinstance(clip, InputContainer)
         self._container = clip if isinstance(clip, InputContainer) else _open(clip)
@@ -77,6 +92,9 @@ class Clip:
                 Status.DECODE_ERROR, f"no video in it ({', '.join(kinds) or 'nothing'} only)"
             )
         self._stream: VideoStream = streams[0]
+        if self._stream.codec_context is None:
+            self.close()
+            raise ExtractionError(Status.DECODE_ERROR, "its codec is not known to FFmpeg")
         if not self._stream.codec_context.is_open:  # else it was read from already
             self._stream.thread_type = "AUTO"
             self._stream.codec_context.thread_count = threads
@@ -105,6 +123,10 @@ class Clip:
         Raises:
             ExtractionError: after the last frame, if there should have been more.
         """
+        with _told:
+            yield from self._frames(start, end)
+
+    def _frames(self, start: float | None, end: float | None) -> Iterator[tuple[float, VideoFrame]]:
         if start:
             self._seek(start)
         given = 0
@@ -184,8 +206,13 @@ class Clip:
         self._problems.append(f"{where}: {reason}")
 
 
+@_told
 def upright(frame: VideoFrame) -> npt.NDArray[np.uint8]:
-    """A frame as ``(h, w, 3)`` uint8 RGB, turned as a player would show it."""
+    """A frame as ``(h, w, 3)`` uint8 RGB, turned as a player would show it.
+
+    Raises:
+        ExtractionError: if it can't be converted.
+    """
     turned = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
     return np.ascontiguousarray(turned, np.uint8)
 

@@ -18,12 +18,12 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from fever_extract._utils.names import to_text
 from fever_extract.report import page as report
 from fever_extract.report import thumbnails
 from fever_extract.report.page import write_report
 from fever_extract.report.projection import nearest
 from fever_extract.report.thumbnails import cut
-from fever_extract.tables.names import to_text
 from fever_extract.tables.reading import read_table
 from fever_extract.tables.schema import Columns, Widths, open_table
 

@@ -275,6 +275,22 @@ def test_wrong_arguments_are_told_at_once(extractor, clip, arguments, error, mes
 # Tables
 
 
+def test_a_codec_that_is_not_known(extractor, clip, tmp_path):
+    """It costs its own row, and not the others'."""
+    data = clip.read_bytes()
+    assert data.count(b"avc1") >= 1
+    (tmp_path / "a.mp4").write_bytes(data.replace(b"avc1", b"zzzz").replace(b"avcC", b"zzzz"))
+    (tmp_path / "b.mp4").write_bytes(data)
+    (tmp_path / ("n" * 230 + ".mp4")).write_bytes(b"no clip")
+    summary = extractor.extract_folder(tmp_path, tmp_path / "f.npz")
+    (problem, _), good = summary.failures, summary.statuses[Status.OK]
+    assert problem[:2] == ("a.mp4", Status.DECODE_ERROR)
+    assert "codec" in problem[2]
+    assert good > 0
+    (frame,) = extractor.extract_video(tmp_path / "a.mp4")
+    assert frame.status is Status.DECODE_ERROR
+
+
 def test_a_folder_of_photographs_and_clips(extractor, clip, astronaut, tmp_path, moving):
     folder = tmp_path / "mixed"
     folder.mkdir()

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import torch
 from tqdm import tqdm
 
-from fever_extract._files import replace_atomically
+from fever_extract._utils.files import replace_atomically
 from fever_extract.detection.detector import Detector
 from fever_extract.models.network import pick_device
 from fever_extract.records import ExtractionError

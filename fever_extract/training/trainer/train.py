@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from fever_extract import hub
-from fever_extract._files import replace_atomically
+from fever_extract._utils.files import replace_atomically
 from fever_extract.models import checkpoint
 from fever_extract.models.network import FeverNet, pick_device
 from fever_extract.training.data import augment

@@ -29,16 +29,19 @@ def map_batches(work: Callable[[list[T]], list[R]], inputs: Iterable[T], size: i
     threads = torch.get_num_threads() if size > 1 else 1
     inputs = iter(inputs)
     beginning = list(islice(inputs, size + 1 if threads > 1 else 0))
-    inputs = chain(beginning, inputs)
-    if len(beginning) <= size:  # one batch, or one thread
+    inputs, few = chain(beginning, inputs), len(beginning) <= size
+    del beginning  # what is done is not kept
+    if few:  # one batch, or one thread
         while batch := list(islice(inputs, size)):
             yield from work(batch)
+            del batch
         return
     pool = ThreadPoolExecutor(threads, "fever", torch.set_num_threads, (1,))
     waiting: deque[Future[list[R]]] = deque()
     try:
         for batch in _shared_out(inputs, size, threads):
             waiting.append(pool.submit(work, batch))
+            del batch
             if len(waiting) > threads:
                 yield from waiting.popleft().result()
         while waiting:
@@ -51,6 +54,8 @@ def map_batches(work: Callable[[list[T]], list[R]], inputs: Iterable[T], size: i
 
 def _shared_out(inputs: Iterator[T], size: int, threads: int) -> Iterator[list[T]]:
     """Batches of ``size``, in order; the last ones smaller, so that every thread has its share."""
-    while some := list(islice(inputs, size * threads)):
+    while some := deque(islice(inputs, size * threads)):
         ends = [len(some) * (thread + 1) // threads for thread in range(threads)]
-        yield from (some[start:end] for start, end in zip([0, *ends], ends) if end > start)
+        for start, end in zip([0, *ends], ends):
+            if end > start:
+                yield [some.popleft() for _ in range(end - start)]

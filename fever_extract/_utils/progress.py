@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from tqdm import tqdm
 
@@ -15,6 +18,43 @@ from fever_extract.records import Status
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+class _Patient:
+    """An output whose faults end no job: full, closed, or none at all."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError, AttributeError):
+            self._stream.write(text)  # type: ignore[union-attr]
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError, AttributeError):
+            self._stream.flush()  # type: ignore[union-attr]
+
+    def isatty(self) -> bool:
+        try:
+            return self._stream is not None and self._stream.isatty()
+        except ValueError:  # closed
+            return False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def bar(iterable: Iterable[Any] | None = None, show: bool | None = None, **settings: Any) -> Any:
+    """A tqdm bar on standard error, whatever has become of that.
+
+    Args:
+        iterable: as tqdm's.
+        show: None shows it only on a terminal.
+        settings: tqdm's own.
+    """
+    hidden = None if show is None else not show
+    return tqdm(iterable, file=_Patient(sys.stderr), disable=hidden, **settings)
+
 
 _EVERY = 10.0  # seconds between two lines of progress
 _KEPT_FAILURES = 1000
@@ -27,7 +67,7 @@ class Progress:
         log: the file that lines are added to.
         total: inputs of the job.
         statuses, faces: of those that are done already.
-        hidden: as tqdm's ``disable``: None shows the bar only on a terminal.
+        show: the bar; None shows it only on a terminal.
 
     Attributes:
         statuses, faces: of all rows so far.
@@ -35,14 +75,14 @@ class Progress:
     """
 
     def __init__(
-        self, log: Path, total: int, statuses: Counter[Status], faces: int, hidden: bool | None
+        self, log: Path, total: int, statuses: Counter[Status], faces: int, show: bool | None
     ) -> None:
         self.statuses, self.faces = Counter(statuses), faces
         self.failures: list[tuple[str, Status, str]] = []
         self._log, self._total = log, total
         self._before = statuses.total()
         self._start = self._said = time.monotonic()
-        self._bar = tqdm(total=total, initial=self._before, unit="image", disable=hidden)
+        self._bar = bar(show=show, total=total, initial=self._before, unit="image")
 
     def __enter__(self) -> Progress:
         return self

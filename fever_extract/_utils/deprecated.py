@@ -21,7 +21,7 @@ _MOVED = {
     "drawing": "report.drawing",
     "export": "models.onnx",
     "inputs": "jobs.sources",
-    "names": "tables.names",
+    "names": "_utils.names",
     "network": "models.network",
     "reading": "tables.reading",
     "shards": "tables.shards",
