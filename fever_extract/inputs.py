@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import BinaryIO
 
-from fever_extract import remote
+from fever_extract import hints, remote
 from fever_extract.images import EXTENSIONS, list_images
 from fever_extract.names import from_text
 
@@ -27,6 +27,7 @@ STDIN = "-"
 _COLUMN = "path"
 _LISTS = (".txt", ".lst", ".list", ".csv", ".tsv", ".parquet")
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+_ARCHIVES = (".zip", ".7z", ".rar")
 _BLOCK = 1 << 20
 
 Sources = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -99,6 +100,7 @@ def as_list(sources: Sources) -> list[str]:
     """The sources as texts."""
     if isinstance(sources, (str, os.PathLike)):
         sources = [sources]
+    hints.check_collection(sources)
     return [os.fspath(source) for source in sources]
 
 
@@ -114,6 +116,10 @@ def check(source: str) -> None:
         raise ValueError(
             f"{source} is compressed, so that its images can't be reached one by one; unpack it, "
             "or decompress it to a plain .tar"
+        )
+    if source.lower().endswith(_ARCHIVES) and not os.path.isdir(source):
+        raise ValueError(
+            f"{source} is an archive; unpack it and give its folder, or make it a .tar"
         )
     if not os.path.exists(source) and not glob.has_magic(source):
         raise FileNotFoundError(f"{source} does not exist; give a folder of images, or one image")

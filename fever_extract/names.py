@@ -25,3 +25,8 @@ def from_text(text: str) -> str:
     if "\\x" not in text:
         return text
     return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), os.fsencode(text)))
+
+
+def shortened(text: str, most: int = 200) -> str:
+    """A name for a message; of a longer one, the beginning."""
+    return text if len(text) <= most else text[:most] + "..."
