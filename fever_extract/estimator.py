@@ -21,6 +21,7 @@ except ImportError as error:
 
 from fever_extract import images
 from fever_extract._cache import cached_records
+from fever_extract._utils import hints
 from fever_extract.extractor import Extractor
 from fever_extract.images import ImageLike
 from fever_extract.options import Options
@@ -40,9 +41,9 @@ class FeverTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         weights, revision, device: as in `fever_extract.Extractor`.
         batch_size, select, detect_size, min_face_size, min_confidence, aligned, fallback,
-            normalize, dtype, on_error, show_progress: as in `fever_extract.Options`. With
-            ``on_error="nan"`` an image without a face is a row of NaN, which most
-            classifiers refuse.
+            any_orientation, normalize, dtype, on_error, show_progress: as in
+            `fever_extract.Options`. With ``on_error="nan"`` an image without a face is a row
+            of NaN, which most classifiers refuse.
         memory: None, or a folder or `joblib.Memory` that keeps what was extracted: by
             content, weights and options, an image at a time, so that a grid search extracts
             each image once, and again only if it changes.
@@ -68,6 +69,7 @@ class FeverTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         min_confidence: float = 0.9,
         aligned: bool = False,
         fallback: str | None = None,
+        any_orientation: bool = False,
         normalize: bool = False,
         dtype: str = "float32",
         on_error: str = "nan",
@@ -84,6 +86,7 @@ class FeverTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.min_confidence = min_confidence
         self.aligned = aligned
         self.fallback = fallback
+        self.any_orientation = any_orientation
         self.normalize = normalize
         self.dtype = dtype
         self.on_error = on_error
@@ -182,15 +185,17 @@ def _as_list(X: Any) -> list[ImageLike]:
         raise TypeError(f"{expected}; for one image pass it in a list")
     if isinstance(X, Iterator):
         raise TypeError(f"{expected}, and not an iterator, which is empty once read: list(X)")
-    if hasattr(X, "columns"):
+    if hasattr(X, "columns") and not hasattr(X, "column_names"):  # pyarrow's are not names
         if len(X.columns) != 1:
             raise ValueError(
                 f"{expected}; the data frame has the columns {', '.join(map(str, X.columns))}: "
                 "pass the one that holds the images"
             )
         X = X[X.columns[0]]
+    elif not isinstance(X, np.ndarray):
+        hints.check_collection(X)
     if isinstance(X, np.ndarray):
-        is_column = X.dtype.kind in "OU" and X.ndim in (1, 2) and X.size == len(X)
+        is_column = X.dtype.kind in "OUT" and X.ndim in (1, 2) and X.size == len(X)
         if not is_column and X.ndim != 4:
             raise ValueError(f"{expected}; got an array of shape {X.shape}, dtype {X.dtype}")
         X = X.reshape(-1) if is_column else X

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sized
 from typing import TYPE_CHECKING
 
 from fever_extract import images
+from fever_extract._utils import hints
 from fever_extract.hub import download as hub
 from fever_extract.images import ImageLike
 from fever_extract.jobs.sources import Sources
@@ -125,6 +126,7 @@ class Extractor:
                 out of range.
         """
         chosen = self._options.replace(options)
+        hints.check_collection(inputs)
         single = images.is_single(inputs)
         records = self._stream(inputs, chosen)
         if not single:
@@ -156,6 +158,7 @@ class Extractor:
         Raises:
             TypeError, ValueError: as in `extract`; never for a damaged or missing file.
         """
+        hints.check_collection(inputs)
         return list(self._stream(inputs, self._options.replace(options), all_faces))
 
     def extract_faces(self, image: ImageLike, **options: Unpack[OptionArguments]) -> list[Face]:
@@ -169,6 +172,7 @@ class Extractor:
             ExtractionError: if the image can't be read.
             TypeError, ValueError: as in `extract`.
         """
+        hints.check_collection(image)
         if not images.is_single(image):
             raise TypeError("extract_faces takes one image; extract_records(all_faces=True), many")
         (record,) = self.extract_records(image, all_faces=True, **options)

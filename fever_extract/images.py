@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import math
 import os
@@ -9,12 +11,13 @@ import re
 import warnings
 from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeGuard, Union
+from typing import TYPE_CHECKING, Any, TypeGuard, Union
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
-from fever_extract._utils.names import printable
+from fever_extract._utils import hints
+from fever_extract._utils.names import printable, shortened
 from fever_extract.records import ExtractionError, Status
 
 if TYPE_CHECKING:
@@ -47,6 +50,23 @@ _NO_PICTURES = frozenset(
     ".srw .svg .tar .tsv .txt .wav .xml .xmp .yaml .yml .zip".split()
 )
 
+_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")  # of more than 8 bits
+_WHITES = (1, 255, 1023, 4095, 16383, 65535)
+_FEW = 0.001  # of the values may lie beyond white or black: hot pixels, and what is not finite
+_OVERSHOOT = 1.1  # resampling goes a little beyond black and white
+_DARK = 16  # of 255; below, a colour of 16 bits has its values in the lower 12
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How to show a picture upright, by the orientation in EXIF."""
+
 _EXPECTED = (
     "expected a path, an encoded image's bytes, a PIL image, or a uint8 RGB array of shape "
     "(height, width, 3)"
@@ -62,18 +82,18 @@ def check(image: object) -> None:
     if isinstance(image, np.ndarray):
         _check_array(image)
     elif not isinstance(image, (str, os.PathLike, bytes, Image.Image)):
-        raise TypeError(f"{_EXPECTED}; got {type(image).__name__}")
+        raise TypeError(f"{_EXPECTED}; got {type(image).__name__}{hints.of_object(image)}")
 
 
 def is_single(images: ImageLike | Iterable[ImageLike]) -> TypeGuard[ImageLike]:
     """Whether this is one image rather than a collection of them."""
     if isinstance(images, np.ndarray):
         # An array of texts or objects is a column of paths or images.
-        return images.dtype.kind not in "OU" or images.ndim == 0
+        return images.dtype.kind not in "OUT" or images.ndim == 0
     # An open file is one thing too, which `check` refuses, and not a collection of lines.
     return (
         not isinstance(images, Iterable)
-        or isinstance(images, (str, os.PathLike, bytes, Image.Image))
+        or isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image))
         or hasattr(images, "read")
     )
 
@@ -125,10 +145,10 @@ def read_reduced(image: ImageLike, longest: int | None) -> tuple[npt.NDArray[np.
     except Exception as error:
         # Decoders raise nearly anything on a damaged file; none of it may end a run.
         reason = str(error) or type(error).__name__
-        if isinstance(error, UnidentifiedImageError):
-            reason = (
-                "not an image in a known format, or its header is damaged (HEIC needs pillow-heif, "
-                "registered with Pillow)"
+        if isinstance(error, UnidentifiedImageError) and not isinstance(image, Image.Image):
+            hint = hints.of_content(_head(image), is_file=not isinstance(image, bytes))
+            reason = "not an image in a known format" + (
+                f": {hint}" if hint else ", or its header is damaged"
             )
         raise ExtractionError(Status.DECODE_ERROR, f"could not be decoded: {reason}") from error
 
@@ -238,6 +258,8 @@ def _check_array(image: npt.NDArray[np.generic]) -> None:
     came = f"got shape {image.shape}, dtype {image.dtype}"
     if image.dtype != np.uint8:
         raise TypeError(f"{_EXPECTED}; {came}. Values from 0 to 255 need .astype('uint8') first")
+    if image.ndim == 1:
+        raise ValueError(f"{_EXPECTED}; {came}. For a file's content, pass array.tobytes()")
     if image.ndim == 4:
         raise ValueError(f"{_EXPECTED}; {came}. For a batch, pass list(array)")
     if image.ndim == 3 and image.shape[0] in (1, 3) and image.shape[2] not in (3, 4):
@@ -249,16 +271,35 @@ def _check_array(image: npt.NDArray[np.generic]) -> None:
 def _file(image: str | os.PathLike[str] | bytes) -> Path | io.BytesIO:
     if isinstance(image, bytes):
         return io.BytesIO(image)
-    path = Path(image)
-    if path.is_dir():
+    text = os.fsdecode(image)
+    path = Path(text)
+    try:
+        exists, is_folder, is_file = path.exists(), path.is_dir(), path.is_file()
+    except ValueError:  # with a NUL
+        exists = is_folder = is_file = False
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        exists = is_folder = is_file = False
+    if not text or not exists:
+        hint = hints.of_path(text) or f"{shortened(str(path))} does not exist"
+        raise ExtractionError(Status.NOT_FOUND, hint)
+    if is_folder:
         raise ExtractionError(
             Status.NOT_FOUND, f"{path} is a folder; extract_folder takes whole folders"
         )
-    if not path.exists():
-        raise ExtractionError(Status.NOT_FOUND, f"{path} does not exist")
-    if not path.is_file():
+    if not is_file:
         raise ExtractionError(Status.NOT_FOUND, f"{path} is no regular file")
     return path
+
+
+def _head(image: str | os.PathLike[str] | bytes) -> bytes:
+    """The beginning of a file."""
+    if isinstance(image, bytes):
+        return image[: hints.HEAD]
+    with contextlib.suppress(OSError), open(os.fspath(image), "rb") as file:
+        return file.read(hints.HEAD)
+    return b""
 
 
 def _formats() -> list[str]:
@@ -282,19 +323,38 @@ def _draft(file: Image.Image, longest: int) -> int:
     width, height = file.size
     factor = min(8, 2 ** int(math.log2(max(1, max(width, height) / longest))))
     # Does nothing where the decoder can't.
-    file.draft(file.mode, (width // factor, height // factor))
-    return round(width / file.width)
+    file.draft(file.mode, (max(1, width // factor), max(1, height // factor)))
+    return round(max(width, height) / max(file.size))
 
 
 def _decode(image: Image.Image) -> npt.NDArray[np.uint8]:
     _check_size(image)
-    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # it would copy the others too
-        image = ImageOps.exif_transpose(image)
-    return _to_rgb(image)
+    # Pillow reads the upper 8 bits of a colour of 16.
+    fine = any(";16" in str(tile) for tile in getattr(image, "tile", ()))
+    image.load()  # of some formats, the orientation is known or applied only then
+    turn = _TURNS.get(orientation(image))
+    if fine and image.mode not in _GREY:
+        extrema: Any = image.getextrema()  # pairs here, for Pillow's types numbers too
+        bands = zip(image.getbands(), extrema)
+        highest = max(ends[1] for name, ends in bands if name != "A")
+        if 0 < highest < _DARK:
+            raise ExtractionError(
+                Status.DECODE_ERROR,
+                f"its colours of 16 bits end below {256 * (highest + 1)}; scale them to 65535",
+            )
+    return _to_rgb(image if turn is None else image.transpose(turn))
+
+
+def orientation(image: Image.Image) -> int:
+    """As EXIF says; 1, upright, if that can't be read, for which the picture is none the worse."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # Pillow raises nearly anything, as on damaged files
+        return 1
 
 
 def _to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
-    if image.mode.startswith(("I", "F")):
+    if image.mode in _GREY:
         image = _to_eight_bits(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -304,11 +364,24 @@ def _to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit, 32-bit and floating-point grey to 0 to 255; Pillow itself would clip."""
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    top = values.max()
-    if image.mode.startswith("I") and (image.mode != "I" or top > 255):
-        values = values / 257
-    elif image.mode == "F" and top <= 1:
-        values = values * 255
-    return Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
+    """16-bit, 32-bit and floating-point grey to 0 to 255; Pillow itself would clip.
+
+    White is 1 (floating-point only), 255, 1023, 4095, 16383 or 65535: the least below which, or
+    nearly so, 99.9 % of the values lie. What is not finite is black or white.
+
+    Raises:
+        ExtractionError: ``decode_error``, for values below 0 or beyond these.
+    """
+    values = np.asarray(image, dtype=np.float64)
+    finite = values[np.isfinite(values)]
+    low, high = np.quantile(finite, (_FEW, 1 - _FEW)) if finite.size else (0.0, 0.0)
+    whites = _WHITES[0 if image.mode == "F" else 1 :]
+    white = next((white for white in whites if high <= _OVERSHOOT * white), None)
+    if white is None or low < (1 - _OVERSHOOT) * white:
+        raise ExtractionError(
+            Status.DECODE_ERROR,
+            f"its grey values reach from {finite.min():.6g} to {finite.max():.6g}; scale them to "
+            "0 to 255",
+        )
+    scaled = np.nan_to_num(values * (255 / white), nan=0.0, posinf=255.0, neginf=0.0)
+    return Image.fromarray(scaled.round().clip(0, 255).astype(np.uint8))

@@ -11,6 +11,7 @@ import torch
 
 from fever_extract import alignment, images
 from fever_extract._utils.threads import map_batches
+from fever_extract.detection import turning
 from fever_extract.detection.detector import Detections, Detector, smallest_face
 from fever_extract.images import ImageLike
 from fever_extract.models._packing import can_pack, pack
@@ -178,14 +179,19 @@ class Pipeline:
         """All faces of each picture, in the pixels it was decoded to."""
         if not pictures:
             return []
+        looks = turning.TURNS if options.any_orientation else 1
         try:
-            return list(
-                self._detector.detect(
-                    [one.pixels for one in pictures],
-                    [one.smallest / one.reduction for one in pictures],
-                    options.min_confidence,
-                )
+            found = self._detector.detect(
+                [look for one in pictures for look in turning.turned(one.pixels, looks)],
+                [one.smallest / one.reduction for one in pictures for _ in range(looks)],
+                options.min_confidence,
             )
+            if looks == 1:
+                return list(found)
+            return [
+                turning.merge(found[looks * index :][:looks], *one.pixels.shape[:2])
+                for index, one in enumerate(pictures)
+            ]
         except Exception as error:
             # Out of memory, say: one image's trouble, not the others' nor the run's.
             if len(pictures) > 1:

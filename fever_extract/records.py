@@ -67,7 +67,7 @@ class Face:
         box: ``(4,)`` float32: x1, y1, x2, y2 in pixels of the upright picture.
         score: the detector's confidence, 0 to 1; NaN if there was no detection.
         landmarks: ``(5, 2)`` float32 in pixels: left eye, right eye, nose, left and right
-            mouth corner, as seen; NaN if there was no detection.
+            mouth corner, as seen in the upright face; NaN if there was no detection.
         vector: ``(d,)`` float32, the embedding.
         expressions: probability of each expression; empty if the weights have no such head.
         blendshapes: each blendshape, 0 to 1; empty if the weights have no such head.
@@ -103,6 +103,21 @@ class Face:
         """Side of a square as large as the box, in pixels."""
         x1, y1, x2, y2 = self.box.tolist()
         return float((max(x2 - x1, 0.0) * max(y2 - y1, 0.0)) ** 0.5)
+
+    @property
+    def roll(self) -> float:
+        """How the face is turned in the picture's plane, in degrees from -180 to 180.
+
+        By the landmarks: 0 is upright, 90 with the forehead to the right, -90 to the left, 180
+        upside down; NaN if there was no detection. Beyond 60 degrees or so, landmarks are right
+        with ``any_orientation=True`` only: without, a face that is upside down is missed, or
+        taken for an upright one with a wrong expression and a roll near 0.
+        """
+        left_eye, right_eye, _, left_mouth, right_mouth = self.landmarks.astype(float)
+        across_x, across_y = right_eye - left_eye + right_mouth - left_mouth
+        down_x, down_y = left_mouth + right_mouth - left_eye - right_eye
+        # Both directions count: what goes down in an upright face, turned back by 90 degrees.
+        return math.degrees(math.atan2(across_y - down_x, across_x + down_y))
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +231,8 @@ def stack_vectors(
     if failed:
         warnings.warn(
             f"{len(failed)} of {len(vectors)} images have no vector and are rows of NaN "
-            f"({describe(count_statuses(failed))}); extract_records gives the reasons",
+            f"({describe(count_statuses(failed))}); extract_records gives the reasons, the first "
+            f"is: {failed[0].error}",
             stacklevel=stacklevel,
         )
     return np.stack(vectors) if vectors else np.zeros((0, dim), np.float32)

@@ -61,3 +61,8 @@ def _escaped(character: str) -> str:
     if "\udc80" <= character <= "\udcff":  # an odd byte
         return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape", "surrogatepass").decode()
+
+
+def shortened(text: str, most: int = 200) -> str:
+    """A name for a message; of a longer one, the beginning."""
+    return text if len(text) <= most else text[:most] + "..."

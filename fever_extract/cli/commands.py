@@ -234,13 +234,22 @@ def add_face_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fallback", choices=["whole"], help="take the whole picture where no face is found"
     )
+    parser.add_argument(
+        "--any-orientation",
+        action="store_true",
+        help="look for faces that lie or are upside down, too; takes four times as long",
+    )
 
 
 def face_options(chosen: argparse.Namespace) -> dict[str, Any]:
     """The arguments of `add_face_options` that were given, as those of `Options`."""
     names = "select detect_size min_face_size min_confidence fallback".split()
     options = {name: getattr(chosen, name) for name in names if getattr(chosen, name) is not None}
-    return {**options, "aligned": chosen.aligned}
+    return {
+        **options,
+        "aligned": chosen.aligned,
+        "any_orientation": chosen.any_orientation,
+    }
 
 
 def _extractor(chosen: argparse.Namespace) -> Extractor:

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from fever_extract._utils.names import redact
-from fever_extract._utils.progress import Progress
 from fever_extract.images import EXTENSIONS
 from fever_extract.jobs import _manifest as manifest
 from fever_extract.jobs import _plan as plan
 from fever_extract.jobs import sources as inputs
 from fever_extract.jobs._listing import Listing
+from fever_extract.jobs._progress import Progress
 from fever_extract.jobs.machine import spread
 from fever_extract.jobs.supervisor import Report, Supervisor
 from fever_extract.jobs.table import CLIP_EXTENSIONS, metadata, without_clips

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import BinaryIO
 
+from fever_extract._utils import hints
 from fever_extract._utils.names import printable, redact, to_text
 from fever_extract.images import EXTENSIONS, list_images, looks_like_picture
 from fever_extract.jobs import _archives as archives
@@ -27,6 +28,7 @@ from fever_extract.records import ExtractionError, Status, describe_passed_over
 STDIN = "-"
 _NAMED = 1000
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+_ARCHIVES = (".zip", ".7z", ".rar")
 
 Sources = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """One source, or several of them: see `find`."""
@@ -105,7 +107,7 @@ def find(
         sources: each a folder (with all folders below it), an image, a glob, a tar archive
             (as WebDataset writes them; not compressed), a list of paths (``.txt`` with one
             a line, or separated by NUL as ``find -print0`` does; ``.csv``, ``.tsv`` or
-            ``.parquet`` with a column ``path``: see `fever_extract.jobs._lists`), ``-`` for a list on
+            ``.parquet`` with a column ``path``), ``-`` for a list on
             standard input, or an address that pyarrow reads (``s3://``, ``gs://``, ``hdfs://``,
             ``file://``).
         extensions: of the files that are taken from a folder; others are if they begin like a
@@ -132,6 +134,7 @@ def as_list(sources: Sources) -> list[str]:
     """The sources as texts."""
     if isinstance(sources, (str, os.PathLike)):
         sources = [sources]
+    hints.check_collection(sources)
     return [os.fspath(source) for source in sources]
 
 
@@ -147,6 +150,10 @@ def check(source: str) -> None:
         raise ValueError(
             f"{source} is compressed, so that its images can't be reached one by one; unpack it, "
             "or decompress it to a plain .tar"
+        )
+    if source.lower().endswith(_ARCHIVES) and not os.path.isdir(source):
+        raise ValueError(
+            f"{source} is an archive; unpack it and give its folder, or make it a .tar"
         )
     if not os.path.exists(source) and not glob.has_magic(source):
         raise FileNotFoundError(f"{source} does not exist; give a folder of images, or one image")

@@ -42,6 +42,7 @@ _MAX_DEPTH = 64
 _MAX_TAPS = 13
 _MAX_CLASSES = 10_000
 _MAX_TEXT = 1_000_000
+_MAX_NESTING = 50
 
 
 class WeightsError(ValueError):
@@ -127,6 +128,8 @@ class Preprocessing:
             raise ConfigError("preprocessing.template must be five points (x, y)")
         for point in self.template:
             _check_floats("preprocessing.template", point, -1.0, 2.0)
+        if len(set(self.template)) == 1:
+            raise ConfigError("preprocessing.template must not be five times one point")
 
     @property
     def channels(self) -> int:
@@ -184,6 +187,8 @@ class Config:
             raise ConfigError("expression_prior must have one share for each expression")
         if not isinstance(self.metadata, Mapping):
             raise ConfigError("metadata must be a JSON object")
+        if _is_nested(self.metadata, _MAX_NESTING):
+            raise ConfigError(f"metadata must not be nested more than {_MAX_NESTING} deep")
 
     @property
     def heads(self) -> dict[str, int]:
@@ -265,6 +270,15 @@ def _tuple(name: str, value: object) -> tuple[object, ...]:
     if not isinstance(value, list):
         raise ConfigError(f"{name} must be a list, not {value!r:.60}")
     return tuple(tuple(item) if isinstance(item, list) else item for item in value)
+
+
+def _is_nested(value: object, depth: int) -> bool:
+    """Whether objects and lists lie in one another more than so deep."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if not isinstance(value, (list, tuple)):
+        return False
+    return depth == 0 or any(_is_nested(item, depth - 1) for item in value)
 
 
 def _check_text(name: str, value: object) -> None:

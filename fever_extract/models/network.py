@@ -142,7 +142,8 @@ def build(config: Config, state_dict: Mapping[str, torch.Tensor]) -> FeverNet:
 
     Raises:
         WeightsError: if a tensor is missing, left over or of another shape than the
-            config says; names the first.
+            config says, or of integers where it says numbers; names the first. Or if the network
+            can't be run, or gives values that are not finite.
     """
     # Without memory first: a config may describe more than the file (or the machine) holds.
     with torch.device("meta"):
@@ -157,9 +158,31 @@ def build(config: Config, state_dict: Mapping[str, torch.Tensor]) -> FeverNet:
                 f"the weights don't fit their config: tensor {name!r} is {have} in the file, "
                 f"{want} by the config"
             )
+        want_dtype, dtype = expected[name].dtype, state_dict[name].dtype
+        if want_dtype.is_floating_point != dtype.is_floating_point:
+            raise WeightsError(
+                f"the weights don't fit their config: tensor {name!r} is of {dtype} in the file, "
+                f"{want_dtype} by the config"
+            )
     network = FeverNet(config)
     network.load_state_dict(dict(state_dict))
-    return network.eval()
+    _try(network.eval())
+    return network
+
+
+def _try(network: FeverNet) -> None:
+    """Run a network once: finite weights, too, can overflow, and a size can be too small."""
+    size = network.config.preprocessing.size
+    crops = torch.linspace(0, 255, 3 * size * size).reshape(1, 3, size, size)
+    try:
+        with torch.no_grad():
+            output = network(crops)
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsError(f"the network can't be run on {size}x{size} pixels: {reason}") from error
+    for name, values in [("embedding", output.embedding), *output.heads.items()]:
+        if not values.isfinite().all():
+            raise WeightsError(f"the weights overflow: {name} has values that are not finite")
 
 
 def for_inference(network: FeverNet) -> FeverNet:

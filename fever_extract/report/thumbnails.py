@@ -143,7 +143,7 @@ def _frames(
     with contextlib.suppress(ExtractionError), Clip(path) as clip:
         for time, frame in clip.frames(max(0.0, waiting[0] - 1e-3)):
             while waiting and time > waiting[0] - 1e-3:
-                yield waiting.pop(0), upright(frame)
+                yield waiting.pop(0), upright(frame, clip.pixel_aspect)
             if not waiting:
                 return
 

@@ -66,7 +66,7 @@ def read_table(path: Path) -> Table:
         raise ValueError(f"table {path}: the name must end in one of {', '.join(EXTENSIONS)}")
     try:
         columns, text = _READERS[suffix](path)
-        table = Table(columns, json.loads(text) if text else {})
+        table = Table(columns, _metadata(text))
     except (ImportError, OSError):
         raise
     except Exception as error:
@@ -78,6 +78,17 @@ def read_table(path: Path) -> Table:
             f"table {path} has no column {', '.join(missing)}; is it from fever-extract extract?"
         )
     return table
+
+
+def _metadata(text: str) -> dict[str, Any]:
+    """What made a table; anyone may have written it."""
+    metadata = json.loads(text) if text else {}
+    if not isinstance(metadata, dict):
+        raise ValueError(f"its metadata is no JSON object, but {text:.60}")
+    for name, shape in (("options", dict), ("expressions", list)):
+        if not isinstance(metadata.get(name, shape()), shape):
+            raise ValueError(f"its metadata has no usable {name!r}: {metadata[name]!r:.60}")
+    return metadata
 
 
 def _read_parquet(path: Path) -> tuple[dict[str, Any], str]:

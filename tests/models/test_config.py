@@ -1,5 +1,6 @@
 """Reading a config from a stranger."""
 
+import functools
 import json
 
 import pytest
@@ -46,6 +47,9 @@ def changed(path: str, value: object) -> str:
         ("expressions", [["a"]], "expressions"),
         ("valence_arousal", "yes", "true or false"),
         ("metadata", [], "metadata"),
+        ("metadata", functools.reduce(lambda inner, _: [inner], range(60), {}), "50 deep"),
+        ("metadata", functools.reduce(lambda inner, _: {"a": inner}, range(900), 1), "50 deep"),
+        ("preprocessing.template", [[0.5, 0.5]] * 5, "five times one point"),
         ("backbone", [], "backbone must be a JSON object"),
         ("backbone.widths", [8, 10**6], "backbone.widths"),
         ("backbone.depths", [1], "equal lengths"),
@@ -94,7 +98,9 @@ def test_a_grey_network_sees_the_luminance():
     torch.testing.assert_close(network.embed(colour), network.embed(grey), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "efficientnet_b0"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "mobilenet_v3_small", "efficientnet_b0", "regnet_y_400mf"]
+)
 @pytest.mark.parametrize("color", ["grey", "rgb"])
 def test_backbones_of_torchvision(name, color):
     channels = 1 if color == "grey" else 3
@@ -102,6 +108,19 @@ def test_backbones_of_torchvision(name, color):
     chosen = config(backbone=Backbone(name, (), ()), preprocessing=preprocessing)
     network = build(chosen, FeverNet(chosen).state_dict())
     assert network.embed(torch.zeros(1, 3, 64, 64)).shape == (1, 12)
+
+
+@pytest.mark.parametrize(("name", "size"), [("vit_b_16", 64), ("alexnet", 16)])
+def test_a_backbone_that_does_not_take_the_size(name, size):
+    chosen = config(
+        backbone=Backbone(name, (), ()),
+        preprocessing=Preprocessing(size, "grey", (128.0,), (64.0,), POINTS),
+    )
+    with torch.device("meta"):
+        shapes = FeverNet(chosen).state_dict()
+    state = {name: torch.zeros(values.shape, dtype=values.dtype) for name, values in shapes.items()}
+    with pytest.raises(WeightsError, match=f"can't be run on {size}x{size} pixels"):
+        build(chosen, state)
 
 
 def test_a_backbone_that_is_not_known():
