@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeGuard, Union
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from fever_extract import plugins
 from fever_extract.records import ExtractionError, Status
 
 if TYPE_CHECKING:
@@ -26,10 +27,6 @@ EXTENSIONS = frozenset(
     ".tga .tif .tiff .webp".split()
 )
 """What counts as a picture in a folder, in any case of letters."""
-
-# Raster formats only: others run programs (EPS calls Ghostscript) or are no photographs.
-# HEIF is there if pillow-heif has registered it.
-_FORMATS = "JPEG PNG WEBP MPO BMP DIB GIF TIFF PPM JPEG2000 AVIF TGA HEIF".split()
 
 _EXPECTED = (
     "expected a path, an encoded image's bytes, a PIL image, or a uint8 RGB array of shape "
@@ -96,7 +93,7 @@ def read_reduced(image: ImageLike, longest: int | None) -> tuple[npt.NDArray[np.
         if isinstance(image, Image.Image):
             return _decode(image), 1
         source = _file(image)
-        with Image.open(source, formats=_formats()) as file:
+        with _open(source) as file:
             if file.format != "PNG":
                 reduction = _draft(file, longest) if longest else 1
                 return _decode(file), reduction
@@ -110,10 +107,7 @@ def read_reduced(image: ImageLike, longest: int | None) -> tuple[npt.NDArray[np.
         # Decoders raise nearly anything on a damaged file; none of it may end a run.
         reason = str(error) or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
-            reason = (
-                "not an image in a known format, or its header is damaged (HEIC needs pillow-heif, "
-                "registered with Pillow)"
-            )
+            reason = "not an image in a known format, or its header is damaged"
         raise ExtractionError(Status.DECODE_ERROR, f"could not be decoded: {reason}") from error
 
 
@@ -213,9 +207,14 @@ def _file(image: str | os.PathLike[str] | bytes) -> Path | io.BytesIO:
     return path
 
 
-def _formats() -> list[str]:
-    Image.init()
-    return [name for name in _FORMATS if name in Image.OPEN]
+def _open(source: Path | io.BytesIO) -> Image.Image:
+    try:
+        return Image.open(source, formats=plugins.formats())
+    except UnidentifiedImageError:
+        heif = plugins.open_heif(source)
+        if heif is None:
+            raise
+        return heif
 
 
 def _check_size(image: Image.Image) -> None:
@@ -231,6 +230,8 @@ def _check_size(image: Image.Image) -> None:
 def _draft(file: Image.Image, longest: int) -> int:
     """Ask the decoder for a smaller picture; returns how much smaller a side it will be."""
     _check_size(file)
+    if file.format not in ("JPEG", "MPO"):  # a plug-in may offer a thumbnail of another shape
+        return 1
     width, height = file.size
     factor = min(8, 2 ** int(math.log2(max(1, max(width, height) / longest))))
     # Does nothing where the decoder can't.

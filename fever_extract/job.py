@@ -29,6 +29,7 @@ from fever_extract.images import EXTENSIONS
 from fever_extract.listing import Listing
 from fever_extract.machine import spread
 from fever_extract.options import Options
+from fever_extract.plugins import PillowSettings
 from fever_extract.progress import Progress
 from fever_extract.records import Summary
 from fever_extract.supervisor import Report, Supervisor
@@ -116,6 +117,7 @@ def run(
         checkpoint.source,
         options,
         all_faces,
+        PillowSettings.of_this_process(),
         device,
     )
     with _told_if_full(output), manifest.locked(output):

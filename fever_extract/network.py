@@ -74,15 +74,16 @@ class FeverNet(nn.Module):
         self.channels = channels
         # torchvision's networks take three channels: a grey one is repeated.
         self.backbone_channels = channels if config.backbone.name in OURS else 3
-        shape = (1, channels, 1, 1)
+        self._set_constants()
+
+    def _set_constants(self) -> None:
+        preprocessing = self.config.preprocessing
         for name, values in (
-            ("mean", config.preprocessing.mean),
-            ("std", config.preprocessing.std),
+            ("mean", preprocessing.mean),
+            ("std", preprocessing.std),
+            ("luminance", _LUMINANCE),
         ):
-            self.register_buffer(name, torch.tensor(values).reshape(shape), persistent=False)
-        self.register_buffer(
-            "luminance", torch.tensor(_LUMINANCE).reshape(1, 3, 1, 1), persistent=False
-        )
+            self.register_buffer(name, torch.tensor(values).reshape(1, -1, 1, 1), persistent=False)
 
     def features(self, crops: torch.Tensor) -> torch.Tensor:
         """Aligned crops ``(n, 3 or 1, size, size)``, 0 to 255, to the backbone's features."""
@@ -126,9 +127,11 @@ def build(config: Config, state_dict: Mapping[str, torch.Tensor]) -> FeverNet:
         WeightsError: if a tensor is missing, left over or of another shape than the
             config says; names the first.
     """
-    # Without memory first: a config may describe more than the file (or the machine) holds.
+    # Without memory: a config may describe more than the file (or the machine) holds. Nor is the
+    # caller's random generator used for weights that are replaced at once.
     with torch.device("meta"):
-        expected = FeverNet(config).state_dict()
+        network = FeverNet(config)
+    expected = network.state_dict()
     for name in [*expected, *state_dict]:
         want, have = (
             tuple(tensors[name].shape) if name in tensors else "missing"
@@ -139,8 +142,9 @@ def build(config: Config, state_dict: Mapping[str, torch.Tensor]) -> FeverNet:
                 f"the weights don't fit their config: tensor {name!r} is {have} in the file, "
                 f"{want} by the config"
             )
-    network = FeverNet(config)
-    network.load_state_dict(dict(state_dict))
+    copies = {name: state_dict[name].to(like.dtype, copy=True) for name, like in expected.items()}
+    network.load_state_dict(copies, assign=True)
+    network._set_constants()
     return network.eval()
 
 

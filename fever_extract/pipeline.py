@@ -16,7 +16,7 @@ from fever_extract.images import ImageLike
 from fever_extract.network import build, for_inference, in_dtype, pick_device
 from fever_extract.options import SMALLEST_FACE, Options
 from fever_extract.records import ExtractionError, Face, Record, Status
-from fever_extract.threads import map_batches
+from fever_extract.threads import map_batches, one_thread, prepare_for_forks
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -60,9 +60,12 @@ class Pipeline:
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str | torch.device | None) -> None:
+        prepare_for_forks()
         self.device = pick_device(device)
         self.config = checkpoint.config
-        self._network = for_inference(build(self.config, checkpoint.state_dict).to(self.device))
+        with one_thread():
+            network = build(self.config, checkpoint.state_dict).to(self.device)
+            self._network = for_inference(network)
         self._networks = {"float32": self._network}
         # It computes overlaps in doubles, which only these have.
         self._detector = Detector(self.device if self.device.type in ("cpu", "cuda") else "cpu")
@@ -81,10 +84,12 @@ class Pipeline:
         Args:
             inputs, options, all_faces: as in `process`.
         """
-        size = options.batch_size
+        size = alone = options.batch_size
         if self.device.type == "cpu":
-            size = min(size, _AT_ONCE)
-        return map_batches(lambda batch: self.process(batch, options, all_faces), inputs, size)
+            size, alone = min(size, _AT_ONCE), 1
+        return map_batches(
+            lambda batch: self.process(batch, options, all_faces), inputs, size, alone
+        )
 
     def process(
         self,
