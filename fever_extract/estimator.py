@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from fever_extract._cache import cached_records
 from fever_extract._utils import hints
 from fever_extract.extractor import Extractor
 from fever_extract.images import ImageLike
+from fever_extract.models.config import WeightsError
 from fever_extract.options import Options
 from fever_extract.records import stack_vectors
 
@@ -106,6 +108,7 @@ class FeverTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         self._options()
         _as_list(X)
+        self._fitted = None
         self._load()
         return self
 
@@ -158,7 +161,10 @@ class FeverTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().__getstate__())
-        state.pop("_loaded", None)
+        loaded = state.pop("_loaded", None)
+        if loaded is not None:
+            (weights, revision, _), extractor = loaded
+            state["_fitted"] = (weights, revision, _identity(extractor))
         return state
 
     def _options(self) -> Options:
@@ -170,8 +176,22 @@ class FeverTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         wanted = (self.weights, self.revision, self.device)
         if getattr(self, "_loaded", (None, None))[0] != wanted:
             extractor = Extractor(self.weights, revision=self.revision, device=self.device)
+            fitted = getattr(self, "_fitted", None)
+            now = (self.weights, self.revision, _identity(extractor))
+            if fitted is not None and fitted[:2] == now[:2] and fitted != now:
+                raise WeightsError(
+                    f"the weights {extractor.source!r} are no longer those with which this was "
+                    "fitted and pickled: fit it again, or use the weights of that time (another "
+                    "version of fever-extract, or revision=)"
+                )
             self._loaded = (wanted, extractor)
         return self._loaded[1]
+
+
+def _identity(extractor: Extractor) -> str:
+    """SHA-256 of the weights and of their config, in hexadecimal."""
+    config = hashlib.sha256(extractor.config.to_json().encode()).hexdigest()
+    return f"{extractor.sha256} {config}"
 
 
 def _as_list(X: Any) -> list[ImageLike]:

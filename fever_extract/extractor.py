@@ -6,7 +6,8 @@ import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sized
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from fever_extract import images
 from fever_extract._utils import hints
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     import torch
     from typing_extensions import Unpack
 
+    from fever_extract.models.checkpoint import Checkpoint
+    from fever_extract.pipeline import Pipeline
     from fever_extract.video.decoding import ClipLike
 
 
@@ -51,6 +54,10 @@ class Extractor:
         fever_extract.WeightsError: if the weights can't be found or used.
         ValueError: if an option is out of range or the device does not exist.
 
+    Threads can share one. A process that is forked from this one can use it too, on the CPU,
+    with one of torch's threads. It can be pickled and copied: the embedded weights travel by
+    their SHA-256, others whole, so that the receiver needs no folder and no network.
+
     An image is a path, the bytes of an image file, a PIL image, or a ``(h, w, 3)`` uint8
     RGB array. A path's, bytes' or PIL image's EXIF orientation is applied.
     """
@@ -67,6 +74,7 @@ class Extractor:
         **options: Unpack[OptionArguments],
     ) -> None:
         self._options = Options().replace(options)
+        self._device = device
         self._checkpoint = hub.load(
             weights, hub.HubOptions(revision, cache_dir, token, local_files_only)
         )
@@ -74,6 +82,16 @@ class Extractor:
         from fever_extract.pipeline import Pipeline
 
         self._pipeline = Pipeline(self._checkpoint, device)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Weights, device and options; the networks are built anew where they arrive."""
+        state = self.__dict__.copy()
+        del state["_pipeline"]
+        return {**state, "_checkpoint": hub.Portable.of(self._checkpoint)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._checkpoint, self._pipeline = _rebuild(state["_checkpoint"], state["_device"])
 
     @property
     def embedding_dim(self) -> int:
@@ -336,8 +354,6 @@ class Extractor:
         all_faces: bool = False,
     ) -> Iterator[Record]:
         """A record an image, with a progress bar."""
-        from fever_extract._utils import progress
-
         given: Iterable[ImageLike] = [inputs] if images.is_single(inputs) else inputs  # type: ignore[assignment]
         total = len(given) if isinstance(given, Sized) else None
 
@@ -353,10 +369,26 @@ class Extractor:
             for _ in checked():
                 pass
         # Others are taken as they are used: they may be made one by one, and too many to keep.
-        shown = (
-            False if total in (0, 1) and options.show_progress is None else options.show_progress
-        )
-        with progress.bar(show=shown, total=total, unit="image") as bar:
-            for record in self._pipeline.stream(checked(), options, all_faces):
+        records = self._pipeline.stream(checked(), options, all_faces)
+        # A hidden bar has a thread and a lock too, which one image needn't wait for.
+        shown = total not in (0, 1) if options.show_progress is None else options.show_progress
+        if not shown:
+            yield from records
+            return
+        from fever_extract._utils import progress
+
+        with progress.bar(show=options.show_progress, total=total, unit="image") as bar:
+            for record in records:
                 yield record
                 bar.update()
+
+
+@lru_cache(maxsize=2)  # `pool.map(extractor.extract, ...)` pickles the extractor for each task
+def _rebuild(
+    weights: hub.Portable, device: str | torch.device | None
+) -> tuple[Checkpoint, Pipeline]:
+    """What an `Extractor` works with, from what was pickled of it."""
+    from fever_extract.pipeline import Pipeline
+
+    unpacked = weights.unpack()
+    return unpacked, Pipeline(unpacked, device)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, Union
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from fever_extract import _pillow as plugins
 from fever_extract._utils import hints
 from fever_extract._utils.names import printable, shortened
 from fever_extract.records import ExtractionError, Status
@@ -31,10 +32,6 @@ EXTENSIONS = frozenset(
     ".tga .tif .tiff .webp".split()
 )
 """What counts as a picture in a folder, in any case of letters."""
-
-# Raster formats only: others run programs (EPS calls Ghostscript) or are no photographs.
-# HEIF is there if pillow-heif has registered it.
-_FORMATS = "JPEG PNG WEBP MPO BMP DIB GIF TIFF PPM JPEG2000 AVIF TGA HEIF".split()
 
 # What a file begins with; a dot stands for any byte.
 _BEGINNINGS = re.compile(
@@ -132,7 +129,7 @@ def read_reduced(image: ImageLike, longest: int | None) -> tuple[npt.NDArray[np.
         if isinstance(image, Image.Image):
             return _decode(image), 1
         source = _file(image)
-        with Image.open(source, formats=_formats()) as file:
+        with _open(source) as file:
             if file.format != "PNG":
                 reduction = _draft(file, longest) if longest else 1
                 return _decode(file), reduction
@@ -302,9 +299,14 @@ def _head(image: str | os.PathLike[str] | bytes) -> bytes:
     return b""
 
 
-def _formats() -> list[str]:
-    Image.init()
-    return [name for name in _FORMATS if name in Image.OPEN]
+def _open(source: Path | io.BytesIO) -> Image.Image:
+    try:
+        return Image.open(source, formats=plugins.formats())
+    except UnidentifiedImageError:
+        heif = plugins.open_heif(source)
+        if heif is None:
+            raise
+        return heif
 
 
 def _check_size(image: Image.Image) -> None:
@@ -320,6 +322,8 @@ def _check_size(image: Image.Image) -> None:
 def _draft(file: Image.Image, longest: int) -> int:
     """Ask the decoder for a smaller picture; returns how much smaller a side it will be."""
     _check_size(file)
+    if file.format not in ("JPEG", "MPO"):  # a plug-in may offer a thumbnail of another shape
+        return 1
     width, height = file.size
     factor = min(8, 2 ** int(math.log2(max(1, max(width, height) / longest))))
     # Does nothing where the decoder can't.

@@ -10,13 +10,12 @@ import numpy as np
 import torch
 
 from fever_extract import alignment, images
-from fever_extract._utils.threads import map_batches
+from fever_extract._utils.threads import map_batches, one_thread, prepare_for_forks
 from fever_extract.detection import turning
 from fever_extract.detection.detector import Detections, Detector, smallest_face
 from fever_extract.images import ImageLike
-from fever_extract.models._packing import can_pack, pack
 from fever_extract.models.checkpoint import Checkpoint
-from fever_extract.models.network import FeverNet, build, for_inference, in_dtype, pick_device
+from fever_extract.models.network import build, for_inference, in_dtype, pick_device
 from fever_extract.options import SMALLEST_FACE, Options
 from fever_extract.records import ExtractionError, Face, Record, Status
 
@@ -62,10 +61,13 @@ class Pipeline:
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str | torch.device | None) -> None:
+        prepare_for_forks()
         self.device = pick_device(device)
         self.config = checkpoint.config
-        self._network = for_inference(build(self.config, checkpoint.state_dict).to(self.device))
-        self._networks = {"float32": self._in_dtype("float32")}
+        with one_thread():
+            network = build(self.config, checkpoint.state_dict).to(self.device)
+            self._network = for_inference(network)
+        self._networks = {"float32": self._network}
         # It computes overlaps in doubles, which only these have.
         self._detector = Detector(self.device if self.device.type in ("cpu", "cuda") else "cpu")
 
@@ -83,10 +85,12 @@ class Pipeline:
         Args:
             inputs, options, all_faces: as in `process`.
         """
-        size = options.batch_size
+        size = alone = options.batch_size
         if self.device.type == "cpu":
-            size = min(size, _AT_ONCE)
-        return map_batches(lambda batch: self.process(batch, options, all_faces), inputs, size)
+            size, alone = min(size, _AT_ONCE), 1
+        return map_batches(
+            lambda batch: self.process(batch, options, all_faces), inputs, size, alone
+        )
 
     def process(
         self,
@@ -241,22 +245,13 @@ class Pipeline:
         )
         return _Found(face, alignment.whole(pixels, self.config.preprocessing), detected=False)
 
-    def _in_dtype(self, dtype: str) -> FeverNet:
-        """The network with its backbone in a dtype, as fast as this device can."""
-        network = in_dtype(self._network, dtype)
-        if self.device.type == "cpu" and can_pack(getattr(torch, dtype)):
-            size = self.config.preprocessing.size
-            example = torch.zeros(1, network.backbone_channels, size, size)
-            network.backbone = pack(network.backbone, example)
-        return network
-
     @torch.inference_mode()
     def _embed(
         self, crops: list[torch.Tensor], options: Options
     ) -> Iterator[tuple[npt.NDArray[np.float32], dict[str, list[float]]]]:
         """Each crop's vector and head outputs, in order."""
         if options.dtype not in self._networks:
-            self._networks[options.dtype] = self._in_dtype(options.dtype)
+            self._networks[options.dtype] = in_dtype(self._network, options.dtype)
         network = self._networks[options.dtype]
         size = options.batch_size
         if self.device.type == "cpu":

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from fever_extract._pillow import PillowSettings
 from fever_extract._utils.names import redact
 from fever_extract.images import EXTENSIONS
 from fever_extract.jobs import _manifest as manifest
@@ -120,6 +121,7 @@ def run(
         checkpoint.source,
         options,
         all_faces,
+        PillowSettings.of_this_process(),
         device,
     )
     manifest.check(output, made_by, overwrite=overwrite)

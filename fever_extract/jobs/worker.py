@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fever_extract._pillow import PillowSettings
 from fever_extract.jobs import table as folder
 from fever_extract.jobs.sources import Input
 from fever_extract.options import Options
@@ -48,6 +49,7 @@ class Work:
         config, weights, source: a checkpoint's config.json, model.safetensors and origin, so
             that every worker has the same, whatever becomes of the files.
         options, all_faces: as in `Extractor.extract_folder`.
+        pillow: the settings of the process that began the work.
         device: torch device; None for the default.
         threads: for torch to use; None leaves that to torch.
     """
@@ -57,6 +59,7 @@ class Work:
     source: str
     options: Options
     all_faces: bool
+    pillow: PillowSettings
     device: str | None = None
     threads: int | None = None
 
@@ -72,6 +75,7 @@ def build(work: Work) -> Pipeline:
     from fever_extract.models import checkpoint
     from fever_extract.pipeline import Pipeline
 
+    work.pillow.apply()
     if work.threads is not None:
         torch.set_num_threads(work.threads)
     return Pipeline(checkpoint.parse(work.config, work.weights, work.source), work.device)
@@ -80,7 +84,7 @@ def build(work: Work) -> Pipeline:
 def process(pipeline: Pipeline, work: Work, task: Task) -> pa.Table:
     """The rows of some inputs, as in `fever_extract.tables.shards`, after a column `INDEX`."""
     loaded = [folder.load(one) for _, one in task]
-    records = pipeline.process(loaded, work.options, work.all_faces)
+    records = list(pipeline.stream(loaded, work.options, work.all_faces))
     return to_table(task, records, Widths.of(pipeline.config))
 
 

@@ -80,6 +80,9 @@ class CompactResNet(nn.Module):
 class _Block(nn.Module):
     """Two 3x3 convolutions and a squeeze-and-excitation gate beside a shortcut."""
 
+    # For inference: what runs directly after what.
+    consecutive = (("conv1", "norm1"), ("conv2", "norm2"))
+
     def __init__(self, width: int, next_width: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(width, next_width, 3, stride=stride, padding=1, bias=False)
