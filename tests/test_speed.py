@@ -97,6 +97,7 @@ def test_packed_convolutions_compute_the_same(name, dtype):
     assert not any(isinstance(module, torch.nn.ZeroPad2d) for module in packed.modules())
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_many_images_at_once_are_the_same_in_order(extractor, astronaut, landscape, tmp_path):
     inputs, expected = [], []
     for index in range(37):
@@ -124,13 +125,9 @@ def test_the_callers_threads_stay_as_they_were(extractor, astronaut):
         torch.set_num_threads(before)
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_a_stream_that_is_left_early_leaves_no_thread(extractor, astronaut):
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        records = extractor._pipeline.stream([astronaut] * 40, extractor._options)
-        next(records)
-        records.close()
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith("fever")]
-    finally:
-        torch.set_num_threads(before)
+    records = extractor._pipeline.stream([astronaut] * 40, extractor._options)
+    next(records)
+    records.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("fever")]
