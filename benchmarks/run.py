@@ -30,11 +30,11 @@ from torchvision.models import efficientnet_b0
 from torchvision.transforms import functional as transforms
 
 from fever_extract import Extractor, images
-from fever_extract.detection import smallest_face
+from fever_extract._threads import map_batches
+from fever_extract.detection.detector import smallest_face
 from fever_extract.images import list_images
-from fever_extract.network import build
+from fever_extract.models.network import build
 from fever_extract.options import Options
-from fever_extract.threads import map_batches
 
 FAST = {"detect_size": 640}
 # bfloat16 gains on processors with a matrix unit (AMX), and loses on others.

@@ -27,22 +27,26 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 import hostile
 from helpers import synthetic_rows
 from test_distributed import workers
 
 import fever_extract
-from fever_extract import Extractor, Options, hub, job, manifest, shards
-from fever_extract.folder import metadata
+from fever_extract import Extractor, Options, hub
 from fever_extract.images import list_images
-from fever_extract.inputs import find
-from fever_extract.tables import Widths
+from fever_extract.jobs import _manifest as manifest
+from fever_extract.jobs import sharded as job
+from fever_extract.jobs.sources import find
+from fever_extract.jobs.table import metadata
+from fever_extract.tables import shards
+from fever_extract.tables.schema import Widths
 
 COMMAND = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from fever_extract import cli, job
+from fever_extract import cli
+from fever_extract.jobs import sharded as job
 job.run.__kwdefaults__.update(shard_rows={shard_rows}, save_every={save_every})
 sys.exit(cli.main(["extract", *sys.argv[1:], "--quiet"]))
 """
@@ -232,8 +236,8 @@ def resume(work: Path, scale: float, photos: Path | None) -> None:
 
 def many_names(work: Path, scale: float, photos: Path | None) -> None:
     """Memory that names take: a list of ten million is listed and planned."""
-    from fever_extract import plan
-    from fever_extract.listing import Listing
+    from fever_extract.jobs import _plan as plan
+    from fever_extract.jobs._listing import Listing
 
     count = round(10_000_000 * scale)
     with open(work / "list.txt", "w", encoding="ascii") as file:
@@ -278,7 +282,7 @@ def _rate(output: Path, since: str) -> float:
 
 def on_one_ray_node(work: Path, scale: float, photos: Path | None) -> None:
     """Ray beside the local engine, and with a worker killed half way."""
-    from fever_extract.distributed import on_ray
+    from fever_extract.jobs.ray import on_ray
 
     folder = photos or make_faces(work / "faces", round(2000 * scale) + 200)
     checkpoint, options = hub.load(None), Options(show_progress=False)
@@ -302,7 +306,7 @@ def on_two_ray_nodes(work: Path, scale: float, photos: Path | None) -> None:
     import ray
     from ray.cluster_utils import Cluster
 
-    from fever_extract.distributed import on_ray
+    from fever_extract.jobs.ray import on_ray
 
     folder = make_faces(work / "in", round(2000 * scale) + 200)
     checkpoint, options = hub.load(None), Options(show_progress=False)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import torch
 
 from fever_extract import Extractor
-from fever_extract.clips import Clip, upright
+from fever_extract.video.decoding import Clip, upright
 
 
 def frames(path: str) -> Iterable[object]:

@@ -11,7 +11,7 @@ import sys
 
 import pyarrow.parquet as pq
 
-from fever_extract.distributed import extract_folder, on_ray
+from fever_extract.jobs.ray import extract_folder, on_ray
 
 if __name__ == "__main__":
     photos, output, *address = sys.argv[1:]

@@ -9,16 +9,19 @@ Importing this package does not import torch; making an `Extractor` does.
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from fever_extract.config import Config, ConfigError, WeightsError
+from fever_extract._deprecated import accept_old_names
 from fever_extract.extractor import Extractor
+from fever_extract.models.config import Config, ConfigError, WeightsError
 from fever_extract.options import Options
 from fever_extract.records import ExtractionError, Face, Frame, Record, Status, Summary
-from fever_extract.shards import load
+from fever_extract.tables.shards import load
 
 if TYPE_CHECKING:
     from fever_extract.estimator import FeverTransformer as FeverTransformer
 
 __version__ = version("fever-extract")
+
+accept_old_names()
 
 __all__ = [
     "Config",

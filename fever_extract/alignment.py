@@ -20,7 +20,7 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from fever_extract.config import Preprocessing
+    from fever_extract.models.config import Preprocessing
 
 _SUPERSAMPLE = 2
 

@@ -20,7 +20,7 @@ except ImportError as error:
     ) from error
 
 from fever_extract import images
-from fever_extract.cache import cached_records
+from fever_extract._cache import cached_records
 from fever_extract.extractor import Extractor
 from fever_extract.images import ImageLike
 from fever_extract.options import Options

@@ -8,10 +8,12 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from fever_extract import checkpoint, hub, images
-from fever_extract.config import Config
+from fever_extract import images
+from fever_extract.hub import download as hub
 from fever_extract.images import ImageLike
-from fever_extract.inputs import Sources
+from fever_extract.jobs.sources import Sources
+from fever_extract.models import checkpoint
+from fever_extract.models.config import Config
 from fever_extract.options import OptionArguments, Options
 from fever_extract.records import (
     ExtractionError,
@@ -22,7 +24,7 @@ from fever_extract.records import (
     Summary,
     stack_vectors,
 )
-from fever_extract.tables import NO_CROPS, is_shard_folder
+from fever_extract.tables.schema import NO_CROPS, is_shard_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     import torch
     from typing_extensions import Unpack
 
-    from fever_extract.clips import ClipLike
+    from fever_extract.video.decoding import ClipLike
 
 
 class Extractor:
@@ -186,7 +188,7 @@ class Extractor:
         """What became of each frame of a clip, as it is decoded; needs PyAV.
 
         Each face has an id, `Face.track`, that it keeps from frame to frame; see
-        `fever_extract.tracking`. Nothing is smoothed. Of the clip, a few frames are in
+        `fever_extract.video.tracking`. Nothing is smoothed. Of the clip, a few frames are in
         memory at a time.
 
         Args:
@@ -205,7 +207,8 @@ class Extractor:
             TypeError, ValueError: at once, if what was given can't be a clip, or an option
                 is out of range.
         """
-        from fever_extract import clips, video
+        from fever_extract.video import decoding as clips
+        from fever_extract.video import frames as video
 
         clips.check(clip)
         if fps is not None and not 0 < fps < math.inf:
@@ -235,13 +238,13 @@ class Extractor:
 
         Args:
             folder: the folder, one photograph or clip, or any of the sources (or several) of
-                `fever_extract.inputs.find`.
+                `fever_extract.jobs.sources.find`.
             output: a ``.parquet``, ``.npz`` or ``.csv`` file, replaced when it is whole; or, for
                 many photographs, a folder of Parquet shards (it exists, ends in a slash or has
                 no extension), where a job that was stopped goes on: see docs/scale.md.
             all_faces: a row per face rather than per image.
             save_crops: a folder for the aligned faces of photographs as JPEGs of 224x224 pixels,
-                named by `fever_extract.crops.crop_path`; for one table, not for shards.
+                named by `fever_extract.jobs.crops.crop_path`; for one table, not for shards.
             overwrite: begin a folder of shards anew, rather than go on.
             workers: processes that work on shards; by default one per core, or per GPU.
             options: any of `fever_extract.Options`, for this call.
@@ -252,7 +255,7 @@ class Extractor:
                 is not known, or the package that writes it is missing; if a folder of shards
                 was made with other weights or settings; and later, if the disk is full.
         """
-        from fever_extract.folder import run
+        from fever_extract.jobs.table import run
 
         chosen = self._options.replace(options)
         if not is_shard_folder(output):
@@ -268,7 +271,7 @@ class Extractor:
         if save_crops is not None:
             raise ValueError(NO_CROPS)
 
-        from fever_extract import job
+        from fever_extract.jobs import sharded as job
 
         return job.run(
             self._checkpoint,
@@ -287,7 +290,7 @@ class Extractor:
         Args:
             folder: made if it does not exist.
         """
-        from fever_extract.card import write_card
+        from fever_extract.hub.card import write_card
 
         checkpoint.save(folder, self.config, self._checkpoint.data)
         write_card(folder, self.config)
@@ -305,7 +308,7 @@ class Extractor:
 
         Args:
             repo_id: ``org/name`` on the Hugging Face Hub; made if it does not exist.
-            revision, private, create_pr, token: as in `fever_extract.hub.publish`.
+            revision, private, create_pr, token: as in `fever_extract.hub.download.publish`.
 
         Raises:
             fever_extract.WeightsError: if the Hub refuses or can't be reached.

@@ -8,6 +8,7 @@ from typing import Literal, TypedDict
 
 SELECT = ("largest", "most_confident", "center")
 DTYPES = ("float32", "bfloat16")
+PRIORS = (None, "uniform", "training")
 SMALLEST_FACE = 12
 """MTCNN's first network sees no less."""
 # Everything else is taken to change a vector, so that a new option is never forgotten.
@@ -25,6 +26,7 @@ class OptionArguments(TypedDict, total=False):
     aligned: bool
     fallback: Literal["whole"] | None
     normalize: bool
+    prior: Literal["uniform", "training"] | None
     dtype: Literal["float32", "bfloat16"]
     on_error: Literal["nan", "raise"]
     show_progress: bool | None
@@ -50,6 +52,10 @@ class Options:
         fallback: ``"whole"`` takes the whole picture as the face where none is found.
             For sets of face crops only.
         normalize: scale each vector to length 1.
+        prior: what the probabilities of expressions presume before a face is seen: ``uniform``
+            takes each for equally likely, ``training`` takes them as frequent as in the labels
+            that the head learned from (a third neutral, for the embedded weights); None is
+            ``uniform`` where the weights allow it. Vectors don't depend on it.
         dtype: of the embedding network's arithmetic; vectors are float32 in any case.
             ``bfloat16`` is for speed, on processors that compute with it quickly.
         on_error: what `extract` does about an input without a vector: a row of NaN and
@@ -68,6 +74,7 @@ class Options:
     aligned: bool = False
     fallback: str | None = None
     normalize: bool = False
+    prior: str | None = None
     dtype: str = "float32"
     on_error: str = "nan"
     show_progress: bool | None = None
@@ -87,6 +94,7 @@ class Options:
             raise ValueError(f"min_confidence must be from 0 to 1, not {self.min_confidence}")
         _check_choice("select", self.select, SELECT)
         _check_choice("fallback", self.fallback, (None, "whole"))
+        _check_choice("prior", self.prior, PRIORS)
         _check_choice("dtype", self.dtype, DTYPES)
         _check_choice("on_error", self.on_error, ("nan", "raise"))
 

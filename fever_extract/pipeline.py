@@ -10,14 +10,14 @@ import numpy as np
 import torch
 
 from fever_extract import alignment, images
-from fever_extract.checkpoint import Checkpoint
-from fever_extract.detection import Detections, Detector, smallest_face
+from fever_extract._threads import map_batches
+from fever_extract.detection.detector import Detections, Detector, smallest_face
 from fever_extract.images import ImageLike
-from fever_extract.network import FeverNet, build, for_inference, in_dtype, pick_device
+from fever_extract.models._packing import can_pack, pack
+from fever_extract.models.checkpoint import Checkpoint
+from fever_extract.models.network import FeverNet, build, for_inference, in_dtype, pick_device
 from fever_extract.options import SMALLEST_FACE, Options
-from fever_extract.packing import can_pack, pack
 from fever_extract.records import ExtractionError, Face, Record, Status
-from fever_extract.threads import map_batches
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -74,7 +74,7 @@ class Pipeline:
         options: Options,
         all_faces: bool = False,
     ) -> Iterator[Record]:
-        """A record an image, in order; see `fever_extract.threads`.
+        """A record an image, in order; see `fever_extract._threads`.
 
         Each thread takes some images from decoding to vectors: the networks are too small to
         gain from being shared out, and decoders don't share.
@@ -257,7 +257,7 @@ class Pipeline:
             output = network(chunk.to(self.device))
             vectors, heads = output.embedding, dict(output.heads)
             if "expression" in heads:
-                heads["expression"] = heads["expression"].softmax(dim=1)
+                heads["expression"] = network.probabilities(heads["expression"], options.prior)
             if options.normalize:
                 vectors = torch.nn.functional.normalize(vectors)
             rows = {name: values.tolist() for name, values in heads.items()}

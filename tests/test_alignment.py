@@ -6,7 +6,7 @@ import torch
 from skimage.transform import SimilarityTransform
 
 from fever_extract.alignment import align, sampling_matrices, warp, whole
-from fever_extract.config import Preprocessing
+from fever_extract.models.config import Preprocessing
 
 PREPROCESSING = Preprocessing(
     size=64,

@@ -189,7 +189,7 @@ def test_the_gradio_page(astronaut_path):
 @pytest.mark.xdist_group("ray")  # Ray would join the one of another test process
 def test_ray_cluster(tmp_path, astronaut):
     pytest.importorskip("ray")
-    pytest.importorskip("fever_extract.distributed")
+    pytest.importorskip("fever_extract.jobs.ray")
     (tmp_path / "photos").mkdir()
     for name in ("a.png", "b.png"):
         astronaut.save(tmp_path / "photos" / name)

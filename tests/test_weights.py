@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from fever_extract.alignment import align, whole
-from fever_extract.card import model_card
-from fever_extract.training.data import Faces, majority, read_ferplus
-from fever_extract.training.evaluate import linear_probe
+from fever_extract.hub.card import model_card
+from fever_extract.training.data.faces import Faces, majority, read_ferplus
+from fever_extract.training.evaluation.evaluate import linear_probe
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 

@@ -9,10 +9,10 @@ from PIL import Image
 from typing_extensions import assert_type
 
 from fever_extract import ExtractionError, Extractor, Face, Options, Record, Status, Summary
-from fever_extract.crops import crop_path
-from fever_extract.drawing import annotate
-from fever_extract.reading import Table, read_table
+from fever_extract.jobs.crops import crop_path
 from fever_extract.report import Report, write_report
+from fever_extract.report.drawing import annotate
+from fever_extract.tables.reading import Table, read_table
 
 extractor = Extractor("org/name", revision="v1.0", device="cpu", batch_size=8, select="center")
 pixels: npt.NDArray[np.uint8] = np.zeros((64, 64, 3), np.uint8)

@@ -7,7 +7,7 @@ import gradio as gr
 import numpy as np
 
 from fever_extract import ExtractionError, Extractor
-from fever_extract.drawing import annotate
+from fever_extract.report.drawing import annotate
 
 extractor = Extractor()
 

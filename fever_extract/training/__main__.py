@@ -13,10 +13,10 @@ import os
 import sys
 from pathlib import Path
 
-from fever_extract.commands import add_face_options, face_options
+from fever_extract.cli.commands import add_face_options, face_options
 from fever_extract.options import Options
-from fever_extract.training.recipe import ADAPT_EPOCHS, REST, SHARE, Recipe
-from fever_extract.training.sources import KINDS
+from fever_extract.training.data.readers import KINDS
+from fever_extract.training.recipes.recipe import ADAPT_EPOCHS, REST, SHARE, Recipe
 
 
 def main() -> None:
@@ -144,7 +144,7 @@ def _add_evaluate(
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
-    from fever_extract.training.prepare import prepare
+    from fever_extract.training.data.prepare import prepare
 
     prepare(
         arguments.kind,
@@ -156,7 +156,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from fever_extract.training.train import train
+    from fever_extract.training.trainer.train import train
 
     train(
         Recipe.read(arguments.recipe),
@@ -170,19 +170,19 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _plot(arguments: argparse.Namespace) -> None:
-    from fever_extract.training.plot import plot
+    from fever_extract.training.trainer.plot import plot
 
     plot(arguments.runs, arguments.output)
 
 
 def _average(arguments: argparse.Namespace) -> None:
-    from fever_extract.training.average import average
+    from fever_extract.training.trainer.average import average
 
     average(arguments.first, arguments.second, arguments.output, share=arguments.share)
 
 
 def _finish(arguments: argparse.Namespace) -> None:
-    from fever_extract.training.finish import finish
+    from fever_extract.training.trainer.finish import finish
 
     done = finish(
         arguments.weights,
@@ -195,8 +195,8 @@ def _finish(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from fever_extract.card_tables import measured
-    from fever_extract.training.evaluate import evaluate, write_evaluation
+    from fever_extract.hub.card_tables import measured
+    from fever_extract.training.evaluation.evaluate import evaluate, write_evaluation
 
     if arguments.write and not (arguments.weights and Path(arguments.weights).is_dir()):
         raise ValueError("--write needs --weights FOLDER")

@@ -19,16 +19,22 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from fever_extract import checkpoint, hub
-from fever_extract.card import write_card
-from fever_extract.config import Config
-from fever_extract.names import to_text
-from fever_extract.network import FeverNet, build, pick_device
+from fever_extract import hub
+from fever_extract.hub.card import write_card
+from fever_extract.models import checkpoint
+from fever_extract.models.config import Config
+from fever_extract.models.network import FeverNet, build, pick_device
 from fever_extract.options import Options
 from fever_extract.pipeline import Pipeline
-from fever_extract.training.class_folders import DETAIL, LabelledFaces, find_classes, find_faces
-from fever_extract.training.finetune import BATCH, FineTuning
-from fever_extract.training.recipe import ADAPT_EPOCHS
+from fever_extract.tables.names import to_text
+from fever_extract.training.data.class_folders import (
+    DETAIL,
+    LabelledFaces,
+    find_classes,
+    find_faces,
+)
+from fever_extract.training.recipes.recipe import ADAPT_EPOCHS
+from fever_extract.training.trainer.finetune import BATCH, FineTuning
 
 
 def adapt(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from fever_extract.config import EXPRESSIONS
-from fever_extract.network import FeverNet
-from fever_extract.training.data import Faces, majority
+from fever_extract.models.config import EXPRESSIONS
+from fever_extract.models.network import FeverNet
+from fever_extract.training.data.faces import Faces, majority
 from fever_extract.training.evaluation import bootstrap, crops
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from fever_extract.alignment import sampling_matrices
-from fever_extract.config import Preprocessing
-from fever_extract.training.data import Faces
+from fever_extract.models.config import Preprocessing
+from fever_extract.training.data.faces import Faces
 from fever_extract.training.evaluation import SEED
 
 if TYPE_CHECKING:

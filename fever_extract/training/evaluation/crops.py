@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from fever_extract.config import Preprocessing
-from fever_extract.training import augment
-from fever_extract.training.data import Faces
+from fever_extract.models.config import Preprocessing
+from fever_extract.training.data import augment
+from fever_extract.training.data.faces import Faces
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from fever_extract.config import EXPRESSIONS
-from fever_extract.training.data import Faces
+from fever_extract.models.config import EXPRESSIONS
+from fever_extract.training.data.faces import Faces
 from fever_extract.training.evaluation.face_recognition import pad_same
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from fever_extract.config import Preprocessing
-from fever_extract.training.data import Faces
+from fever_extract.models.config import Preprocessing
+from fever_extract.training.data.faces import Faces
 from fever_extract.training.evaluation import crops, fer_package
 from fever_extract.training.evaluation.face_recognition import SIZE, FaceRecognition
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fever_extract.network import FeverNet
-from fever_extract.training.data import Faces, majority
+from fever_extract.models.network import FeverNet
+from fever_extract.training.data.faces import Faces, majority
 from fever_extract.training.evaluation import accuracy, bootstrap, corruptions
 from fever_extract.training.evaluation.corruptions import HALVES, RESOLUTIONS
 

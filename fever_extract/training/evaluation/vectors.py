@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fever_extract.training.data import Faces, majority
+from fever_extract.training.data.faces import Faces, majority
 from fever_extract.training.evaluation import SEED, accuracy, few_shot, retrieval
 from fever_extract.training.evaluation.crops import take
 

@@ -1,0 +1,132 @@
+"""The command ``fever-extract``: what may be said on its line, and how it ends."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+
+from fever_extract.cli import commands
+from fever_extract.options import DTYPES, PRIORS
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 done, 1 nothing could be read, 2 wrong usage."""
+    chosen = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Windows redirects to a code page that has not all letters of files' names.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        code: int = chosen.run(chosen)
+    except (OSError, ValueError, ImportError) as error:
+        # What a user can mend ends in one line; anything else is a bug and shows its trace.
+        print(f"fever-extract: {error}", file=sys.stderr)
+        return commands.WRONG_USAGE
+    except KeyboardInterrupt as stop:
+        left = str(stop) or "nothing half done was left"
+        print(f"fever-extract: interrupted; {left}", file=sys.stderr)
+        return commands.INTERRUPTED
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fever-extract", description="Facial-expression vectors from photographs."
+    )
+    parser.add_argument("--version", action="version", version=metadata.version("fever-extract"))
+    subparsers = parser.add_subparsers(dest="command", required=True)
+
+    weights = argparse.ArgumentParser(add_help=False)
+    weights.add_argument(
+        "--weights",
+        metavar="SOURCE",
+        help="folder or Hub repository org/name[@revision] (default: the embedded weights)",
+    )
+    weights.add_argument("--revision", help="branch, tag or commit of a Hub repository")
+    weights.add_argument("--device", help="torch device (default: cuda where there is one)")
+
+    _add_extract(subparsers, weights)
+    _add_report(subparsers)
+
+    demo = subparsers.add_parser("demo", parents=[weights], help="try it on one known photograph")
+    demo.add_argument("-o", "--output", default="fever-demo.jpg", help="annotated picture to write")
+    demo.set_defaults(run=commands.demo)
+
+    info = subparsers.add_parser("info", help="version, weights, device, packages")
+    info.add_argument("weights", nargs="?", metavar="SOURCE", help="folder or org/name[@revision]")
+    info.add_argument("--revision", help="branch, tag or commit of a Hub repository")
+    info.add_argument("--device", help="torch device (default: cuda where there is one)")
+    info.set_defaults(run=commands.info)
+
+    download = subparsers.add_parser("download", help="weights from the Hub into its cache")
+    download.add_argument("name", metavar="ORG/NAME[@REVISION]")
+    download.add_argument("--revision", help="branch, tag or commit")
+    download.set_defaults(run=commands.download)
+
+    push = subparsers.add_parser("push", parents=[weights], help="publish weights on the Hub")
+    push.add_argument("name", metavar="ORG/NAME")
+    push.add_argument("--to", metavar="BRANCH", help="branch to commit to (default: main)")
+    push.add_argument("--private", action="store_true", default=None, help="if it is made anew")
+    push.add_argument("--create-pr", action="store_true", help="open a pull request")
+    push.set_defaults(run=commands.push)
+
+    export = subparsers.add_parser("export", help="the network as an ONNX file")
+    export.add_argument("--weights", metavar="SOURCE", help="as in extract")
+    export.add_argument("--revision", help="branch, tag or commit of a Hub repository")
+    export.add_argument("output", metavar="MODEL.onnx")
+    export.set_defaults(run=commands.export)
+    return parser
+
+
+def _add_extract(
+    subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
+    weights: argparse.ArgumentParser,
+) -> None:
+    extract = subparsers.add_parser(
+        "extract", parents=[weights], help="a folder of photographs to a table of vectors"
+    )
+    extract.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="a folder (recursive), an image, a clip, a glob, a .tar, a list of paths (.txt, .csv, "
+        ".parquet, or - for standard input), an address such as s3://bucket/folder",
+    )
+    extract.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="TABLE",
+        help="a .parquet, .npz or .csv file; or a folder for shards, to go on after a stop",
+    )
+    extract.add_argument("--all-faces", action="store_true", help="a row per face, not per image")
+    commands.add_face_options(extract)
+    extract.add_argument("--normalize", action="store_true", help="scale vectors to length 1")
+    extract.add_argument(
+        "--prior", choices=PRIORS[1:], help="how frequent expressions are taken to be beforehand"
+    )
+    extract.add_argument("--dtype", choices=DTYPES, help="of the network's arithmetic")
+    extract.add_argument("--save-crops", metavar="FOLDER", help="each aligned face as a JPEG")
+    extract.add_argument("--batch-size", type=int, metavar="N", help="images at a time")
+    extract.add_argument("--workers", type=int, metavar="N", help="processes that fill shards")
+    extract.add_argument(
+        "--engine", choices=["local", "ray"], default="local", help="who fills shards"
+    )
+    extract.add_argument("--address", help="of a Ray cluster, or auto (default: one is made)")
+    extract.add_argument(
+        "--overwrite", action="store_true", help="begin a folder of shards anew, don't go on"
+    )
+    extract.add_argument("--strict", action="store_true", help="exit 1 if any image has no vector")
+    extract.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+    extract.set_defaults(run=commands.extract)
+
+
+def _add_report(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    report = subparsers.add_parser("report", help="a table as one HTML page to look at")
+    report.add_argument("table", metavar="TABLE", help="what extract wrote")
+    report.add_argument("-o", "--output", required=True, metavar="PAGE", help="an .html file")
+    report.add_argument("--photos", metavar="PHOTOS", help="what was extracted, for thumbnails")
+    report.add_argument("--color", metavar="COLUMN", help="colours the map (default: expression)")
+    report.set_defaults(run=commands.report)

@@ -1,0 +1,90 @@
+"""The model card that travels with weights, made from their config alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from fever_extract._files import replace_atomically
+from fever_extract.hub import card_tables
+from fever_extract.hub.card_tables import ROWS
+from fever_extract.models.checkpoint import CARD
+from fever_extract.models.config import Config
+
+
+def model_card(config: Config) -> str:
+    """The text of a ``README.md``: the Hub's metadata, use, figures, making and limits.
+
+    Figures come from ``config.metadata["evaluation"]`` (as
+    `fever_extract.training.evaluation.evaluate.evaluate` returns it) or the Markdown in
+    ``config.metadata["measured"]``, the making from ``config.metadata["description"]``; where
+    they are missing, the card says so.
+    """
+    evaluation = _evaluation(config)
+    heads = {
+        "expression": f"the probabilities of {len(config.expressions)} expressions "
+        f"({', '.join(config.expressions)})",
+        "blendshapes": f"{len(config.blendshapes)} blendshapes",
+        "valence_arousal": "valence and arousal",
+    }
+    template = resources.files("fever_extract.hub") / "model_card.md"
+    return template.read_text(encoding="utf-8").format(
+        front_matter=_front_matter(config, evaluation),
+        name=config.name,
+        dim=config.embedding_dim,
+        size=config.preprocessing.size,
+        color=config.preprocessing.color,
+        heads="; ".join(heads[name] for name in config.heads) or "nothing",
+        measured=card_tables.measured(evaluation)
+        if evaluation
+        else str(config.metadata.get("measured", "Nothing has been measured yet.")).strip(),
+        description=str(config.metadata.get("description", "Not recorded.")).strip(),
+    )
+
+
+def _evaluation(config: Config) -> Mapping[str, Any] | None:
+    """The figures, if they are of the shape that `evaluate` gives them; anything may be there."""
+    evaluation = config.metadata.get("evaluation")
+    try:
+        card_tables.measured(evaluation)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    return evaluation
+
+
+def write_card(folder: str | os.PathLike[str], config: Config) -> None:
+    """Write the card beside the weights."""
+    with replace_atomically(Path(folder) / CARD) as temporary:
+        temporary.write_text(model_card(config), encoding="utf-8")
+
+
+def _front_matter(config: Config, evaluation: Mapping[str, Any] | None) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    split = str(evaluation.get("split", "test")) if evaluation else ""
+    results = [
+        EvalResult(
+            task_type="image-classification",
+            task_name="Facial expression recognition",
+            dataset_type="ferplus",
+            dataset_name=f"FER+ {split}, 8 classes, majority",
+            dataset_split=split,
+            metric_type="accuracy",
+            metric_name=f"Accuracy: {title[0].lower()}{title[1:]}",
+            metric_value=round(evaluation[row]["accuracy"], 4),
+        )
+        for row, title in ROWS.items()
+        if evaluation and row in evaluation
+    ]
+    data = ModelCardData(
+        license=config.license,
+        library_name="fever-extract",
+        pipeline_tag="image-feature-extraction",
+        tags=["facial-expression-recognition", "face", "feature-extraction"],
+        model_name=config.name if results else None,
+        eval_results=results or None,
+    )
+    return data.to_yaml().strip()

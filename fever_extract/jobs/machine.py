@@ -1,0 +1,72 @@
+"""What this machine has: memory, cores, GPUs; and the workers that fit them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+from fever_extract.jobs.worker import Work
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process uses; 0 where the system doesn't tell."""
+    try:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return 0
+
+
+def total_memory() -> int:
+    """Bytes of memory of this machine, or of the container that this runs in."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:  # in a container
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+    except OSError:
+        return machine
+    return min(machine, int(limit)) if limit.isdigit() else machine
+
+
+def memory_share(workers: int) -> int:
+    """Bytes that each of so many workers may use: four fifths of all, shared."""
+    return int(0.8 * total_memory() / workers)
+
+
+def spread(work: Work, workers: int | None = None) -> list[Work]:
+    """One worker per core, or per GPU; or as many as are asked for.
+
+    Args:
+        work: its device may be None, for CUDA where there is one.
+        workers: how many; they share the cores, and the GPUs in turn.
+    """
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    devices = devices_of(work.device)
+    count = workers or (cores if devices == ["cpu"] else len(devices))
+    return [
+        dataclasses.replace(
+            work, device=devices[index % len(devices)], threads=max(1, cores // count)
+        )
+        for index in range(count)
+    ]
+
+
+def devices_of(device: str | None) -> list[str]:
+    """Every GPU if CUDA was asked for in general, else that device.
+
+    Raises:
+        ValueError: if it is not known or not there.
+    """
+    drivers = ("/dev/nvidiactl", "/dev/dxg", "/dev/nvhost-ctrl")
+    if device == "cpu" or (device is None and not any(map(os.path.exists, drivers))):
+        return ["cpu"]  # without torch, which takes seconds and half a gigabyte
+
+    import torch
+
+    from fever_extract.models.network import pick_device
+
+    picked = pick_device(device)
+    if picked.type == "cuda" and picked.index is None:
+        return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return [str(picked)]

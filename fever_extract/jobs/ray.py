@@ -1,0 +1,210 @@
+"""The folder job on many machines, by Ray Data: the same shards, in the same order.
+
+Ray Data sends batches of inputs to actors and their rows back; an actor watches a worker
+process of its own (`fever_extract.jobs.supervisor`), so that a file that kills its decoder is a
+record here too, not a failed task. The machine that starts the job plans, orders and writes:
+stopping, going on and all else are as in `fever_extract.jobs.sharded`. Needs the extra ``ray``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fever_extract import hub
+from fever_extract.jobs import machine
+from fever_extract.jobs._listing import from_arrow, to_arrow
+from fever_extract.jobs.sharded import Engine, EngineMaker, Stop, run
+from fever_extract.jobs.sources import Sources
+from fever_extract.jobs.supervisor import TIMEOUT, Report, Supervisor
+from fever_extract.jobs.worker import Task, Work
+from fever_extract.options import OptionArguments, Options
+from fever_extract.records import Summary
+from fever_extract.tables.schema import Widths
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from typing_extensions import Unpack
+
+_PLACE = "place"  # of an input in the job
+
+
+def on_ray(
+    address: str | None = None,
+    *,
+    concurrency: int | None = None,
+    num_cpus: float = 1,
+    num_gpus: float = 0,
+    timeout: float = TIMEOUT,
+) -> EngineMaker:
+    """An engine for `fever_extract.jobs.sharded.run`.
+
+    Args:
+        address: of a Ray cluster, ``auto`` for the one that this machine belongs to; None for
+            one that is made here and ends with the job. A Ray that runs in this process
+            already is used as it is.
+        concurrency: actors; by default as many as the cluster has room for.
+        num_cpus, num_gpus: what an actor takes of its node. With ``num_gpus`` the networks run
+            there; fractions let actors share one.
+        timeout: as in `Supervisor`.
+
+    Raises:
+        ImportError: if Ray is missing.
+        ValueError: if ``concurrency`` is less than 1.
+    """
+    ray = _import_ray()
+    if concurrency is not None and concurrency < 1:
+        raise ValueError(f"concurrency must be at least 1, not {concurrency}")
+
+    @contextmanager
+    def make(work: Work, widths: Widths, job: Path, report: Report) -> Iterator[Engine]:
+        started = not ray.is_initialized()
+        if started:
+            ours = address is None and "RAY_ADDRESS" not in os.environ
+            ray.init(
+                address=address,
+                include_dashboard=False if ours else None,
+                log_to_driver=False,
+                logging_level="error",
+            )
+        try:
+            count = concurrency or _room(ray.cluster_resources(), num_cpus, num_gpus)
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            together = min(count, max(_room(node, num_cpus, num_gpus) for node in nodes))
+            device = work.device or ("cuda" if num_gpus else "cpu")
+            threads = None if num_gpus else max(1, int(num_cpus))
+            chosen = dataclasses.replace(work, device=device, threads=threads)
+            report(event="ray", nodes=len(nodes), actors=count)
+            yield _RayEngine(chosen, widths, timeout, count, together, num_cpus, num_gpus)
+        finally:
+            if started:
+                ray.shutdown()
+
+    return make
+
+
+def extract_folder(
+    sources: Sources,
+    output: str | os.PathLike[str],
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    revision: str | None = None,
+    all_faces: bool = False,
+    overwrite: bool = False,
+    engine: EngineMaker | None = None,
+    **options: Unpack[OptionArguments],
+) -> Summary:
+    """`Extractor.extract_folder` on many machines.
+
+    Args:
+        sources: see `fever_extract.jobs.sources.find`. Every node must reach the images under the
+            same names: a shared file system, or addresses such as ``s3://bucket/folder``.
+        output: a folder of this machine, for shards; where a stopped job goes on.
+        weights, revision: as of `fever_extract.Extractor`.
+        all_faces, overwrite: as of `Extractor.extract_folder`.
+        engine: made by `on_ray`, which it is by default.
+        options: any of `fever_extract.Options`.
+
+    Raises:
+        OSError, ValueError, ImportError: as `Extractor.extract_folder`.
+    """
+    return run(
+        hub.load(weights, hub.HubOptions(revision=revision)),
+        sources,
+        output,
+        options=Options(**options),
+        all_faces=all_faces,
+        overwrite=overwrite,
+        engine=engine or on_ray(),
+    )
+
+
+def _room(resources: Mapping[str, float], num_cpus: float, num_gpus: float) -> int:
+    """How many actors fit."""
+    rooms = [resources.get("CPU", 1) / num_cpus] if num_cpus else []
+    if num_gpus:
+        rooms.append(resources.get("GPU", 0) / num_gpus)
+    return max(1, int(min(rooms)))
+
+
+def _import_ray() -> Any:
+    try:
+        import ray
+    except ImportError:
+        raise ImportError("many machines need Ray: pip install 'fever-extract[ray]'") from None
+    return ray
+
+
+@dataclass(frozen=True)
+class _RayEngine:
+    work: Work
+    widths: Widths
+    timeout: float
+    actors: int
+    actors_of_a_node: int
+    num_cpus: float
+    num_gpus: float
+
+    def run(self, tasks: Iterator[Task], stopped: Stop) -> Iterator[pa.Table | None]:
+        """See `fever_extract.jobs.sharded.Engine`."""
+        ray = _import_ray()
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        # One after the other, so that few shards are in hand at a time.
+        context.execution_options.preserve_order = True
+        blocks = [_to_block(task) for task in tasks]
+        data = ray.data.from_arrow(blocks).map_batches(
+            _Actor,
+            fn_constructor_args=(
+                ray.put(self.work),
+                self.widths,
+                self.timeout,
+                self.actors_of_a_node,
+            ),
+            batch_size=None,  # a block is a batch already
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+            compute=ray.data.ActorPoolStrategy(size=self.actors),
+            num_cpus=self.num_cpus,
+            num_gpus=self.num_gpus,
+        )
+        for reference in data.iter_internal_ref_bundles():
+            if stopped():
+                return
+            for block in ray.get(reference.block_refs):
+                if len(block):
+                    yield block
+            yield None
+
+
+class _Actor:
+    """One worker process, kept for as long as the actor lives."""
+
+    def __init__(self, work: Any, widths: Widths, timeout: float, together: int) -> None:
+        memory = machine.memory_share(together)
+        self._supervisor = Supervisor(
+            [_import_ray().get(work)], widths, timeout=timeout, memory_limit=memory
+        )
+
+    def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
+        for table in self._supervisor.run(iter([_to_task(block)])):
+            if table is not None:
+                yield table
+
+
+def _to_block(task: Task) -> pa.Table:
+    import pyarrow as pa
+
+    inputs = pa.Table.from_batches([to_arrow([one for _, one in task])])
+    return inputs.append_column(_PLACE, [[place for place, _ in task]])
+
+
+def _to_task(block: pa.Table) -> Task:
+    return list(zip(block[_PLACE].to_pylist(), from_arrow(block)))

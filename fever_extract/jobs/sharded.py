@@ -1,0 +1,319 @@
+"""A folder of shards from any number of images: goes on where it stopped, loses nothing.
+
+Whoever does the work (`fever_extract.jobs.supervisor` here, `fever_extract.jobs.ray` on many
+machines) takes tasks and gives tables; here they are put in order and written.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from fever_extract.images import EXTENSIONS
+from fever_extract.jobs import _manifest as manifest
+from fever_extract.jobs import _plan as plan
+from fever_extract.jobs import sources as inputs
+from fever_extract.jobs._listing import Listing
+from fever_extract.jobs._progress import Progress
+from fever_extract.jobs.machine import spread
+from fever_extract.jobs.supervisor import Report, Supervisor
+from fever_extract.jobs.table import CLIP_EXTENSIONS, metadata, without_clips
+from fever_extract.jobs.worker import Task, Work
+from fever_extract.models.checkpoint import Checkpoint
+from fever_extract.options import Options
+from fever_extract.records import Summary
+from fever_extract.tables import shards
+from fever_extract.tables.schema import Widths, check_parquet
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SHARD_ROWS = 10_000
+SAVE_EVERY = 30.0
+"""Seconds after which a shard in hand is written as far as it is: what a power cut costs."""
+
+_TOLD = 1000  # names of removed images in the log
+
+
+class Engine(Protocol):
+    """Who does the work; see `fever_extract.jobs.supervisor.Supervisor.run`."""
+
+    def run(self, tasks: Iterator[Task], stopped: Stop) -> Iterator[pa.Table | None]:
+        """Do all tasks, in any order, until ``stopped()``."""
+
+
+class EngineMaker(Protocol):
+    """Starts an engine; leaving the context ends all that it started."""
+
+    def __call__(
+        self, work: Work, widths: Widths, job: Path, report: Report
+    ) -> AbstractContextManager[Engine]: ...
+
+
+def local(workers: int | None = None, **settings: Any) -> EngineMaker:
+    """Processes on this machine; ``settings`` are those of `Supervisor`.
+
+    Raises:
+        ValueError: if ``workers`` is less than 1.
+    """
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers}")
+
+    def make(work: Work, widths: Widths, job: Path, report: Report) -> Supervisor:
+        works = spread(work, workers)
+        return Supervisor(works, widths, errors=job / "workers.log", report=report, **settings)
+
+    return make
+
+
+def run(
+    checkpoint: Checkpoint,
+    sources: inputs.Sources,
+    output: str | os.PathLike[str],
+    *,
+    options: Options,
+    all_faces: bool = False,
+    device: str | None = None,
+    overwrite: bool = False,
+    engine: EngineMaker | None = None,
+    shard_rows: int = SHARD_ROWS,
+    save_every: float = SAVE_EVERY,
+) -> Summary:
+    """See `Extractor.extract_folder`.
+
+    Args:
+        engine: who does the work; by default `local`.
+        shard_rows: inputs of a shard.
+        save_every: seconds; see `SAVE_EVERY`.
+    """
+    start = time.monotonic()
+    if os.name == "nt":
+        raise OSError("a folder as output needs Linux or macOS; give a .parquet file")
+    check_parquet("or give a .npz or .csv file as output")
+    output = Path(output)
+    made_by = metadata(checkpoint, options, all_faces)
+    found = without_clips(
+        inputs.find(sources, EXTENSIONS | CLIP_EXTENSIONS),
+        "which one table takes (a .parquet, .npz or .csv file as output), and shards don't",
+    )
+    # Before anything is overwritten.
+    first = next(found, None)
+    if first is None:
+        raise inputs.describe_nothing(sources)
+    work = Work(
+        checkpoint.config.to_json(),
+        checkpoint.data,
+        checkpoint.source,
+        options,
+        all_faces,
+        device,
+    )
+    with _told_if_full(output), manifest.locked(output):
+        folder = manifest.prepare(output, made_by, overwrite=overwrite)
+        previous = folder / "previous"
+        listing = Listing(folder / "inputs.arrow", chain([first], found))
+        done = shards.Done.scan([*shards.shards_in(output), *sorted(previous.glob("*.old"))])
+        planned = plan.make(listing, done, shard_rows)
+        if len(done) and (planned.origin < 0).all() and not planned.changed:
+            raise ValueError(
+                f"output {output} holds {len(done)} images, and none of them is among the "
+                f"{len(listing)} that were given; give another folder, or --overwrite "
+                "(overwrite=True)"
+            )
+        about = {
+            "sources": inputs.as_list(sources),
+            "inputs": len(listing),
+            "inputs_sha256": listing.sha256,
+        }
+        manifest.write(folder, made_by, **about, finished=False)
+        plan.arrange(planned, output, previous)
+        with Progress(
+            folder / "log.jsonl",
+            len(listing),
+            planned.statuses(),
+            planned.faces(),
+            None if options.show_progress is None else not options.show_progress,
+        ) as progress:
+            _tell(progress, planned)
+            writer = _Writer(planned, listing, output, made_by, progress)
+            if any(group.file is None for group in planned.groups):
+                with (
+                    _stoppable() as stopped,
+                    (engine or local())(
+                        work, Widths.of(checkpoint.config), folder, progress.say
+                    ) as running,
+                ):
+                    tasks = writer.tasks(options.batch_size)
+                    writer.collect(running.run(tasks, stopped), save_every)
+                    if stopped():
+                        progress.say(event="stopped")
+                        raise KeyboardInterrupt(
+                            f"{progress.statuses.total()} of {len(listing)} images are in "
+                            f"{output}; the same command goes on"
+                        )
+            shutil.rmtree(previous)
+            manifest.write(folder, made_by, **about, finished=True)
+            progress.say(event="end")
+    return Summary(
+        output=output,
+        images=len(listing),
+        faces=progress.faces,
+        statuses=dict(progress.statuses),
+        failures=tuple(progress.failures),
+        seconds=time.monotonic() - start,
+        reused=int((planned.origin >= 0).sum()),
+        removed=len(planned.removed),
+    )
+
+
+@dataclass
+class _Open:
+    """A shard in hand: the tables that came for it, and how many inputs are to come."""
+
+    number: int
+    missing: int
+    tables: list[pa.Table] = field(default_factory=list)
+    saved: int = 0
+
+
+class _Writer:
+    """Cuts the plan into tasks, and puts what comes of them in order."""
+
+    def __init__(
+        self,
+        planned: plan.Plan,
+        listing: Listing,
+        output: Path,
+        made_by: dict[str, object],
+        progress: Progress,
+    ) -> None:
+        self._plan, self._listing, self._output = planned, listing, output
+        self._made_by, self._progress = made_by, progress
+        self._starts = np.array([group.start for group in planned.groups])
+        self._open: dict[int, _Open] = {}
+        self._begun = False
+
+    def tasks(self, size: int) -> Iterator[Task]:
+        """What is not done yet, shard by shard."""
+        for number, group in enumerate(self._plan.groups):
+            if group.file is not None:
+                continue
+            new = group.start + np.flatnonzero(self._plan.origin[group.start : group.stop] < 0)
+            self._open[number] = _Open(number, len(new))
+            if not len(new):
+                self._write(self._open.pop(number))
+            for first in range(0, len(new), size):
+                indices = new[first : first + size]
+                yield list(zip(indices.tolist(), self._listing.read(indices)))
+
+    def collect(self, tables: Iterator[pa.Table | None], save_every: float) -> None:
+        """Write each shard when it is whole; what is in hand now and then, and at the end."""
+        saved = time.monotonic()
+        for table in tables:
+            self._progress.tick()
+            if table is not None:
+                self._add(table)
+            if time.monotonic() - saved > save_every:
+                self._save()
+                saved = time.monotonic()
+        self._save()
+
+    def _add(self, table: pa.Table) -> None:
+        self._progress.add(table)
+        if not self._begun:
+            self._begun = True
+            self._progress.say(event="first")
+        number = int(np.searchsorted(self._starts, table[shards.INDEX][0].as_py(), "right")) - 1
+        shard = self._open[number]
+        shard.tables.append(table)
+        shard.missing -= int((table["face_index"].to_numpy() <= 0).sum())
+        if not shard.missing:
+            self._write(self._open.pop(number))
+
+    def _save(self) -> None:
+        for shard in self._open.values():
+            if len(shard.tables) > shard.saved:
+                self._write(shard)
+                shard.saved = len(shard.tables)
+
+    def _write(self, shard: _Open) -> None:
+        group = self._plan.groups[shard.number]
+        origin = self._plan.origin[group.start : group.stop]
+        old = group.start + np.flatnonzero(origin >= 0)
+        tables = list(shard.tables)
+        if len(old):
+            copied = self._plan.done.read(self._plan.origin[old])
+            places = old[copied[shards.INDEX].to_numpy()]
+            tables.append(copied.set_column(0, shards.INDEX, [places]))
+        table = shards.in_order(tables).drop_columns([shards.INDEX])
+        path = self._output / shards.shard_name(shard.number)
+        shards.write(path, table, self._made_by)
+        self._progress.say(event="shard", file=path.name, rows=len(table), missing=shard.missing)
+
+
+def _tell(progress: Progress, planned: plan.Plan) -> None:
+    progress.say(
+        event="start",
+        pid=os.getpid(),
+        new=planned.new,
+        changed=planned.changed,
+        reused=int((planned.origin >= 0).sum()),
+        removed=len(planned.removed),
+    )
+    if len(planned.removed):
+        table = planned.done.read(planned.removed[:_TOLD])
+        paths = list(dict.fromkeys(table["path"].to_pylist()))
+        progress.say(event="removed", paths=paths)
+
+
+class Stop(Protocol):
+    """Whether someone asked to stop."""
+
+    def __call__(self) -> bool: ...
+
+
+@contextmanager
+def _stoppable() -> Iterator[Stop]:
+    """SIGINT and SIGTERM ask to stop; a second one does not ask."""
+    asked: list[int] = []
+
+    def handle(number: int, _: FrameType | None) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False  # only the main thread is told of signals
+        return
+    before = {name: signal.signal(name, handle) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+@contextmanager
+def _told_if_full(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise OSError(
+            error.errno,
+            f"the disk is full; all shards in {output} are whole: make room and run the same again",
+        ) from error

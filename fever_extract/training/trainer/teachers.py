@@ -1,0 +1,145 @@
+"""What a student learns from its teachers: soft labels and the geometry of their vectors.
+
+Distillation is the heart of DeepFEVER (Schoneveld and Othmani 2022, arXiv 2201.07781, section
+3): trained teachers say what they see in labelled and unlabelled faces, and a student learns
+from that. Teachers see each face once, whole and well lit, and its mirror image; the student
+sees it covered, blurred and turned, and should still say the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from fever_extract._files import replace_atomically
+from fever_extract.models.checkpoint import Checkpoint
+from fever_extract.models.config import EXPRESSIONS, WeightsError
+from fever_extract.models.network import FeverNet, build, for_inference
+from fever_extract.training.data import augment
+from fever_extract.training.data.faces import Faces
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+_AT_ONCE = 128
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What teachers say of the n faces of a data set.
+
+    Attributes:
+        probabilities: ``(n, 8)`` float32, meaned over the teachers; n is 0 without teachers.
+        vectors: ``(n, k)`` float32: the teachers' centred vectors side by side, each at such a
+            length that inner products of rows are the mean of the teachers' cosines.
+    """
+
+    probabilities: npt.NDArray[np.float32]
+    vectors: npt.NDArray[np.float32]
+
+
+def learn_from(
+    teachers: Sequence[Checkpoint], faces: Faces, store: Path, device: torch.device
+) -> Lesson:
+    """Ask all teachers about all faces, or read what they said before.
+
+    Args:
+        teachers: weights with FER+'s expressions.
+        faces: a data set.
+        store: folder where a teacher's answers are kept.
+        device: torch device.
+
+    Raises:
+        WeightsError: if a teacher has other expressions.
+    """
+    if not teachers:
+        return Lesson(np.zeros((0, 8), np.float32), np.zeros((len(faces), 0), np.float32))
+    probabilities, vectors = [], []
+    for teacher in teachers:
+        if teacher.config.expressions != EXPRESSIONS:
+            raise WeightsError(f"{teacher.source} can't teach: it has other expressions")
+        said, seen = _answers(teacher, faces, store, device)
+        probabilities.append(said)
+        centred = seen - seen.mean(axis=0)
+        length = np.linalg.norm(centred, axis=1, keepdims=True) * len(teachers) ** 0.5
+        vectors.append(centred / np.maximum(length, 1e-6))
+    return Lesson(np.mean(probabilities, axis=0), np.concatenate(vectors, axis=1))
+
+
+def mix(faces: Faces, lesson: Lesson, share: float) -> Faces:
+    """The faces with soft labels that are ``share`` the teachers', the rest the votes.
+
+    Faces without votes get the teachers' labels alone.
+    """
+    if not len(lesson.probabilities):
+        return faces
+    votes = faces.expression.sum(axis=1, keepdims=True) > 0
+    share_of_each = np.where(votes, np.float32(share), np.float32(1))
+    mixed = (1 - share_of_each) * faces.expression + share_of_each * lesson.probabilities
+    return dataclasses.replace(faces, expression=mixed)
+
+
+def likeness(
+    expression: torch.Tensor, vectors: torch.Tensor, share_of_teachers: float
+) -> torch.Tensor:
+    """How alike each two faces of a batch should be, as a cosine.
+
+    Args:
+        expression: ``(n, 8)`` soft labels; a row of zeros is like nothing that is known.
+        vectors: ``(n, k)`` as in `Lesson`.
+        share_of_teachers: how much the teachers' cosines count; the rest is the overlap of the
+            soft labels (Bhattacharyya's coefficient, itself the cosine of their roots).
+
+    Returns:
+        ``(n, n)``; NaN for pairs of which one has no label.
+    """
+    overlap = F.normalize(expression.sqrt())
+    similarities = overlap @ overlap.T
+    if share_of_teachers:
+        cosines = vectors @ vectors.T
+        similarities = (1 - share_of_teachers) * similarities + share_of_teachers * cosines
+    known = expression.sum(dim=1) > 0
+    return torch.where(known[:, None] & known, similarities, torch.nan)
+
+
+def _answers(
+    teacher: Checkpoint, faces: Faces, store: Path, device: torch.device
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Probabilities ``(n, 8)`` and vectors ``(n, d)``, means of each face and its mirror image."""
+    content = hashlib.sha256(faces.images.data).hexdigest()
+    path = store / f"teacher-{teacher.sha256[:12]}-{content[:12]}.npz"
+    if path.exists():
+        with np.load(path) as stored:
+            return stored["probabilities"], stored["vectors"]
+    network = for_inference(build(teacher.config, teacher.state_dict).to(device))
+    said, seen = _ask(network, faces, teacher.config.name)
+    with replace_atomically(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, probabilities=said, vectors=seen)
+    return said, seen
+
+
+@torch.inference_mode()
+def _ask(
+    network: FeverNet, faces: Faces, name: str
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    preprocessing, device = network.config.preprocessing, network.mean.device
+    matrices = augment.crop_matrices(faces, preprocessing)
+    said, seen = [], []
+    batches = torch.split(torch.arange(len(faces)), _AT_ONCE)
+    for indices in tqdm(batches, desc=f"{name} looks", disable=None, leave=False):
+        crops = augment.sample(faces, indices, matrices[indices], preprocessing).to(device)
+        with torch.autocast(device.type, torch.bfloat16):
+            outputs = [network(view) for view in (crops, crops.flip(3))]
+        chances = [output.heads["expression"].float().softmax(dim=1) for output in outputs]
+        said.append(torch.stack(chances).mean(dim=0).cpu())
+        seen.append(torch.stack([o.embedding.float() for o in outputs]).mean(dim=0).cpu())
+    return torch.cat(said).numpy(), torch.cat(seen).numpy()

@@ -1,0 +1,251 @@
+"""One training run, from a recipe to a folder of weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from fever_extract import hub
+from fever_extract._files import replace_atomically
+from fever_extract.models import checkpoint
+from fever_extract.models.network import FeverNet, pick_device
+from fever_extract.training.data import augment
+from fever_extract.training.data.degrade import degrade
+from fever_extract.training.data.faces import read_ferplus
+from fever_extract.training.data.sets import read_sets
+from fever_extract.training.evaluation.evaluate import evaluate_head
+from fever_extract.training.recipes.recipe import Recipe
+from fever_extract.training.trainer.batches import Batch, open_stream
+from fever_extract.training.trainer.objective import Objective
+from fever_extract.training.trainer.plot import LOG
+from fever_extract.training.trainer.start import (
+    begin,
+    blendshapes_of,
+    freeze,
+    keep_float32_where_faster,
+    make_config,
+    take_over,
+)
+from fever_extract.training.trainer.teachers import learn_from
+
+CHECKPOINT = "checkpoint.pt"
+
+
+def train(
+    recipe: Recipe,
+    data: Path,
+    output: Path,
+    *,
+    device: str | None = None,
+    init: str | Path | None = None,
+    teachers: Sequence[str | Path] = (),
+    compiled: bool = False,
+) -> Path:
+    """Train, going on from ``output``'s checkpoint if a run was stopped there.
+
+    Args:
+        recipe: the run's choices.
+        data: folder of the Parquet tables.
+        output: folder for checkpoint, log and, at the end, the weights.
+        device: torch device; the best there is by default.
+        init: weights to begin from, as `Extractor` takes them; random by default.
+        teachers: weights to learn from, as `Extractor` takes them.
+        compiled: compile the backbone first (`torch.compile`), which needs a C++ compiler and a
+            minute or two, and makes each step a quarter to a third shorter.
+
+    Returns:
+        ``output``, a folder that `Extractor` loads.
+
+    Raises:
+        ValueError: if the checkpoint there belongs to another recipe.
+    """
+    run = Run(recipe, data, output, device=device, init=init, teachers=teachers, compiled=compiled)
+    while run.epoch < recipe.epochs:
+        run.train_epoch()
+    halved = {
+        name: tensor.half() if tensor.is_floating_point() else tensor
+        for name, tensor in run.kept.state_dict().items()
+    }
+    checkpoint.save(output, run.config, halved)
+    return output
+
+
+class Run:
+    """The state of a run: network, optimiser, schedule and the epochs that are done.
+
+    Args:
+        recipe, data, output, device, init, teachers, compiled: as in `train`.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: Path,
+        output: Path,
+        *,
+        device: str | None = None,
+        init: str | Path | None = None,
+        teachers: Sequence[str | Path] = (),
+        compiled: bool = False,
+    ) -> None:
+        self.recipe, self.output, self.device = recipe, output, pick_device(device)
+        output.mkdir(parents=True, exist_ok=True)
+        first = hub.load(init) if init else None
+        masters = [hub.load(name) for name in teachers]
+        self.made_from: dict[str, object] = {
+            "init": first.sha256 if first else "",
+            "teachers": [teacher.sha256 for teacher in masters],
+        }
+        if not teachers and (recipe.distill_weight or recipe.geometry_teachers):
+            raise ValueError(f"{recipe.name} learns from teachers: give --teacher, once for each")
+        sets = read_sets(recipe, data, taught=bool(teachers))
+        faces, self.valid = [one.faces for one in sets], read_ferplus(data, "valid")
+        self.config = make_config(recipe, faces, self.made_from)
+        self.streams = []
+        for one in sets:
+            lesson = learn_from(masters, one.faces, output, self.device)
+            self.streams.append(open_stream(one, lesson, recipe, self.config.preprocessing))
+        self.steps = len(self.streams[0].indices) // recipe.batch_size
+        if not self.steps:
+            raise ValueError(
+                f"{len(faces[0])} labelled faces don't fill one batch of {recipe.batch_size}"
+            )
+        torch.manual_seed(recipe.seed)
+        network = begin(self.config, recipe, faces, data, first)
+        if recipe.from_teachers:
+            take_over(network, masters)
+        if self.device.type == "cpu":
+            keep_float32_where_faster(network)
+        # Channels last: twice as fast on a CPU.
+        self.network = network.to(memory_format=torch.channels_last).to(self.device)
+        self.objective = Objective(recipe, network, blendshapes_of(faces)).to(self.device)
+        self.average: AveragedModel | None = None
+        if recipe.ema:
+            average = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
+            # Batch norms' statistics with them: those of the moment are of other weights.
+            self.average = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
+        if compiled:  # after the average, which is a copy and stays as it is
+            self.network.backbone.compile()
+        parameters = [*self.network.parameters(), *self.objective.parameters()]
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {
+                    "params": [p for p in trained if p.ndim > 1],
+                    "weight_decay": recipe.weight_decay,
+                },
+                {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+            ],
+            lr=recipe.peak_lr,
+        )
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer,
+            recipe.peak_lr,
+            total_steps=recipe.epochs * self.steps + 1,
+            pct_start=recipe.warm_up,
+            cycle_momentum=False,
+        )
+        self.epoch = 0
+        self.seconds = 0.0
+        self._resume()
+
+    @property
+    def kept(self) -> FeverNet:
+        """The network that is measured and saved: the moving average, where there is one."""
+        kept = self.average.module if self.average else self.network
+        assert isinstance(kept, FeverNet)
+        return kept
+
+    def train_epoch(self) -> None:
+        """One pass over the labelled faces, then the log line and the checkpoint."""
+        start = time.monotonic()
+        # One seed an epoch: a resumed run draws the very order and augmentation it would have.
+        seed = self.recipe.seed * 100_003 + self.epoch
+        generator = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)  # dropout
+        for stream in self.streams:
+            stream.shuffle(generator)
+        totals: dict[str, float] = {}
+        self.network.train()
+        freeze(self.network, self.recipe.frozen)
+        bar = tqdm(range(self.steps), desc=f"epoch {self.epoch + 1}", disable=None, leave=False)
+        for step in bar:
+            losses = self._step(step, generator)
+            for name, value in losses.items():
+                totals[name] = totals.get(name, 0.0) + value / self.steps
+        with torch.autocast(self.device.type, torch.bfloat16):
+            valid = evaluate_head(self.kept, self.valid, mirror=True)
+        self.epoch += 1
+        self.seconds += time.monotonic() - start
+        line = {
+            **self.made_from,
+            "epoch": self.epoch,
+            "seconds": round(self.seconds),
+            **{name: round(value, 4) for name, value in totals.items()},
+            "valid_accuracy": round(valid.accuracy, 4),
+            "valid_mean_class_accuracy": round(valid.mean_class_accuracy, 4),
+        }
+        with open(self.output / LOG, "a", encoding="utf-8") as log:
+            log.write(json.dumps(line) + "\n")
+        tqdm.write(json.dumps(line))
+        self._checkpoint()
+
+    def _step(self, step: int, generator: torch.Generator) -> dict[str, float]:
+        recipe = self.recipe
+        batch = Batch.join([stream.batch(step, generator) for stream in self.streams])
+        crops = batch.crops
+        if recipe.covered or recipe.poor:
+            crops = degrade(crops, recipe.covered, recipe.poor, generator)
+        crops = augment.distort(crops, generator)
+        batch = dataclasses.replace(batch, crops=crops).to(self.device)
+        losses = self.objective(self.network, batch)
+        loss = torch.stack([weight * value for weight, value in losses.values()]).sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.schedule.step()
+        if self.average:
+            self.average.update_parameters(self.network)
+        return {f"{name}_loss": value.item() for name, (_, value) in losses.items()}
+
+    def _checkpoint(self) -> None:
+        state = {
+            "recipe": self._identity(),
+            "network": self.network.state_dict(),
+            "objective": self.objective.state_dict(),
+            "average": self.average.state_dict() if self.average else {},
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": {"last_epoch": self.schedule.last_epoch},
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+        }
+        with replace_atomically(self.output / CHECKPOINT) as temporary:
+            torch.save(state, temporary)
+
+    def _identity(self) -> str:
+        return json.dumps({**dataclasses.asdict(self.recipe), **self.made_from})
+
+    def _resume(self) -> None:
+        path = self.output / CHECKPOINT
+        if not path.exists():
+            return
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        if state["recipe"] != self._identity():
+            raise ValueError(
+                f"{path} belongs to another recipe, or has other weights to begin from (--init) or "
+                "to learn from (--teacher); give another --output or remove it"
+            )
+        self.network.load_state_dict(state["network"])
+        self.objective.load_state_dict(state["objective"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.last_epoch = state["schedule"]["last_epoch"]
+        self.epoch, self.seconds = state["epoch"], state["seconds"]

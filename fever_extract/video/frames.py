@@ -1,0 +1,97 @@
+"""From a clip to records: choose frames, extract in batches, follow the faces."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import torch
+
+from fever_extract.options import Options
+from fever_extract.records import ExtractionError, Frame, Record
+from fever_extract.video.decoding import Clip, ClipLike, upright
+from fever_extract.video.tracking import Tracker
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from fever_extract.pipeline import Pipeline
+
+_Timed = TypeVar("_Timed")
+
+_FRAMES_AT_ONCE = 4  # for a thread: large frames are large
+
+
+def extract(
+    pipeline: Pipeline,
+    clip: ClipLike,
+    options: Options,
+    *,
+    all_faces: bool,
+    fps: float | None = None,
+    start: float | None = None,
+    end: float | None = None,
+) -> Iterator[Frame]:
+    """See `Extractor.extract_video`."""
+    time, tracker = math.nan, Tracker()
+    times: deque[float] = deque()
+    problem: ExtractionError | None = None
+
+    def pictures() -> Iterator[npt.NDArray[np.uint8]]:
+        nonlocal problem
+        try:
+            with Clip(clip, torch.get_num_threads()) as opened:
+                for time, frame in sample(opened.frames(start, end), fps):
+                    times.append(time)
+                    yield upright(frame)
+        except ExtractionError as error:
+            problem = error  # after the frames before it
+
+    few = options.replace({"batch_size": min(options.batch_size, _FRAMES_AT_ONCE)})
+    # All faces are followed, so that an id does not depend on which is chosen.
+    for record in pipeline.stream(pictures(), few, all_faces=True):
+        time = times.popleft()
+        yield _follow(record, time, tracker, all_faces)
+    if problem is not None:
+        yield Frame(problem.status, str(problem), time=time)
+
+
+def sample(
+    frames: Iterable[tuple[float, _Timed]], fps: float | None
+) -> Iterator[tuple[float, _Timed]]:
+    """Of frames at any times, those nearest to every 1/fps seconds; none comes twice.
+
+    Args:
+        frames: each with its time in seconds, in order.
+        fps: how many a second; None for all.
+    """
+    if fps is None:
+        yield from frames
+        return
+    wanted, gap = math.nan, 0.0
+    previous: tuple[float, _Timed] | None = None
+    for time, frame in frames:
+        if previous is None:
+            wanted = time
+        else:
+            gap = time - previous[0]
+            middle = previous[0] + gap / 2
+            if wanted <= middle:
+                yield previous
+                wanted += (math.floor((middle - wanted) * fps) + 1) / fps
+        previous = time, frame
+    if previous is not None and wanted <= previous[0] + gap / 2:
+        yield previous
+
+
+def _follow(record: Record, time: float, tracker: Tracker, all_faces: bool) -> Frame:
+    boxes = np.array([face.box for face in record.faces], np.float32).reshape(-1, 4)
+    faces = [
+        dataclasses.replace(face, track=track)
+        for face, track in zip(record.faces, tracker.update(boxes, time))
+    ]
+    return Frame(record.status, record.error, tuple(faces if all_faces else faces[:1]), time)

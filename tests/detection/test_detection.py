@@ -1,0 +1,163 @@
+"""Our pipeline around MTCNN's networks, against facenet-pytorch's own."""
+
+import numpy as np
+import pytest
+import torch
+from facenet_pytorch import MTCNN, ONet, PNet, RNet
+from helpers import iou
+from PIL import Image
+
+from fever_extract import images
+from fever_extract.detection import pyramid
+from fever_extract.detection.detector import Detector, smallest_face
+from fever_extract.detection.mtcnn import Mtcnn
+from fever_extract.detection.pyramid import Pyramids
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return Detector("cpu")
+
+
+def reference(pixels: np.ndarray):
+    """facenet-pytorch's faces at its defaults, with the same confidence."""
+    boxes, scores, landmarks = MTCNN(keep_all=True).detect(Image.fromarray(pixels), landmarks=True)
+    if boxes is None:
+        return np.zeros((0, 4)), np.zeros((0, 5, 2))
+    sure = scores > 0.9
+    return boxes[sure].astype(float), landmarks[sure].astype(float)
+
+
+def assert_same_faces(detector, pixels, smallest=None):
+    boxes, landmarks = reference(pixels)
+    (ours,) = detector.detect([pixels], [smallest or smallest_face(*pixels.shape[:2])])
+    assert len(ours) == len(boxes)
+    distances = []
+    for box, points in zip(boxes, landmarks):
+        overlaps = [iou(box, other) for other in ours.boxes]
+        best = int(np.argmax(overlaps))
+        assert overlaps[best] > 0.8
+        side = np.sqrt(np.prod(box[2:] - box[:2]))
+        distances.append(np.linalg.norm(ours.landmarks[best] - points, axis=1).mean() / side)
+    assert max(distances, default=0) < 0.06
+    assert np.mean(distances or [0]) < 0.03
+
+
+def test_the_faces_of_facenet_pytorch(detector, astronaut):
+    assert_same_faces(detector, np.array(astronaut))
+
+
+def test_a_large_picture_is_reduced_without_harm(detector, astronaut):
+    large = np.array(astronaut.resize((2600, 2600), Image.Resampling.BICUBIC))
+    assert_same_faces(detector, large, smallest=120)
+
+
+@pytest.mark.parametrize(
+    "name", ["single.jpg", "group_1.jpg", "group_2.jpg", "disgust.jpg", "alpha.png", "no_face.jpg"]
+)
+def test_the_faces_of_facenet_pytorch_in_photographs(detector, photos, name):
+    assert_same_faces(detector, images.read(photos / name))
+
+
+def test_the_smallest_face_by_default():
+    assert smallest_face(180, 320) == 20
+    assert smallest_face(270, 480) == 30
+    assert smallest_face(1080, 1920) == 40
+    assert smallest_face(3000, 4000) == 60
+    assert smallest_face(3000, 4000, 800) == 200
+
+
+@pytest.mark.parametrize("seen", [0.4, 0.6, 0.8])
+def test_a_face_that_the_border_cuts_stays_in_its_place(detector, astronaut, seen):
+    """What lies outside can't be seen, and looking again must not make it grow."""
+    pixels = np.array(astronaut)
+    (faces,) = detector.detect([pixels], [40])
+    (box,) = faces.boxes
+    left = round(box[0] + (1 - seen) * (box[2] - box[0]))
+    cut = np.ascontiguousarray(pixels[:, left:])
+    (faces,) = detector.detect([cut], [40])
+    for found in faces.boxes:
+        side = np.sqrt(np.prod(found[2:] - found[:2]))
+        assert 0.6 < side / np.sqrt(np.prod(box[2:] - box[:2])) < 1.6
+
+
+@pytest.mark.parametrize("size", [(512, 512), (333, 471), (61, 200), (40, 41)])
+def test_small_levels_share_a_sheet_without_touching(detector, astronaut, monkeypatch, size):
+    pixels = np.array(astronaut.resize(size))
+    (together,) = detector.detect([pixels], [20], min_confidence=0.5)
+    sheets = list(Pyramids([pixels], detector.device).sheets([0.6]))
+    monkeypatch.setattr(pyramid, "_SMALL", 0)
+    (alone,) = detector.detect([pixels], [20], min_confidence=0.5)
+    levels = list(Pyramids([pixels], detector.device).sheets([0.6]))
+    assert sum(sheet.count for sheet in sheets) == len(levels) > len(sheets)
+    np.testing.assert_allclose(together.boxes, alone.boxes, atol=0.01)
+    np.testing.assert_allclose(together.landmarks, alone.landmarks, atol=0.01)
+
+
+def test_images_that_are_searched_together_have_the_faces_that_they_have_alone(detector, astronaut):
+    pictures = [np.array(astronaut.resize(size)) for size in ((512, 512), (150, 170), (333, 471))]
+    pictures.insert(1, np.zeros((300, 200, 3), np.uint8))
+    smallest = [40.0, 30.0, 20.0, 25.0]
+    together = detector.detect(pictures, smallest)
+    assert [len(found) > 0 for found in together] == [True, False, True, True]
+    for picture, side, found in zip(pictures, smallest, together):
+        (alone,) = detector.detect([picture], [side])
+        np.testing.assert_allclose(found.boxes, alone.boxes, atol=0.01)
+        np.testing.assert_allclose(found.scores, alone.scores, atol=1e-4)
+        np.testing.assert_allclose(found.landmarks, alone.landmarks, atol=0.01)
+
+
+def test_crops_are_the_pixels_of_their_boxes():
+    """Of a picture whose colours tell where they are, at any size and at the borders."""
+    y, x = np.mgrid[:101, :151]
+    pixels = np.stack([x, y, np.full_like(x, 7)], axis=2).astype(np.uint8)
+    inside, over_the_border, beyond = [11, 21, 34, 44], [120, 60, 170, 110], [160, 0, 170, 9]
+    boxes = torch.tensor([inside, [1, 1, 101, 101], over_the_border, beyond]).float()
+    black = np.zeros((40, 50, 3), np.uint8)
+    owners = torch.ones(4, dtype=torch.long)
+    kept, crops = Pyramids([black, pixels], torch.device("cpu")).crop(owners, boxes, 24)
+    assert kept.tolist() == [0, 1, 2], "the last has no pixel inside"
+    edges = boxes[kept].minimum(torch.tensor([151.0, 101.0] * 2)).tolist()
+    for (left, top, right, bottom), crop in zip(edges, crops):
+        steps = (np.arange(24) + 0.5) / 24
+        across = left - 1 + steps * (right - left + 1) - 0.5
+        down = top - 1 + steps * (bottom - top + 1) - 0.5
+        inner = slice(2, -2)  # at the picture's border the last pixel counts twice
+        np.testing.assert_allclose(crop[5, inner, 0], across[inner], atol=0.8)
+        np.testing.assert_allclose(crop[inner, 5, 1], down[inner], atol=0.8)
+        np.testing.assert_allclose(crop[:, :, 2], 7)
+
+
+def test_the_networks_are_those_of_facenet_pytorch():
+    random = np.random.default_rng(0)
+
+    def pictures(*shape):
+        pixels = torch.from_numpy(random.uniform(0, 255, shape).astype(np.float32))
+        return pixels, (pixels.permute(0, 3, 1, 2) - 127.5) / 128
+
+    networks = Mtcnn(torch.device("cpu"))
+    with torch.inference_mode():
+        # Wider than a strip, so that P-Net goes over it in several.
+        pixels, normalised = pictures(1, 52, 2000, 3)
+        rows, columns, scores, offsets = networks.propose(pixels[0], 0.01)
+        their_offsets, their_scores = PNet()(normalised)
+        assert 0 < len(rows) == (their_scores[0, 1] > 0.01).sum() < their_scores[0, 1].numel()
+        assert_close(scores, their_scores[0, 1, rows, columns])
+        assert_close(offsets, their_offsets[0, :, rows, columns].T)
+
+        pixels, normalised = pictures(70, 24, 24, 3)
+        scores, offsets = networks.refine(pixels)
+        their_offsets, their_scores = RNet()(normalised)
+        assert_close(scores, their_scores[:, 1])
+        assert_close(offsets, their_offsets)
+
+        pixels, normalised = pictures(20, 48, 48, 3)
+        scores, offsets, landmarks = networks.locate(pixels)
+        their_offsets, points, their_scores = ONet()(normalised)
+        assert_close(scores, their_scores[:, 1])
+        assert_close(offsets, their_offsets)
+        assert_close(landmarks, torch.stack([points[:, :5], points[:, 5:]], dim=2))
+
+
+def assert_close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)

@@ -1,0 +1,315 @@
+"""A table becomes a page; a real browser opens it, clicks and reads."""
+
+import base64
+import csv
+import io
+import json
+import os
+
+import av
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from browser import addresses_asked_for, chromium, open_page
+from helpers import in_process
+from PIL import Image, ImageFilter
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+from fever_extract.report import page as report
+from fever_extract.report import thumbnails
+from fever_extract.report.page import write_report
+from fever_extract.report.projection import nearest
+from fever_extract.report.thumbnails import cut
+from fever_extract.tables.names import to_text
+from fever_extract.tables.reading import read_table
+from fever_extract.tables.schema import Columns, Widths, open_table
+
+EVIL = "<img src=x onerror=alert(1)>.png"
+POSITION = """
+const [x, y] = [data.x[arguments[0]], data.y[arguments[0]]];
+const {_fullLayout: {xaxis, yaxis}} = document.getElementById("map");
+const {left, top} = document.getElementById("map").getBoundingClientRect();
+return [left + xaxis._offset + xaxis.l2p(x), top + yaxis._offset + yaxis.l2p(y)];
+"""
+
+
+@pytest.fixture(scope="module")
+def photos_folder(tmp_path_factory, astronaut):
+    """Twelve faces, in two folders, and a file whose name is HTML."""
+    root = tmp_path_factory.mktemp("photos")
+    for index in range(12):
+        picture = astronaut.rotate(5 * index - 28)
+        if index % 2:
+            picture = picture.filter(ImageFilter.GaussianBlur(index / 6))
+        folder = root / ("blurred" if index % 2 else "sharp")
+        folder.mkdir(exist_ok=True)
+        picture.save(folder / f"{index:02}.jpg")
+    (root / EVIL).write_bytes(b"no picture")
+    return root
+
+
+@pytest.fixture(scope="module")
+def tables(extractor, photos_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tables")
+    for ending in ("parquet", "npz", "csv"):
+        extractor.extract_folder(photos_folder, folder / f"features.{ending}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with chromium(tmp_path_factory.mktemp("profile")) as running:
+        yield running
+
+
+def point_at(browser, face):
+    """The pointer on a face of the map."""
+    browser.execute_script("document.getElementById('map').scrollIntoView({block: 'center'})")
+    x, y = browser.execute_script(POSITION, face)
+    actions = ActionChains(browser)
+    actions.w3c_actions.pointer_action.move_to_location(round(x), round(y))
+    actions.perform()
+
+
+def drawn(browser, selector) -> np.ndarray:
+    """What a canvas shows, once it shows something."""
+    read = "return document.querySelector(arguments[0]).toDataURL('image/png')"
+
+    def pixels(_):
+        data = browser.execute_script(read, selector).split(",")[1]
+        picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
+        return [picture] if picture.any() else None
+
+    return WebDriverWait(browser, 10).until(pixels)[0]
+
+
+def test_a_page_to_click_and_read(tables, photos_folder, tmp_path, browser):
+    done = write_report(tables / "features.parquet", tmp_path / "a.html", photos=photos_folder)
+    assert (done.faces, done.shown, done.pictures) == (12, 12, 12)
+    table = pq.read_table(tables / "features.parquet").to_pylist()
+    rows = [row for row in table if row["status"] == "ok"]
+    open_page(browser, tmp_path / "a.html")
+    assert browser.find_element(By.ID, "summary").text == "12 faces in 13 images"
+    assert browser.find_element(By.ID, "notes").text == ""
+    assert "t-SNE" in browser.find_element(By.ID, "map-hint").text
+
+    face = 4
+    point_at(browser, face)
+    tip = browser.find_element(By.ID, "tip")
+    WebDriverWait(browser, 5).until(lambda _: rows[face]["path"] in tip.text)
+    assert rows[face]["expression"] in tip.text
+    ActionChains(browser).click().perform()
+    panel = browser.find_element(By.ID, "panel")
+    WebDriverWait(browser, 5).until(lambda _: rows[face]["path"] in panel.text)
+
+    # Neighbours by plain arithmetic.
+    vectors = np.array([row["embedding"] for row in rows])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosines = vectors @ vectors[face]
+    nearest = [other for other in np.argsort(-cosines) if other != face][:10]
+    shown = panel.find_elements(By.CSS_SELECTOR, "#neighbours button")
+    expected = [int(button.get_attribute("data-face")) for button in shown]
+    assert len(set(expected)) == len(expected) == len(nearest)
+    # The page has vectors in few bits: of two that are equally near, either may come first.
+    np.testing.assert_allclose(cosines[expected], cosines[nearest], atol=0.005)
+
+    # The picture is the face, cut from its photograph.
+    with Image.open(photos_folder / rows[face]["path"]) as photograph:
+        pixels = np.asarray(photograph)
+    picture = drawn(browser, "#panel > canvas")
+    face_in_photograph = cut(pixels, np.array(rows[face]["box"]), len(picture))
+    assert np.abs(picture.astype(float) - face_in_photograph).mean() < 12
+
+    shown[0].click()
+    WebDriverWait(browser, 5).until(lambda _: rows[expected[0]]["path"] in panel.text)
+    asked = addresses_asked_for(browser)
+    assert (tmp_path / "a.html").as_uri() in asked
+    # A slow browser may still be at its own chrome:// page.
+    assert not [address for address in asked if address.startswith(("http", "ws"))]
+
+
+def test_colours_are_any_column(tables, photos_folder, tmp_path, browser):
+    table = pq.read_table(tables / "features.parquet")
+    table = table.append_column("person", pa.array([f"p{i % 3}" for i in range(len(table))]))
+    pq.write_table(table, tmp_path / "labelled.parquet")
+    write_report(tmp_path / "labelled.parquet", tmp_path / "a.html", color="person")
+    open_page(browser, tmp_path / "a.html")
+    assert "--photos" in browser.find_element(By.ID, "notes").text
+    names = "return document.getElementById('map').data.map((trace) => trace.name)"
+    assert {"p0 (4)", "p1 (4)", "p2 (4)"} <= set(browser.execute_script(names))
+    choice = Select(browser.find_element(By.ID, "color"))
+    offered = {option.text for option in choice.options}
+    assert {"person", "expression", "probability", "face_size", "folder"} <= offered
+    choice.select_by_visible_text("folder")
+    assert {"blurred (6)", "sharp (6)"} <= set(browser.execute_script(names))
+    choice.select_by_visible_text("probability")
+    scales = "return document.getElementById('map').data.map((trace) => trace.marker.showscale)"
+    assert True in browser.execute_script(scales)
+    with pytest.raises(ValueError, match=r"no column colour .*expression"):
+        write_report(tmp_path / "labelled.parquet", tmp_path / "b.html", color="colour")
+    assert not (tmp_path / "b.html").exists()
+
+
+def test_names_are_text_and_never_html(tables, tmp_path, browser):
+    write_report(tables / "features.parquet", tmp_path / "a.html", color="path")
+    open_page(browser, tmp_path / "a.html")
+    assert browser.find_element(By.ID, "failures").text.startswith(f"{EVIL} decode_error")
+    assert browser.find_elements(By.CSS_SELECTOR, "img[src=x]") == []
+    assert EVIL not in (tmp_path / "a.html").read_text(encoding="utf-8")
+
+
+def test_the_formats_read_back_the_same(tables):
+    parquet, npz, csv_ = (
+        read_table(tables / f"features.{ending}") for ending in ("parquet", "npz", "csv")
+    )
+    assert parquet.metadata == npz.metadata == csv_.metadata
+    assert parquet.metadata["embedding_dim"] == 256
+    for name, values in parquet.columns.items():
+        for other in (npz, csv_):
+            if isinstance(values, list):
+                assert other.columns[name] == values
+            else:
+                np.testing.assert_allclose(other.numbers(name), values, rtol=1e-5, err_msg=name)
+
+
+def test_a_photograph_whose_name_is_no_text(astronaut, tmp_path):
+    name = os.fsdecode(b"caf\xe9.jpg")
+    astronaut.save(tmp_path / name)
+    box = np.array([[170, 50, 280, 180]], np.float32)
+    done = thumbnails.make(tmp_path, [to_text(name)], np.full(1, np.nan), box, False)
+    assert done.slots.tolist() == [0]
+
+
+def test_a_table_without_faces_and_one_without_metadata(extractor, tmp_path, browser):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"broken")
+    extractor.extract_folder(tmp_path / "photos", tmp_path / "f.csv")
+    (tmp_path / "f.csv.json").unlink()
+    done = write_report(tmp_path / "f.csv", tmp_path / "a.html", photos=tmp_path / "photos")
+    assert done.faces == 0
+    open_page(browser, tmp_path / "a.html")
+    assert browser.find_element(By.ID, "summary").text == "0 faces in 1 image"
+    assert "no face" in browser.find_element(By.ID, "map-hint").text
+    assert "not recorded" in browser.find_element(By.ID, "settings").text
+
+
+def test_ten_thousand_faces(tmp_path, browser):
+    """The page of 10,000 random vectors, drawn by WebGL."""
+    random = np.random.default_rng(0)
+    count = 10_000
+    columns = Columns(
+        {
+            "path": [f"{index}.jpg" for index in range(count)],
+            "status": ["ok"] * count,
+            "expression": random.choice(["anger", "happiness"], count).tolist(),
+            "embedding": random.normal(size=(count, 32)).astype(np.float32),
+        }
+    )
+    with open_table(tmp_path / "f.parquet", {}) as table:
+        table.write(columns)
+    write_report(tmp_path / "f.parquet", tmp_path / "a.html")
+    open_page(browser, tmp_path / "a.html")
+    assert "10,000 faces" in browser.find_element(By.ID, "summary").text
+    sizes = "return document.getElementById('map').data.map(({type, x}) => [type, x.length])"
+    traces = browser.execute_script(sizes)
+    assert sum(length for _, length in traces) == count
+    assert {kind for kind, _ in traces} == {"scattergl"}
+    browser.execute_script("select(1234)")
+    assert "1234.jpg" in browser.find_element(By.ID, "panel").text
+
+
+def test_of_too_many_faces_a_sample_is_shown(tables, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "MAX_FACES", 5)
+    done = write_report(tables / "features.npz", tmp_path / "a.html")
+    assert (done.faces, done.shown) == (12, 5)
+
+
+@pytest.fixture(scope="module")
+def clip(extractor, astronaut, tmp_path_factory):
+    """Two seconds of a face that is away for one of them, and its table with times and tracks."""
+    folder = tmp_path_factory.mktemp("clip")
+    pictures, times = [], np.arange(30) / 10
+    with av.open(str(folder / "clip.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width = stream.height = 256
+        for index in range(30):
+            small = astronaut.resize((256, 256)).rotate(index / 3)
+            away = 10 <= index < 20
+            pictures.append(np.full((256, 256, 3), 90, np.uint8) if away else np.asarray(small))
+            frame = av.VideoFrame.from_ndarray(pictures[-1], format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    records = extractor.extract_records(pictures)
+    columns = Columns.of([("clip.mp4", record) for record in records], Widths(256, 8))
+    columns.values["time"] = times
+    columns.values["track"] = np.where(columns.values["face_index"] < 0, -1, 0)
+    names = list(extractor.config.expressions)
+    with open_table(folder / "f.parquet", {"expressions": names}) as table:
+        table.write(columns)
+    return folder
+
+
+def test_the_course_of_a_clip(clip, tmp_path, browser):
+    done = write_report(clip / "f.parquet", tmp_path / "a.html", photos=clip)
+    assert (done.faces, done.pictures) == (20, 20)
+    open_page(browser, tmp_path / "a.html")
+    assert browser.find_element(By.ID, "summary").text == "20 faces in 30 frames"
+    choice = Select(browser.find_element(By.ID, "course-choice"))
+    assert [option.text for option in choice.options] == ["clip.mp4, face 0"]
+    curves = browser.execute_script(
+        "return document.getElementById('course').data.map(({name, x, y}) => ({name, x, y}))"
+    )
+    # Eight curves before the face went and eight after it came back, none in between.
+    assert [curve["name"] for curve in curves[:8]] == [curve["name"] for curve in curves[8:]]
+    assert len(curves) == 16
+    assert curves[0]["x"] == pytest.approx(np.arange(10) / 10)
+    assert curves[8]["x"] == pytest.approx(np.arange(20, 30) / 10)
+    np.testing.assert_allclose(np.sum([curve["y"] for curve in curves[:8]], axis=0), 1, atol=1e-3)
+    strip = browser.find_elements(By.CSS_SELECTOR, "#course-faces button")
+    assert len(strip) == 10
+    assert drawn(browser, "#course-faces canvas").std() > 20
+    strip[-1].click()
+    assert "clip.mp4 at 2.90 s" in browser.find_element(By.ID, "panel").text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.parquet", "-o", "a.html"], "nowhere.parquet does not exist"),
+        (["damaged.parquet", "-o", "a.html"], "damaged.parquet can't be read"),
+        (["foreign.csv", "-o", "a.html"], "has no column path"),
+        (["foreign.csv", "-o", "a.pdf"], "must end in .html"),
+        (["foreign.csv", "-o", "missing/a.html"], "the folder missing does not exist"),
+        (["foreign.csv", "-o", "a.html", "--photos", "missing"], "missing is no folder"),
+    ],
+)
+def test_wrong_usage(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "damaged.parquet").write_bytes(b"PAR1 cut short")
+    with open(tmp_path / "foreign.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["name", "label"], ["a", 1]])
+    code, _, stderr = in_process(capsys, "report", *arguments)
+    assert code == 2
+    assert message in stderr
+    assert not (tmp_path / "a.html").exists()
+
+
+def test_the_command(tables, photos_folder, tmp_path, capsys):
+    page = tmp_path / "a.html"
+    arguments = [tables / "features.parquet", "-o", page, "--photos", photos_folder]
+    code, stdout, _ = in_process(capsys, "report", *arguments, "--color", "folder")
+    assert code == 0
+    assert stdout == f"{page}: 12 of 12 faces, 12 with a picture\n"
+    data = page.read_text().split('type="application/json">')[1].split("</script>")[0]
+    assert json.loads(data)["color"] == "folder"
+
+
+def test_neighbours_of_few_vectors():
+    rows, distances = nearest(np.ones((1, 4), np.float32), 10)
+    assert rows.shape == distances.shape == (1, 0)
+    rows, distances = nearest(np.eye(3, dtype=np.float32), 10)
+    assert rows.shape == (3, 2)
+    np.testing.assert_allclose(distances, 1)

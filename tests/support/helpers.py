@@ -1,0 +1,62 @@
+"""What several test modules measure with."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image, ImageOps
+from skimage.data import lfw_subset
+
+from fever_extract import cli
+from fever_extract.jobs.sources import Input
+from fever_extract.jobs.worker import to_table
+from fever_extract.records import Face, Record, Status
+from fever_extract.tables.schema import Widths
+
+# Of the faces in skimage's lfw_subset, by number, as they look to us.
+SMILING = [1, 11, 18, 21, 31, 38, 45, 52, 53, 74, 79, 81]
+SERIOUS = [2, 3, 5, 6, 7, 12, 24, 25, 26, 28, 46, 57]
+OPEN_MOUTHS = [0, 29, 48, 77, 97]  # that don't smile
+
+
+def write_faces(folder: Path, numbers: list[int]) -> list[Path]:
+    """Write some of those faces, four times as large and with a margin, as ``NN.png``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number in numbers:
+        grey = (lfw_subset()[number] * 255).astype(np.uint8)
+        face = Image.fromarray(grey).resize((100, 100), Image.BICUBIC)
+        paths.append(folder / f"{number:02}.png")
+        ImageOps.expand(face, 30, 128).save(paths[-1])
+    return paths
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Cosine of the angle between two vectors."""
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two boxes (x1, y1, x2, y2)."""
+    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    overlap = np.prod(np.maximum(sides, 0))
+    return float(overlap / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - overlap))
+
+
+def in_process(capsys, *arguments: object) -> tuple[int, str, str]:
+    """The command without a process of its own: exit code, standard output and error."""
+    code = cli.main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def synthetic_rows(
+    inputs: list[Input], indices: np.ndarray, widths: Widths | None = None
+) -> pa.Table:
+    """What a worker would answer if every image had a face: stands for work that was done."""
+    widths = widths or Widths(4)
+    shape = len(inputs), widths.embedding
+    vectors = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    box, landmarks = np.zeros(4, np.float32), np.zeros((5, 2), np.float32)
+    records = [Record(Status.OK, faces=(Face(box, 1.0, landmarks, row),)) for row in vectors]
+    return to_table(list(zip(indices.tolist(), inputs)), records, widths)
