@@ -27,6 +27,8 @@ def photos_folder(tmp_path_factory, astronaut):
     return root
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("ray")
 def test_a_node_and_a_worker_are_lost_half_way(extractor, photos_folder, tmp_path):
     """Two nodes; the worker process of one is killed, and then the other node as a whole."""
     from ray.cluster_utils import Cluster

@@ -120,6 +120,7 @@ def test_convolutions_that_may_run_in_another_order_are_not_fused():
     torch.testing.assert_close(for_inference(network).backbone(x), backbone(x))
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_many_images_at_once_are_the_same_in_order(extractor, astronaut, landscape, tmp_path):
     inputs, expected = [], []
     for index in range(37):
@@ -147,13 +148,9 @@ def test_the_callers_threads_stay_as_they_were(extractor, astronaut):
         torch.set_num_threads(before)
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_a_stream_that_is_left_early_leaves_no_thread(extractor, astronaut):
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        records = extractor._pipeline.stream([astronaut] * 40, extractor._options)
-        next(records)
-        records.close()
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith("fever")]
-    finally:
-        torch.set_num_threads(before)
+    records = extractor._pipeline.stream([astronaut] * 40, extractor._options)
+    next(records)
+    records.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("fever")]
