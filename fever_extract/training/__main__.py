@@ -208,7 +208,8 @@ def _finish(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from fever_extract.card_tables import measured, transfer
+    from fever_extract import card_transfer
+    from fever_extract.card_tables import measured
     from fever_extract.training.evaluate import evaluate, write_evaluation
     from fever_extract.training.evaluation.transfer import evaluate_transfer
 
@@ -235,7 +236,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if arguments.json:
         arguments.json.write_text(text + "\n", encoding="utf-8")
     if arguments.transfer is not None:
-        print(transfer(result))
+        print(card_transfer.summary(result), card_transfer.details(result), sep="\n\n")
     else:
         print(measured(result) if arguments.json else text)
     if arguments.write:

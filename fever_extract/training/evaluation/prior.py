@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+RAREST = 1e-3
+"""Share below which a class was hardly seen, and its probability says nothing to be divided."""
+
+
 def ferplus_prior(data: Path) -> npt.NDArray[np.float64] | None:
     """Read how often each expression was voted for in FER+ train, single votes dropped.
 
@@ -46,7 +50,7 @@ def without_prior(
 
     Args:
         probabilities: ``(n, classes)``.
-        prior: ``(classes,)``, each above zero.
+        prior: ``(classes,)``; what is less than `RAREST` counts as that.
     """
-    shares = probabilities / np.asarray(prior, np.float64)
+    shares = probabilities / np.maximum(np.asarray(prior, np.float64), RAREST)
     return np.asarray(shares / shares.sum(axis=1, keepdims=True))

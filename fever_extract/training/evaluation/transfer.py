@@ -139,8 +139,7 @@ def measure(
         shares are 0 to 1. Ready for JSON.
 
     Raises:
-        ValueError: if features are not ``(n, d)`` and finite, or no class has enough faces and
-            there is nothing else to tell.
+        ValueError: if features are not ``(n, d)`` and finite.
     """
     for name, vectors in features.items():
         if vectors.ndim != 2 or len(vectors) != len(table):
