@@ -125,6 +125,19 @@ def _add_evaluate(
         "--split", choices=("test", "valid"), default="test", help="(default: %(default)s)"
     )
     evaluate.add_argument(
+        "--transfer",
+        nargs="*",
+        type=Path,
+        metavar="TABLE",
+        help="measure instead how vectors carry over to these labelled tables, which training "
+        "never saw (default: those among the data)",
+    )
+    evaluate.add_argument(
+        "--no-peers",
+        action="store_true",
+        help="with --transfer: the network alone, which is faster",
+    )
+    evaluate.add_argument(
         "--limit", type=int, metavar="N", help="of that many random faces, for a quick look"
     )
     evaluate.add_argument(
@@ -197,25 +210,41 @@ def _finish(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
+    from fever_extract.hub import card_transfer
     from fever_extract.hub.card_tables import measured
     from fever_extract.training.evaluation.evaluate import evaluate, write_evaluation
+    from fever_extract.training.evaluation.transfer import evaluate_transfer
 
     if arguments.write and not (arguments.weights and Path(arguments.weights).is_dir()):
         raise ValueError("--write needs --weights FOLDER")
     if arguments.write and arguments.limit is not None:
         raise ValueError("a card is about all faces: --write goes without --limit")
-    result = evaluate(
-        arguments.weights, arguments.data, arguments.device, arguments.split, arguments.limit
-    )
+    if arguments.no_peers and arguments.transfer is None:
+        raise ValueError("--no-peers goes with --transfer")
+    if arguments.transfer is None:
+        result = evaluate(
+            arguments.weights, arguments.data, arguments.device, arguments.split, arguments.limit
+        )
+    else:
+        result = evaluate_transfer(
+            arguments.weights,
+            arguments.data,
+            arguments.transfer,
+            device=arguments.device,
+            limit=arguments.limit,
+            peers=not arguments.no_peers,
+        )
     text = json.dumps(result, indent=2)
     if arguments.json:
         arguments.json.write_text(text + "\n", encoding="utf-8")
-        print(measured(result))
+    if arguments.transfer is not None:
+        print(card_transfer.summary(result), card_transfer.details(result), sep="\n\n")
     else:
-        print(text)
+        print(measured(result) if arguments.json else text)
     if arguments.write:
         about = arguments.description and arguments.description.read_text(encoding="utf-8")
-        write_evaluation(arguments.weights, result, about)
+        name = "evaluation" if arguments.transfer is None else "transfer"
+        write_evaluation(arguments.weights, result, about, name)
 
 
 def _adapt(arguments: argparse.Namespace) -> None:
