@@ -12,7 +12,7 @@ import threading
 import pytest
 
 from fever_extract._utils import files
-from fever_extract.tables import check_output, open_table
+from fever_extract.tables.schema import check_output, open_table
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such links and locks")
 
