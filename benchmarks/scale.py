@@ -29,8 +29,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 import hostile
-from helpers import synthetic_rows
-from test_distributed import workers
+from helpers import synthetic_rows, workers
 
 import fever_extract
 from fever_extract import Extractor, Options, hub

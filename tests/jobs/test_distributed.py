@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+from helpers import workers
 
 import fever_extract
 from fever_extract import Options
@@ -82,25 +83,6 @@ def test_a_node_and_a_worker_are_lost_half_way(extractor, photos_folder, tmp_pat
     assert table["path"].to_pylist() == expected["path"].to_pylist()
     assert table["status"].to_pylist() == expected["status"].to_pylist()
     np.testing.assert_allclose(x, y, atol=1e-4)
-
-
-def workers():
-    """The worker processes of the actors, which are far descendants of this process."""
-    parents, found = {}, []
-    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
-        try:
-            with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-                parents[pid] = int(file.read().rpartition(")")[2].split()[1])
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                if b"from fever_extract.jobs.worker import main" in file.read():
-                    found.append(pid)
-        except OSError:
-            continue
-
-    def is_ours(pid):
-        return pid == os.getpid() or (pid in parents and is_ours(parents[pid]))
-
-    return [pid for pid in found if is_ours(pid)]
 
 
 def test_one_file_is_not_for_ray(photos_folder, tmp_path):
