@@ -9,6 +9,10 @@ from torchvision import models
 
 from fever_extract.models.config import COMPACT, MOBILENET, TWO_STREAM, Backbone, ConfigError
 
+# Their builders need real numbers where a network is made without memory, or a version that
+# safetensors doesn't keep.
+_UNUSABLE = ("regnet", "mnasnet")
+
 
 def build_backbone(backbone: Backbone, channels: int) -> tuple[nn.Module, int]:
     """The backbone and the length of the feature vector that it returns."""
@@ -24,6 +28,10 @@ def build_backbone(backbone: Backbone, channels: int) -> tuple[nn.Module, int]:
         raise ConfigError(
             f"backbone.name must be {COMPACT!r}, {MOBILENET!r}, {TWO_STREAM!r} or a torchvision "
             f"classifier, not {backbone.name!r}"
+        )
+    if backbone.name.startswith(_UNUSABLE):
+        raise ConfigError(
+            f"torchvision's {backbone.name} can't be read back; choose another backbone"
         )
     network: nn.Module = models.get_model(backbone.name, weights=None)
     features = _replace_classifier(network)

@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import hostile_clips
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -435,6 +436,47 @@ def test_without_pyav(clip, astronaut_path, tmp_path):
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stderr.splitlines()[-1].endswith("pip install 'fever-extract[video]'")
+
+
+# Hostile clips
+
+FUZZ = """if True:
+    import sys
+    from pathlib import Path
+    import numpy as np
+    from fever_extract import ExtractionError, Status
+    from fever_extract.clips import Clip, upright
+
+    for path in sorted(Path(sys.argv[1]).iterdir()):
+        if path.is_dir():
+            continue
+        print(path.name, end=" ", flush=True)
+        frames = 0
+        try:
+            with Clip(path) as clip:
+                for _, frame in clip.frames():
+                    pixels = upright(frame, clip.pixel_aspect)
+                    assert pixels.dtype == np.uint8 and pixels.shape[2:] == (3,)
+                    frames += 1
+                    if frames == 50:  # a damaged header may promise a year of them
+                        break
+            print("whole", frames)
+        except ExtractionError as error:
+            assert error.status is Status.DECODE_ERROR and str(error)
+            print("error", frames)
+"""
+
+
+def test_hostile_clips(tmp_path):
+    """Frames, or an error that is ours; in a process of its own, which a decoder may end."""
+    paths = hostile_clips.write(tmp_path / "clips", 150, seed=17)
+    command = [sys.executable, "-c", FUZZ, str(tmp_path / "clips")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, (done.stdout[-300:], done.stderr[-2000:])
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert [name for name, *_ in lines] == [path.name for path in paths]
+    ends = [end for _, end, _ in lines]
+    assert min(ends.count("whole"), ends.count("error")) > 20, "both are tried"
 
 
 # Real clips
