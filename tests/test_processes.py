@@ -41,60 +41,72 @@ def check(_=None):
 """
 
 
-@needs_fork
-@pytest.mark.parametrize(
-    "child",
-    [
-        """
-pid = os.fork()
-if pid == 0:
-    code = 1
-    try:
-        assert check() == 1
-        new = Extractor(device="cpu").extract(path, dtype="bfloat16")
-        assert new @ expected > 0.99 * np.linalg.norm(new) * np.linalg.norm(expected)
-        code = 0
-    finally:
-        os._exit(code)
-assert os.waitpid(pid, 0)[1] == 0
-""",
-        """
-with multiprocessing.get_context("fork").Pool(2) as pool:
+CHILDREN = """
+import threading
+from concurrent.futures import ProcessPoolExecutor
+fork = multiprocessing.get_context("fork")
+
+def in_child(work):
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(pid, 0)[1] == 0
+
+def calls():
+    assert check() == 1
+    new = Extractor(device="cpu").extract(path, dtype="bfloat16")
+    assert new @ expected > 0.99 * np.linalg.norm(new) * np.linalg.norm(expected)
+
+in_child(calls)
+print("os.fork", flush=True)
+
+def requests():  # as a server's worker after a preload: a thread for each request
+    fine = []
+    threads = [threading.Thread(target=lambda: fine.append(check())) for _ in range(3)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    assert fine == [1, 1, 1]
+
+in_child(requests)
+print("preload", flush=True)
+
+with fork.Pool(2) as pool:
     assert pool.map(check, range(3)) == [1, 1, 1]
     np.testing.assert_allclose(pool.map(extractor.extract, [path] * 3), [expected] * 3, atol=1e-4)
-""",
-        """
-from concurrent.futures import ProcessPoolExecutor
-with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
+print("Pool", flush=True)
+
+with ProcessPoolExecutor(2, fork) as pool:
     assert list(pool.map(check, range(3))) == [1, 1, 1]
-""",
-        """
+print("ProcessPoolExecutor", flush=True)
+
 class Vectors(torch.utils.data.Dataset):
     def __len__(self): return 4
     def __getitem__(self, index): return extractor.extract(path)
+
 loader = torch.utils.data.DataLoader(
     Vectors(), batch_size=2, num_workers=2, multiprocessing_context="fork"
 )
 for batch in loader:
     np.testing.assert_allclose(batch.numpy(), [expected] * 2, atol=1e-4)
-""",
-        """
-import threading  # gunicorn's preload: workers are forked, each with threads for requests
-pid = os.fork()
-if pid == 0:
-    fine = []
-    threads = [threading.Thread(target=lambda: fine.append(check())) for _ in range(3)]
-    for thread in threads: thread.start()
-    for thread in threads: thread.join()
-    os._exit(0 if fine == [1, 1, 1] else 1)
-assert os.waitpid(pid, 0)[1] == 0
-""",
-    ],
-    ids=["os.fork", "Pool", "ProcessPoolExecutor", "DataLoader", "preload"],
-)
-def test_a_forked_child_works(child, astronaut_path):
-    code = f"{PARENT}\n{child}\nassert torch.get_num_threads() == 2\nprint('done')"
-    assert run_script(code, astronaut_path).endswith("done\n")
+print("DataLoader", flush=True)
+assert torch.get_num_threads() == 2
+"""
+
+
+@needs_fork
+def test_forked_children_work(astronaut_path):
+    assert run_script(PARENT + CHILDREN, astronaut_path).split() == [
+        "os.fork",
+        "preload",
+        "Pool",
+        "ProcessPoolExecutor",
+        "DataLoader",
+    ]
 
 
 def test_a_spawned_process_gets_the_extractor(astronaut_path, tmp_path):
