@@ -445,7 +445,7 @@ FUZZ = """if True:
     from pathlib import Path
     import numpy as np
     from fever_extract import ExtractionError, Status
-    from fever_extract.clips import Clip, upright
+    from fever_extract.video.decoding import Clip, upright
 
     for path in sorted(Path(sys.argv[1]).iterdir()):
         if path.is_dir():
