@@ -391,7 +391,7 @@ def test_vectors_are_those_of_the_extractor(extractor, network, astronaut):
 
 
 def test_a_damaged_picture_is_named(network):
-    with pytest.raises(ValueError, match="made: picture 1 .* decoded"):
+    with pytest.raises(ValueError, match=r"made: picture 1 .* decoded"):
         own_features(
             network, made_set(np.zeros(2, int), images=[png(Image.new("L", (9, 9))), b"no"])
         )
