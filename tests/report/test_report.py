@@ -25,7 +25,6 @@ from fever_extract.report import thumbnails
 from fever_extract.report.page import write_report
 from fever_extract.report.projection import nearest
 from fever_extract.report.thumbnails import cut
-from fever_extract._utils.names import to_text
 from fever_extract.tables.reading import read_table
 from fever_extract.tables.schema import Columns, Widths, open_table
 

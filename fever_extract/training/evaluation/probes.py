@@ -49,10 +49,15 @@ def folds_by_people(labels: Labels, people: Labels, count: int = FOLDS) -> list[
 
     Returns:
         Pairs of indices, to learn from and to measure on; each face is measured once.
+
+    Raises:
+        ValueError: if all faces are of one person.
     """
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold
 
     persons = len(np.unique(people))
+    if persons < 2:
+        raise ValueError("probes need faces of at least three people, to keep people apart")
     count = min(count, persons)
     _, sizes = np.unique(labels, return_counts=True)
     if sizes.max() < count:  # nothing to be even about
@@ -188,19 +193,16 @@ def average_precision(
     means, shares = [], []
     for label in np.unique(labels):
         asking = random.permutation(np.flatnonzero(labels == label))[:QUERIES]
-        precisions: list[float] = []
-        for part in np.array_split(asking, -(-len(asking) // _AT_ONCE)):
-            others = people[part][:, None] != people
-            near = np.where(others, similarities(vectors[part], vectors, metric), -np.inf)
-            order = (-near).argsort(axis=1, kind="stable")
-            hit = np.take_along_axis((labels == label) & others, order, axis=1)
-            precision = hit.cumsum(axis=1) / np.arange(1, hit.shape[1] + 1)
-            hits = hit.sum(axis=1)
-            asked = hits > 0
-            precisions += ((precision * hit).sum(axis=1)[asked] / hits[asked]).tolist()
-            shares.append(float((hits / np.maximum(others.sum(axis=1), 1)).mean()))
-        if precisions:
-            means.append(float(np.mean(precisions)))
+        others = people[asking][:, None] != people
+        near = np.where(others, similarities(vectors[asking], vectors, metric), -np.inf)
+        order = (-near).argsort(axis=1, kind="stable")
+        hit = np.take_along_axis((labels == label) & others, order, axis=1)
+        precision = hit.cumsum(axis=1) / np.arange(1, hit.shape[1] + 1)
+        hits = hit.sum(axis=1)
+        asked = hits > 0
+        if asked.any():
+            means.append(((precision * hit).sum(axis=1)[asked] / hits[asked]).mean())
+            shares.append((hits / np.maximum(others.sum(axis=1), 1)).mean())
     return {"value": float(np.mean(means)), "chance": float(np.mean(shares))}
 
 

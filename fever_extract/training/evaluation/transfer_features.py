@@ -15,6 +15,7 @@ from fever_extract import images
 from fever_extract.alignment import align, whole
 from fever_extract.models.config import EXPRESSIONS, Preprocessing
 from fever_extract.models.network import FeverNet
+from fever_extract.records import ExtractionError
 from fever_extract.training.data.faces import Faces
 from fever_extract.training.evaluation import peers
 from fever_extract.training.evaluation.crops import resized
@@ -44,13 +45,13 @@ def crops(table: TransferSet, preprocessing: Preprocessing) -> Iterator[torch.Te
         ``(b, 3, size, size)`` float32, 0 to 255, at most `BATCH` at a time.
 
     Raises:
-        ExtractionError: if a picture can't be decoded.
+        ValueError: if a picture can't be decoded.
     """
     starts = range(0, len(table), BATCH)
     for start in tqdm(starts, desc=table.name, unit="batch", disable=None, leave=False):
         batch = []
         for row in range(start, min(start + BATCH, len(table))):
-            picture, points = images.read(table.images[row]), table.landmarks[row]
+            picture, points = _decode(table, row), table.landmarks[row]
             known = np.isfinite(points).all()
             batch.append(
                 align(picture, points[None], preprocessing)
@@ -121,6 +122,13 @@ def peer_features(
         blocks = described["pixels"].reshape(-1, side, 2, side, 2)
         described["pixels"] = blocks.mean(axis=(2, 4)).reshape(len(table), -1)
     return described, missing
+
+
+def _decode(table: TransferSet, row: int) -> npt.NDArray[np.uint8]:
+    try:
+        return images.read(table.images[row])
+    except ExtractionError as error:
+        raise ValueError(f"{table.name}: picture {row} of those measured {error}") from None
 
 
 def _as_faces(table: TransferSet, preprocessing: Preprocessing) -> Faces:

@@ -16,8 +16,8 @@ from fever_extract import hub
 from fever_extract._utils.files import replace_atomically
 from fever_extract.models import checkpoint
 from fever_extract.models.network import FeverNet, pick_device
-from fever_extract.training.data.degrade import degrade
 from fever_extract.training.data import augment, read_ferplus
+from fever_extract.training.data.degrade import degrade
 from fever_extract.training.data.sets import read_sets
 from fever_extract.training.evaluation.evaluate import evaluate_head
 from fever_extract.training.recipes.recipe import Recipe

@@ -21,8 +21,8 @@ from fever_extract import alignment
 from fever_extract.detection.detector import Detector
 from fever_extract.models.config import EXPRESSIONS
 from fever_extract.training import __main__ as command
-from fever_extract.training.data.faces import majority, read, read_ferplus, read_triplets
 from fever_extract.training.data import prepare as stage
+from fever_extract.training.data.faces import majority, read, read_ferplus, read_triplets
 from fever_extract.training.data.portrait import cut_out
 from fever_extract.training.data.prepare import prepare
 from fever_extract.training.data.readers import affectnet, rafdb

@@ -77,6 +77,11 @@ def test_no_person_is_both_learned_from_and_measured(random):
     assert sorted(together) == list(range(300)), "each face is measured once"
 
 
+def test_one_person_cannot_be_kept_apart():
+    with pytest.raises(ValueError, match="three people"):
+        measure({"vector": np.eye(30)}, made_set(np.arange(30) % 2, np.arange(30) // 15))
+
+
 def test_a_linear_probe_finds_what_is_there_and_nothing_else(random):
     labels, people = random.integers(3, size=600), np.arange(600)
     folds = probes.folds_by_people(labels, people)
@@ -385,6 +390,13 @@ def test_vectors_are_those_of_the_extractor(extractor, network, astronaut):
     assert np.abs(found["vector"][0] - face.vector).max() < 1e-4
     assert found["pooled"].shape == (2, 1024)
     assert found["probabilities"].sum(axis=1) == pytest.approx([1, 1])
+
+
+def test_a_damaged_picture_is_named(network):
+    with pytest.raises(ValueError, match=r"made: picture 1 .* decoded"):
+        own_features(
+            network, made_set(np.zeros(2, int), images=[png(Image.new("L", (9, 9))), b"no"])
+        )
 
 
 def test_smiles_in_photographs_are_found_by_every_measure(network, tmp_path):
