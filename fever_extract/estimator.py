@@ -168,8 +168,9 @@ class FeverTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return state
 
     def _options(self) -> Options:
-        fields = dataclasses.fields(Options)
-        return Options(**{field.name: getattr(self, field.name) for field in fields})
+        # Not `prior`: vectors don't depend on it.
+        names = (field.name for field in dataclasses.fields(Options) if field.name != "prior")
+        return Options(**{name: getattr(self, name) for name in names})
 
     def _load(self) -> Extractor:
         """The extractor, made once for the present weights and device."""
