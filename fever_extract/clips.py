@@ -83,6 +83,9 @@ class Clip:
                 Status.DECODE_ERROR, f"no video in it ({', '.join(kinds) or 'nothing'} only)"
             )
         self._stream: VideoStream = streams[0]
+        if self._stream.codec_context is None:
+            self.close()
+            raise ExtractionError(Status.DECODE_ERROR, "its codec is not known to FFmpeg")
         if not self._stream.codec_context.is_open:  # else it was read from already
             self._stream.thread_type = "AUTO"
             self._stream.codec_context.thread_count = threads

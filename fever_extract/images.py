@@ -10,7 +10,7 @@ import os
 import warnings
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeGuard, Union
+from typing import TYPE_CHECKING, Any, TypeGuard, Union
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -287,7 +287,8 @@ def _decode(image: Image.Image) -> npt.NDArray[np.uint8]:
     image.load()  # of some formats, the orientation is known or applied only then
     turn = _TURNS.get(orientation(image))
     if fine and image.mode not in _GREY:
-        bands = zip(image.getbands(), image.getextrema())
+        extrema: Any = image.getextrema()  # a pair, or of several bands a pair each
+        bands = zip(image.getbands(), np.reshape(extrema, (-1, 2)).tolist())
         highest = max(ends[1] for name, ends in bands if name != "A")
         if 0 < highest < _DARK:
             raise ExtractionError(
