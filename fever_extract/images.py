@@ -338,8 +338,8 @@ def _decode(image: Image.Image) -> npt.NDArray[np.uint8]:
     image.load()  # of some formats, the orientation is known or applied only then
     turn = _TURNS.get(orientation(image))
     if fine and image.mode not in _GREY:
-        extrema: Any = image.getextrema()  # pairs here, for Pillow's types numbers too
-        bands = zip(image.getbands(), extrema)
+        extrema: Any = image.getextrema()  # a pair, or of several bands a pair each
+        bands = zip(image.getbands(), np.reshape(extrema, (-1, 2)).tolist())
         highest = max(ends[1] for name, ends in bands if name != "A")
         if 0 < highest < _DARK:
             raise ExtractionError(

@@ -47,7 +47,7 @@ def changed(path: str, value: object) -> str:
         ("expressions", [["a"]], "expressions"),
         ("valence_arousal", "yes", "true or false"),
         ("metadata", [], "metadata"),
-        ("metadata", {"a": functools.reduce(lambda inner, _: [inner], range(60), 1)}, "50 deep"),
+        ("metadata", functools.reduce(lambda inner, _: {"a": [inner]}, range(30), 1), "50 deep"),
         ("metadata", functools.reduce(lambda inner, _: {"a": inner}, range(900), 1), "50 deep"),
         ("preprocessing.template", [[0.5, 0.5]] * 5, "five times one point"),
         ("backbone", [], "backbone must be a JSON object"),

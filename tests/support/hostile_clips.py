@@ -20,7 +20,7 @@ def whole_clips(folder: Path) -> list[tuple[str, bytes]]:
         (".mp4", {}),
         (".mp4", {"movflags": "faststart", "pixel_aspect": 2}),
         (".mp4", {"movflags": "frag_keyframe+empty_moov"}),
-        (".mov", {"codec": "mjpeg"}),
+        (".mov", {"codec": "mpeg4"}),
         (".mkv", {"pixel_aspect": 2}),
         (".webm", {"codec": "libvpx"}),
         (".avi", {"codec": "mpeg4"}),
