@@ -5,6 +5,7 @@ import signal
 import threading
 
 import numpy as np
+import pillow_heif
 import pytest
 from helpers import workers
 
@@ -19,9 +20,10 @@ ray = pytest.importorskip("ray")
 
 @pytest.fixture(scope="module")
 def photos_folder(tmp_path_factory, astronaut):
-    """36 pictures of one face, and four files that are none."""
+    """36 pictures of one face, one of them HEIF, and four files that are none."""
     root = tmp_path_factory.mktemp("photos")
-    for index in range(36):
+    pillow_heif.from_pillow(astronaut).save(root / "35.heic")
+    for index in range(35):
         astronaut.resize((120 + 2 * index, 120 + index)).save(root / f"{index:02}.jpg")
     for index in range(4):
         (root / f"{index:02}b.jpg").write_bytes(b"\xff\xd8 cut short")
