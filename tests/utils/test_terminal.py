@@ -34,7 +34,7 @@ def photos(tmp_path, astronaut):
 
 def shell(line, tmp_path):
     """A shell's redirections of the command on the photographs."""
-    line = line.replace("fever", " ".join([*COMMAND, "extract", "photos", "--aligned"]))
+    line = line.replace("FEVER", " ".join(COMMAND))
     return subprocess.run(
         ["bash", "-c", line], capture_output=True, text=True, cwd=tmp_path, check=False
     )
@@ -43,13 +43,13 @@ def shell(line, tmp_path):
 @pytest.mark.parametrize(
     "line",
     [
-        "fever -o f.parquet 2>&-",
-        "fever -o f.parquet >&-",
-        "fever -o f.parquet <&- >&- 2>&-",
-        "fever -o f.parquet > /dev/full",
-        "fever -o f.parquet > /dev/full 2> /dev/full",
-        "set -o pipefail; fever -o f.parquet | true",
-        "fever -o shards --workers 1 <&- >&- 2>&-",
+        "FEVER extract photos --aligned -o f.parquet 2>&-",
+        "FEVER extract photos --aligned -o f.parquet >&-",
+        "FEVER extract photos --aligned -o f.parquet <&- >&- 2>&-",
+        "FEVER extract photos --aligned -o f.parquet > /dev/full",
+        "FEVER extract photos --aligned -o f.parquet > /dev/full 2> /dev/full",
+        "set -o pipefail; FEVER extract photos --aligned -o f.parquet | true",
+        "FEVER extract photos --aligned -o shards --workers 1 <&- >&- 2>&-",
     ],
 )
 def test_the_job_is_done_whoever_watches(photos, tmp_path, line):
@@ -65,12 +65,12 @@ def test_the_job_is_done_whoever_watches(photos, tmp_path, line):
 @pytest.mark.parametrize(
     ("line", "code", "error"),
     [
-        ("fever - -o f.csv <&-", 2, "fever-extract: standard input is closed"),
-        ("fever nowhere -o f.csv 2>&-", 2, ""),
-        (f"{sys.executable} -m fever_extract.cli --help | true; exit ${{PIPESTATUS[0]}}", 0, ""),
-        (f"{sys.executable} -m fever_extract.cli --version > /dev/full", 0, ""),
-        (f"{sys.executable} -m fever_extract.cli info | true; exit ${{PIPESTATUS[0]}}", 0, ""),
-        (f"{sys.executable} -m fever_extract.cli info > /dev/full", 2, "fever-extract: [Errno 28]"),
+        ("FEVER extract - -o f.csv <&-", 2, "fever-extract: standard input is closed"),
+        ("FEVER extract nowhere -o f.csv 2>&-", 2, ""),
+        ("FEVER --help | true; exit ${PIPESTATUS[0]}", 0, ""),
+        ("FEVER --version > /dev/full", 0, ""),
+        ("FEVER info | true; exit ${PIPESTATUS[0]}", 0, ""),
+        ("FEVER info > /dev/full", 2, "fever-extract: [Errno 28]"),
     ],
 )
 def test_other_ends(photos, tmp_path, line, code, error):
