@@ -13,7 +13,7 @@ from PIL import Image, ImageFile
 
 import fever_extract
 from fever_extract import Status, images
-from fever_extract.plugins import PillowSettings
+from fever_extract._pillow import PillowSettings
 
 
 @pytest.fixture(scope="module")
