@@ -20,7 +20,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from fever_extract._utils.files import replace_atomically
-from fever_extract.tables import open_table
+from fever_extract.tables.schema import open_table
 path = Path(sys.argv[1])
 with open_table(path, {}) if sys.argv[2:] else replace_atomically(path):
     print("open", flush=True)
