@@ -109,13 +109,17 @@ def peer_features(
         described["blendshapes"] = np.where(
             np.isnan(scores), np.nanmean(scores, axis=0), scores
         ).astype(np.float32)
+    faces: dict[int, Faces] = {}
     for name, size in (("hog", _SMALL), ("pixels", _SMALL), ("face_recognition", SIZE)):
+        at_size = resized(preprocessing, size)
         try:
-            at_size = resized(preprocessing, size)
             describe = peers.make(name, at_size, _NOBODY, data)
-            described[name] = describe(_as_faces(table, at_size))
         except peers.PeerMissingError as error:
             missing[name] = str(error)
+            continue
+        if size not in faces:
+            faces[size] = _as_faces(table, at_size)
+        described[name] = describe(faces[size])
     if "pixels" in described:
         # 24x24: probes of 2,304 numbers take minutes, and say no more.
         side = peers.SIDE // 2
