@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from fever_extract.alignment import warp
 from fever_extract.models.network import FeverNet
-from fever_extract.training.data.class_folders import DETAIL, LabelledFaces
 from fever_extract.training.data import augment
+from fever_extract.training.data.class_folders import DETAIL, LabelledFaces
 from fever_extract.training.trainer.losses import masked_mean_square
 
 BATCH = 32
