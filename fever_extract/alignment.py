@@ -57,22 +57,25 @@ def sampling_matrices(
     )
 
 
-def warp(images: torch.Tensor, matrices: torch.Tensor, size: int) -> torch.Tensor:
+def warp(
+    images: torch.Tensor, matrices: torch.Tensor, size: int, supersample: int = _SUPERSAMPLE
+) -> torch.Tensor:
     """Sample a square crop from each image; what lies outside repeats the edge.
 
-    The source should have at most about ``2 * size`` pixels where the crop lies
+    The source should have at most about ``supersample * size`` pixels where the crop lies
     (``align`` sees to that): beyond, fine detail would alias.
 
     Args:
         images: ``(n, c, h, w)`` float.
         matrices: ``(n, 2, 3)`` float, from crop pixels to image pixels.
         size: the crop's side in pixels.
+        supersample: samples per pixel and side, of which a pixel is the mean.
 
     Returns:
         ``(n, c, size, size)`` of the images' dtype.
     """
     height, width = images.shape[-2:]
-    count = size * _SUPERSAMPLE
+    count = size * supersample
     # affine_grid and grid_sample speak of -1..1 from edge to edge, on both sides.
     half = matrices.new_tensor([[size / 2, 0, size / 2], [0, size / 2, size / 2], [0, 0, 1]])
     normalise = matrices.new_tensor([[2 / width, 0], [0, 2 / height]])
@@ -82,7 +85,7 @@ def warp(images: torch.Tensor, matrices: torch.Tensor, size: int) -> torch.Tenso
     sampled = F.grid_sample(
         images, grid.to(images.dtype), padding_mode="border", align_corners=False
     )
-    return F.avg_pool2d(sampled, _SUPERSAMPLE)
+    return F.avg_pool2d(sampled, supersample)
 
 
 def align(

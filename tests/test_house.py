@@ -29,6 +29,7 @@ LAYERS = [
     training.data
     training.evaluation
     training.trainer
+    training.general
     training
     """.strip().splitlines()
 ]

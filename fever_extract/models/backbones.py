@@ -128,7 +128,8 @@ class MobileNetV1(nn.Module):
     def __init__(self, channels: int, taps: tuple[tuple[int, int], ...] = ()) -> None:
         super().__init__()
         self.taps = taps or ((len(_MOBILENET), 1),)
-        self.features = sum(_MOBILENET[block - 1][0] * grid**2 for block, grid in self.taps)
+        self.lengths = [_MOBILENET[block - 1][0] * grid**2 for block, grid in self.taps]
+        self.features = sum(self.lengths)
         layers = [_convolution(channels, 32, stride=2)]
         width = 32
         for next_width, stride in _MOBILENET:

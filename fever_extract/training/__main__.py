@@ -1,7 +1,7 @@
 """``python -m fever_extract.training``: data to tables, then weights: trained, measured, adapted.
 
 Each stage is a command of its own, in the order of the work: prepare, train, plot, average, finish,
-evaluate; and adapt, for weights that are there.
+general (several sets and tasks at once), evaluate; and adapt, for weights that are there.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from fever_extract._utils import terminal
 from fever_extract.cli.commands import add_face_options, face_options
 from fever_extract.options import Options
 from fever_extract.training.data.readers import KINDS
+from fever_extract.training.general import command as general
 from fever_extract.training.recipes.recipe import ADAPT_EPOCHS, REST, SHARE, Recipe
 
 
@@ -91,21 +92,10 @@ def main() -> None:
     )
     finish.set_defaults(run=_finish)
 
+    general.add(stages, [data, device])
     _add_evaluate(stages, [data, device])
 
-    adapt = stages.add_parser(
-        "adapt", parents=[device], help="adapt weights to classes of your own"
-    )
-    adapt.add_argument("folder", type=Path, help="has a folder of photographs for each class")
-    adapt.add_argument("--output", type=Path, required=True, help="folder for the new weights")
-    adapt.add_argument("--weights", help="to begin from (default: the embedded)")
-    adapt.add_argument("--head-only", action="store_true", help="leave the vectors as they are")
-    adapt.add_argument(
-        "--epochs", type=int, default=ADAPT_EPOCHS, help="of fine-tuning (default: %(default)s)"
-    )
-    adapt.add_argument("--seed", type=int, default=0, help="(default: 0)")
-    add_face_options(adapt)
-    adapt.set_defaults(run=_adapt)
+    _add_adapt(stages, [device])
 
     arguments = parser.parse_args()
     if getattr(arguments, "data", "") is None:
@@ -153,6 +143,23 @@ def _add_evaluate(
         "--description", type=Path, help="with --write: Markdown for the card, how they were made"
     )
     evaluate.set_defaults(run=_evaluate)
+
+
+def _add_adapt(
+    stages: argparse._SubParsersAction[argparse.ArgumentParser],
+    parents: list[argparse.ArgumentParser],
+) -> None:
+    adapt = stages.add_parser("adapt", parents=parents, help="adapt weights to classes of your own")
+    adapt.add_argument("folder", type=Path, help="has a folder of photographs for each class")
+    adapt.add_argument("--output", type=Path, required=True, help="folder for the new weights")
+    adapt.add_argument("--weights", help="to begin from (default: the embedded)")
+    adapt.add_argument("--head-only", action="store_true", help="leave the vectors as they are")
+    adapt.add_argument(
+        "--epochs", type=int, default=ADAPT_EPOCHS, help="of fine-tuning (default: %(default)s)"
+    )
+    adapt.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    add_face_options(adapt)
+    adapt.set_defaults(run=_adapt)
 
 
 # All that follow import torch, which --help need not wait for.

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fever_extract.models.config import EXPRESSIONS
+from fever_extract.training.data.columns import join_faces, numbers, read_columns, read_pictures
 from fever_extract.training.data.faces import FACES, FERPLUS, majority
 from fever_extract.training.evaluation import SEED
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
 LABELS = "faces_labels.parquet"
 GIVEN = (LABELS, "london.parquet", "synthetic.parquet", FERPLUS)
@@ -127,9 +127,9 @@ def read_transfer(path: Path, limit: int | None = None) -> TransferSet:
         FileNotFoundError: if the table, or the one with its pictures, is not there.
         ValueError: if it is no Parquet file, or has no pictures or labels.
     """
-    table, pictures = _table(path), path
+    table, pictures = read_columns(path), path
     if "image" not in table.column_names:
-        table, pictures = _join(table, path), path.with_name(FACES)
+        table, pictures = join_faces(table, path), path.with_name(FACES)
     if "part" in table.column_names:
         table = table.filter(np.array(table["part"].to_pylist()) == "transfer")
     synthetic = {"person_id", "expression_id"} <= set(table.column_names)
@@ -158,16 +158,16 @@ def read_transfer(path: Path, limit: int | None = None) -> TransferSet:
     posed = set(POSE) <= set(table.column_names)
     return TransferSet(
         name=path.stem,
-        images=_pictures(pictures, table["image"].to_numpy()),
-        landmarks=_numbers(table, "landmarks", 10).reshape(-1, 5, 2),
+        images=read_pictures(pictures, table["image"].to_numpy()),
+        landmarks=numbers(table, "landmarks", 10).reshape(-1, 5, 2),
         classes=classes,
         labels=np.array([index.get(name, -1) for name in named.tolist()], np.int64),
         people=people,
         learn=None if learn is None else learn[kept],
-        blendshapes=_numbers(table, "blendshapes", len(blendshape_names)),
+        blendshapes=numbers(table, "blendshapes", len(blendshape_names)),
         blendshape_names=blendshape_names,
         exact=synthetic,
-        pose=np.concatenate([_numbers(table, name, 1) for name in POSE if posed], axis=1)
+        pose=np.concatenate([numbers(table, name, 1) for name in POSE if posed], axis=1)
         if posed
         else np.zeros((table.num_rows, 0), np.float32),
         reference=path.name == FERPLUS,
@@ -186,58 +186,6 @@ def take(
     }
     rows = np.arange(len(table))[chosen].tolist()
     return dataclasses.replace(table, images=[table.images[row] for row in rows], **columns)
-
-
-def _table(path: Path) -> pa.Table:
-    """All columns but the pictures, which may be many gigabytes; ``image`` is the row's number."""
-    import pyarrow as pa
-
-    file = _open(path)
-    names = file.schema_arrow.names
-    try:
-        table = file.read(columns=[name for name in names if name != "image"])
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise ValueError(f"{path} can't be read by pyarrow {pa.__version__}: {error}") from None
-    if "image" in names:
-        table = table.append_column("image", pa.array(np.arange(file.metadata.num_rows)))
-    return table
-
-
-def _open(path: Path) -> pq.ParquetFile:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; make it with `prepare`: see docs/data.md")
-    try:
-        return pq.ParquetFile(path)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} is not a whole Parquet file: {error}") from None
-
-
-def _pictures(path: Path, rows: npt.NDArray[np.int64]) -> list[bytes]:
-    """The pictures of some rows, in the rows' order."""
-    pictures: dict[int, bytes] = {}
-    asked, start = set(rows.tolist()), 0
-    for batch in _open(path).iter_batches(batch_size=1024, columns=["image"]):
-        for row in asked.intersection(range(start, start + batch.num_rows)):
-            pictures[row] = batch["image"][row - start].as_py()
-        start += batch.num_rows
-    return [pictures[row] for row in rows.tolist()]
-
-
-def _join(labels: pa.Table, path: Path) -> pa.Table:
-    """Labels by name with what ``faces.parquet`` knows of those pictures."""
-    if "name" not in labels.column_names:
-        raise ValueError(f"{path} has neither pictures (image) nor names to find them by")
-    faces = _table(path.with_name(FACES))
-    rows = {name: row for row, name in enumerate(faces["name"].to_pylist())}
-    found = np.array([rows.get(name, -1) for name in labels["name"].to_pylist()])
-    joined = faces.take(found[found >= 0])
-    for name in labels.column_names:
-        if name not in joined.column_names:
-            joined = joined.append_column(name, labels[name].filter(found >= 0))
-    return joined
 
 
 def _split(table: pa.Table, ferplus: bool) -> tuple[pa.Table, npt.NDArray[np.bool_] | None]:
@@ -265,7 +213,7 @@ def _labels(table: pa.Table, path: Path) -> npt.NDArray[np.str_]:
         classes = majority(shares)
         classes[classes >= len(EXPRESSIONS)] = -1
     elif "expression" in columns:
-        classes = majority(np.nan_to_num(_numbers(table, "expression", len(EXPRESSIONS))))
+        classes = majority(np.nan_to_num(numbers(table, "expression", len(EXPRESSIONS))))
     else:
         raise ValueError(f"{path} has no labels: no column label, expression, recipe or votes_...")
     return np.array([*EXPRESSIONS, ""])[classes]
@@ -313,13 +261,3 @@ def _people(table: pa.Table) -> npt.NDArray[np.int64]:
             if max(Counter(told).values()) <= len(told) / 2:
                 names = told
     return np.unique([str(name) for name in names], return_inverse=True)[1].astype(np.int64)
-
-
-def _numbers(table: pa.Table, name: str, width: int) -> npt.NDArray[np.float32]:
-    """A column of numbers, or of lists of ``width``, as rows; NaN for null."""
-    rows = np.full((table.num_rows, width), np.nan, np.float32)
-    if name in table.column_names and width:
-        for row, value in enumerate(table[name].to_pylist()):
-            if value is not None:
-                rows[row] = value
-    return rows
