@@ -31,7 +31,7 @@ from torchvision.transforms import functional as transforms
 
 from fever_extract import Extractor, images
 from fever_extract._threads import map_batches
-from fever_extract.detection.detector import smallest_face
+from fever_extract.detection.parameters import smallest_face
 from fever_extract.images import list_images
 from fever_extract.models.network import build
 from fever_extract.options import Options

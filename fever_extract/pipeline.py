@@ -11,7 +11,8 @@ import torch
 
 from fever_extract import alignment, images
 from fever_extract._threads import map_batches
-from fever_extract.detection.detector import Detections, Detector, smallest_face
+from fever_extract.detection.detector import Detector
+from fever_extract.detection.parameters import Detections, smallest_face
 from fever_extract.images import ImageLike
 from fever_extract.models._packing import can_pack, pack
 from fever_extract.models.checkpoint import Checkpoint

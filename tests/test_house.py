@@ -18,6 +18,7 @@ LAYERS = [
     models
     alignment detection images
     hub pipeline
+    bundle
     tables video
     jobs
     extractor _cache estimator
