@@ -12,7 +12,8 @@ import torch
 from fever_extract import alignment, images
 from fever_extract._utils.threads import map_batches, one_thread, prepare_for_forks
 from fever_extract.detection import turning
-from fever_extract.detection.detector import Detections, Detector, smallest_face
+from fever_extract.detection.detector import Detector
+from fever_extract.detection.parameters import Detections, smallest_face
 from fever_extract.images import ImageLike
 from fever_extract.models.checkpoint import Checkpoint
 from fever_extract.models.network import build, for_inference, in_dtype, pick_device

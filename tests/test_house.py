@@ -20,6 +20,7 @@ LAYERS = [
     _pillow
     alignment detection images
     hub pipeline
+    bundle
     tables video
     jobs
     extractor _cache estimator

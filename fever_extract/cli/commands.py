@@ -210,14 +210,49 @@ def push(chosen: argparse.Namespace) -> int:
 
 
 def export(chosen: argparse.Namespace) -> int:
-    """The network as an ONNX file."""
+    """The network as an ONNX file, or a bundle."""
     from fever_extract import hub
     from fever_extract.models.onnx import export_onnx
 
+    if (chosen.output is None) == (chosen.bundle is None):
+        raise ValueError("export takes either MODEL.onnx or --bundle FOLDER")
+    if chosen.precision and not chosen.bundle:
+        raise ValueError("--precision is for --bundle; MODEL.onnx is float32")
     checkpoint = hub.load(chosen.weights, hub.HubOptions(revision=chosen.revision))
+    if chosen.bundle:
+        from fever_extract.bundle import precision, writing
+
+        sizes = writing.write(checkpoint, chosen.bundle, chosen.precision or precision.PRECISIONS)
+        shown = ", ".join(f"{n} {size / 1e6:.1f}" for n, size in sizes.items() if size > 1e6)
+        print(f"{chosen.bundle}: {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB ({shown})")
+        return DONE
     difference = export_onnx(checkpoint, Path(chosen.output))
     say(f"{chosen.output}: differs from torch by at most {difference:.1e}")
     return DONE
+
+
+def conform(chosen: argparse.Namespace) -> int:
+    """A bundle, checked; 1 if it does not give the package's vectors."""
+    from fever_extract import hub
+    from fever_extract.models.onnx import check_packages
+
+    check_packages()
+    from fever_extract.bundle.checking import EXACT, check
+
+    checkpoint = hub.load(chosen.weights, hub.HubOptions(revision=chosen.revision))
+    failed = False
+    for name, differences in check(chosen.bundle, checkpoint):
+        problems = [one for one in differences if one.problem]
+        print(
+            f"{name}: {len(differences) - len(problems)} of {len(differences)} pictures agree; "
+            f"cosine {min(one.cosine for one in differences):.6f} or more, boxes within "
+            f"{max(one.pixels for one in differences):.2f} pixels"
+        )
+        if name in EXACT:
+            failed = failed or bool(problems)
+            for one in problems:
+                print(f"  {one.picture}: {one.problem}")
+    return NOTHING_READ if failed else DONE
 
 
 def add_face_options(parser: argparse.ArgumentParser) -> None:

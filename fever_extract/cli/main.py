@@ -76,11 +76,25 @@ def _parser() -> argparse.ArgumentParser:
     push.add_argument("--create-pr", action="store_true", help="open a pull request")
     push.set_defaults(run=commands.push)
 
-    export = subparsers.add_parser("export", help="the network as an ONNX file")
+    export = subparsers.add_parser(
+        "export", help="the network as an ONNX file, or all that a photograph needs as a folder"
+    )
     export.add_argument("--weights", metavar="SOURCE", help="as in extract")
     export.add_argument("--revision", help="branch, tag or commit of a Hub repository")
-    export.add_argument("output", metavar="MODEL.onnx")
+    export.add_argument("output", nargs="?", metavar="MODEL.onnx", help="the network alone")
+    export.add_argument(
+        "--bundle", metavar="FOLDER", help="detector, network, programs and conformance pictures"
+    )
+    export.add_argument(
+        "--precision", nargs="+", metavar="NAME", help="float32, float16 and int8 (default: all)"
+    )
     export.set_defaults(run=commands.export)
+
+    conform = subparsers.add_parser("conform", help="check a bundle, and that it gives our vectors")
+    conform.add_argument("bundle", metavar="BUNDLE")
+    conform.add_argument("--weights", metavar="SOURCE", help="those that it was made of")
+    conform.add_argument("--revision", help="branch, tag or commit of a Hub repository")
+    conform.set_defaults(run=commands.conform)
     return parser
 
 

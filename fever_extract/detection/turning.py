@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from facenet_pytorch.models.utils.detect_face import nms_numpy
 
-from fever_extract.detection.detector import Detections
+from fever_extract.detection.parameters import Detections
 
 if TYPE_CHECKING:
     import numpy.typing as npt

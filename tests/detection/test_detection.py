@@ -9,8 +9,9 @@ from PIL import Image
 
 from fever_extract import images
 from fever_extract.detection import pyramid
-from fever_extract.detection.detector import Detector, smallest_face
+from fever_extract.detection.detector import Detector
 from fever_extract.detection.mtcnn import Mtcnn
+from fever_extract.detection.parameters import smallest_face
 from fever_extract.detection.pyramid import Pyramids
 
 

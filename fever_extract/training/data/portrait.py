@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from fever_extract import images
-from fever_extract.detection.detector import Detections, Detector, smallest_face
+from fever_extract.detection.detector import Detector
+from fever_extract.detection.parameters import Detections, smallest_face
 from fever_extract.records import ExtractionError, Status
 from fever_extract.training.data.readers.sample import Box, Sample
 
