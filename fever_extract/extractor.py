@@ -13,6 +13,7 @@ from fever_extract import images
 from fever_extract._utils import hints
 from fever_extract.hub import download as hub
 from fever_extract.images import ImageLike
+from fever_extract.jobs.run import EngineLike, run
 from fever_extract.jobs.sources import Sources
 from fever_extract.models import checkpoint
 from fever_extract.models.config import Config
@@ -26,7 +27,6 @@ from fever_extract.records import (
     Summary,
     stack_vectors,
 )
-from fever_extract.tables.schema import NO_CROPS, is_shard_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,6 +78,7 @@ class Extractor:
         self._checkpoint = hub.load(
             weights, hub.HubOptions(revision, cache_dir, token, local_files_only)
         )
+        self.config.check_prior(self._options.prior)
         # torch takes seconds to import: pay when an Extractor is made, not before.
         from fever_extract.pipeline import Pipeline
 
@@ -143,7 +144,7 @@ class Extractor:
             TypeError, ValueError: if something given can't be an image, or an option is
                 out of range.
         """
-        chosen = self._options.replace(options)
+        chosen = self._chosen(options)
         hints.check_collection(inputs)
         single = images.is_single(inputs)
         records = self._stream(inputs, chosen)
@@ -177,7 +178,7 @@ class Extractor:
             TypeError, ValueError: as in `extract`; never for a damaged or missing file.
         """
         hints.check_collection(inputs)
-        return list(self._stream(inputs, self._options.replace(options), all_faces))
+        return list(self._stream(inputs, self._chosen(options), all_faces))
 
     def extract_faces(self, image: ImageLike, **options: Unpack[OptionArguments]) -> list[Face]:
         """Every face of one image, in the order of ``select``; empty if there is none.
@@ -238,7 +239,7 @@ class Extractor:
             raise ValueError(f"fps must be more than 0, not {fps}")
         if not 0 <= (start or 0) < (math.inf if end is None else end):
             raise ValueError(f"start must be at least 0 and before end, not {start} and {end}")
-        chosen = self._options.replace(options)
+        chosen = self._chosen(options)
         return video.extract(
             self._pipeline, clip, chosen, all_faces=all_faces, fps=fps, start=start, end=end
         )
@@ -251,6 +252,7 @@ class Extractor:
         all_faces: bool = False,
         save_crops: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
+        engine: EngineLike = "local",
         workers: int | None = None,
         **options: Unpack[OptionArguments],
     ) -> Summary:
@@ -268,43 +270,31 @@ class Extractor:
             all_faces: a row per face rather than per image.
             save_crops: a folder for the aligned faces of photographs as JPEGs of 224x224 pixels,
                 named by `fever_extract.jobs.crops.crop_path`; for one table, not for shards.
-            overwrite: begin a folder of shards anew, rather than go on.
-            workers: processes that work on shards; by default one per core, or per GPU.
+            overwrite: begin a folder of shards anew, rather than go on; one table always is.
+            engine: fills shards: ``"local"`` with processes of this machine, ``"ray"`` on a
+                cluster, or an engine with settings (`fever_extract.jobs.ray.on_ray`).
+            workers: processes that fill shards; by default one per core, or per GPU.
             options: any of `fever_extract.Options`, for this call.
 
         Raises:
             OSError, ValueError, ImportError: before any work begins, if a source or the
                 output's folder does not exist, there is no image, the output's extension
-                is not known, or the package that writes it is missing; if a folder of shards
-                was made with other weights or settings; and later, if the disk is full.
+                is not known, or the package that writes it is missing; if the output or the
+                engine can't do what an argument asks for; if a folder of shards was made with
+                other weights or settings; and later, if the disk is full.
         """
-        from fever_extract.jobs.table import run
-
-        chosen = self._options.replace(options)
-        if not is_shard_folder(output):
-            return run(
-                self,
-                self._pipeline,
-                folder,
-                output,
-                all_faces=all_faces,
-                options=chosen,
-                crops_folder=save_crops,
-            )
-        if save_crops is not None:
-            raise ValueError(NO_CROPS)
-
-        from fever_extract.jobs import sharded as job
-
-        return job.run(
-            self._checkpoint,
+        return run(
             folder,
             output,
-            options=chosen,
+            checkpoint=self._checkpoint,
+            options=self._chosen(options),
             all_faces=all_faces,
-            device=str(self.device),
+            device=None if self._device is None else str(self._device),
+            engine=engine,
+            workers=workers,
             overwrite=overwrite,
-            engine=job.local(workers),
+            save_crops=save_crops,
+            pipeline=self._pipeline,
         )
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
@@ -346,6 +336,12 @@ class Extractor:
                 create_pr=create_pr,
                 token=token,
             )
+
+    def _chosen(self, changes: OptionArguments) -> Options:
+        """The options of one call."""
+        options = self._options.replace(changes)
+        self.config.check_prior(options.prior)
+        return options
 
     def _stream(
         self,

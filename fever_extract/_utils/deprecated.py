@@ -17,7 +17,6 @@ _MOVED = {
     "clips": "video.decoding",
     "config": "models.config",
     "crops": "jobs.crops",
-    "distributed": "jobs.ray",
     "drawing": "report.drawing",
     "export": "models.onnx",
     "inputs": "jobs.sources",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import sys
 from collections import defaultdict
 from functools import partial
@@ -34,35 +33,9 @@ _SHOWN_FAILURES = 10  # of each status
 
 def extract(chosen: argparse.Namespace) -> int:
     """A folder of photographs to a table of vectors."""
-    from fever_extract.images import EXTENSIONS
-    from fever_extract.jobs import sources as inputs
-    from fever_extract.jobs.table import CLIP_EXTENSIONS
-    from fever_extract.tables.schema import check_output, is_shard_folder
-
-    # Before torch is imported and weights are loaded: a typing error is told at once.
-    if not is_shard_folder(chosen.output):
-        check_output(Path(chosen.output))
-    passed_over = inputs.PassedOver()
-    found = inputs.find(chosen.sources, EXTENSIONS | CLIP_EXTENSIONS, passed_over)
-    try:
-        if all(map(os.path.isdir, chosen.sources)) and next(found, None) is None:
-            raise inputs.describe_nothing(chosen.sources, passed_over)
-        summary = _run_extract(chosen)
-    except inputs.NoImagesError as error:
-        complain(f"{error}")
-        return NOTHING_READ
-    if not chosen.quiet:
-        _print_summary(summary)
-    if not any(status.was_searched for status in summary.statuses):
-        sources = ", ".join(chosen.sources)
-        complain(f"no image in {sources} could be read")
-        return NOTHING_READ
-    failed = any(status is not Status.OK for status in summary.statuses)
-    return NOTHING_READ if chosen.strict and failed else DONE
-
-
-def _run_extract(chosen: argparse.Namespace) -> Summary:
-    from fever_extract.tables.schema import NO_CROPS, is_shard_folder
+    from fever_extract import hub
+    from fever_extract.jobs.run import refuse, run
+    from fever_extract.jobs.sources import NoImagesError
 
     options = {**face_options(chosen), "normalize": chosen.normalize}
     for name in ("batch_size", "dtype", "prior"):
@@ -70,42 +43,29 @@ def _run_extract(chosen: argparse.Namespace) -> Summary:
             options[name] = getattr(chosen, name)
     if chosen.quiet:
         options["show_progress"] = False
-    if not is_shard_folder(chosen.output):
-        if chosen.engine == "ray":
-            raise ValueError(f"output {chosen.output} is one file; --engine ray fills a folder")
-        return _extractor(chosen).extract_folder(
+    how = {name: getattr(chosen, name) for name in ("engine", "address", "workers", "save_crops")}
+    refuse(chosen.sources, chosen.output, **how)  # before weights are downloaded
+    try:
+        summary = run(
             chosen.sources,
             chosen.output,
+            checkpoint=hub.load(chosen.weights, hub.HubOptions(revision=chosen.revision)),
+            options=Options(**options),
             all_faces=chosen.all_faces,
-            save_crops=chosen.save_crops,
-            **options,
+            device=chosen.device,
+            overwrite=chosen.overwrite,
+            **how,
         )
-    if chosen.save_crops is not None:
-        raise ValueError(NO_CROPS)
-
-    from fever_extract import hub
-    from fever_extract.jobs import machine
-    from fever_extract.jobs import sharded as job
-
-    engine = job.local(chosen.workers)
-    if chosen.engine == "ray":
-        from fever_extract.jobs.ray import on_ray
-
-        gpus = 1 if str(chosen.device).startswith("cuda") else 0
-        engine = on_ray(chosen.address, concurrency=chosen.workers, num_gpus=gpus)
-    elif chosen.device:
-        machine.devices_of(chosen.device)  # refused before anything is overwritten
-    # No Extractor: the networks are the workers'.
-    return job.run(
-        hub.load(chosen.weights, hub.HubOptions(revision=chosen.revision)),
-        chosen.sources,
-        chosen.output,
-        options=Options(**options),
-        all_faces=chosen.all_faces,
-        device=chosen.device,
-        overwrite=chosen.overwrite,
-        engine=engine,
-    )
+    except NoImagesError as error:
+        complain(f"{error}")
+        return NOTHING_READ
+    if not chosen.quiet:
+        _print_summary(summary)
+    if not any(status.was_searched for status in summary.statuses):
+        complain(f"no image in {', '.join(chosen.sources)} could be read")
+        return NOTHING_READ
+    failed = any(status is not Status.OK for status in summary.statuses)
+    return NOTHING_READ if chosen.strict and failed else DONE
 
 
 def _print_summary(summary: Summary) -> None:

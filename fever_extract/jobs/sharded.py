@@ -1,7 +1,7 @@
 """A folder of shards from any number of images: goes on where it stopped, loses nothing.
 
-Whoever does the work (`fever_extract.jobs.supervisor` here, `fever_extract.jobs.ray` on many
-machines) takes tasks and gives tables; here they are put in order and written.
+An engine (`fever_extract.jobs.engine`) does the work; here tasks are planned, and what comes of
+them is put in order and written.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,17 +27,16 @@ from fever_extract.images import EXTENSIONS
 from fever_extract.jobs import _manifest as manifest
 from fever_extract.jobs import _plan as plan
 from fever_extract.jobs import sources as inputs
+from fever_extract.jobs._clips import CLIP_EXTENSIONS, without_clips
 from fever_extract.jobs._listing import Listing
 from fever_extract.jobs._progress import Progress
-from fever_extract.jobs.machine import spread
-from fever_extract.jobs.supervisor import Report, Supervisor
-from fever_extract.jobs.table import CLIP_EXTENSIONS, metadata, without_clips
+from fever_extract.jobs.engine import EngineMaker, Stop, local
 from fever_extract.jobs.worker import Task, Work
-from fever_extract.models.checkpoint import Checkpoint
+from fever_extract.models.checkpoint import Checkpoint, provenance
 from fever_extract.options import Options
 from fever_extract.records import Summary
 from fever_extract.tables import shards
-from fever_extract.tables.schema import Widths, check_parquet
+from fever_extract.tables.schema import Widths
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,42 +48,11 @@ SAVE_EVERY = 30.0
 _TOLD = 1000  # names of removed images in the log
 
 
-class Engine(Protocol):
-    """Who does the work; see `fever_extract.jobs.supervisor.Supervisor.run`."""
-
-    def run(self, tasks: Iterator[Task], stopped: Stop) -> Iterator[pa.Table | None]:
-        """Do all tasks, in any order, until ``stopped()``."""
-
-
-class EngineMaker(Protocol):
-    """Starts an engine; leaving the context ends all that it started."""
-
-    def __call__(
-        self, work: Work, widths: Widths, job: Path, report: Report
-    ) -> AbstractContextManager[Engine]: ...
-
-
-def local(workers: int | None = None, **settings: Any) -> EngineMaker:
-    """Processes on this machine; ``settings`` are those of `Supervisor`.
-
-    Raises:
-        ValueError: if ``workers`` is less than 1.
-    """
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, not {workers}")
-
-    def make(work: Work, widths: Widths, job: Path, report: Report) -> Supervisor:
-        works = spread(work, workers)
-        return Supervisor(works, widths, errors=job / "workers.log", report=report, **settings)
-
-    return make
-
-
 def run(
-    checkpoint: Checkpoint,
     sources: inputs.Sources,
     output: str | os.PathLike[str],
     *,
+    checkpoint: Checkpoint,
     options: Options,
     all_faces: bool = False,
     device: str | None = None,
@@ -93,19 +61,16 @@ def run(
     shard_rows: int = SHARD_ROWS,
     save_every: float = SAVE_EVERY,
 ) -> Summary:
-    """See `Extractor.extract_folder`.
+    """Fill a folder of shards; see `fever_extract.jobs.run.run`, which checks what is given.
 
     Args:
-        engine: who does the work; by default `local`.
+        engine: does the work; by default `local`.
         shard_rows: inputs of a shard.
         save_every: seconds; see `SAVE_EVERY`.
     """
     start = time.monotonic()
-    if os.name == "nt":
-        raise OSError("a folder as output needs Linux or macOS; give a .parquet file")
-    check_parquet("or give a .npz or .csv file as output")
     output = Path(output)
-    made_by = metadata(checkpoint, options, all_faces)
+    made_by = provenance(checkpoint, {**options.settings(), "all_faces": all_faces})
     passed_over = inputs.PassedOver()
     found = without_clips(
         inputs.find(sources, EXTENSIONS | CLIP_EXTENSIONS, passed_over),
@@ -285,12 +250,6 @@ def _tell(progress: Progress, planned: plan.Plan) -> None:
         table = planned.done.read(planned.removed[:_TOLD])
         paths = list(dict.fromkeys(table["path"].to_pylist()))
         progress.say(event="removed", paths=paths)
-
-
-class Stop(Protocol):
-    """Whether someone asked to stop."""
-
-    def __call__(self) -> bool: ...
 
 
 @contextmanager

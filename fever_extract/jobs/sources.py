@@ -95,6 +95,16 @@ class Input:
             return archives.read(self.path, self.offset)
         return remote.read(self.path) if remote.is_remote(self.path) else self.path
 
+    def load_or_error(self) -> str | bytes | ExtractionError:
+        """Load what the pipeline takes: a path, bytes, or the reason why there are none."""
+        try:
+            return self.load()
+        except ExtractionError as error:
+            return error
+        except Exception as error:  # a remote file system may raise anything
+            reason = f"{self.path} can't be read: {error or type(error).__name__}"
+            return ExtractionError(Status.NOT_FOUND, reason)
+
 
 def find(
     sources: Sources,

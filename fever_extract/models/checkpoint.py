@@ -10,8 +10,9 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -58,6 +59,39 @@ class Checkpoint:
 
         tensors: dict[str, torch.Tensor] = from_bytes(self.data)
         return tensors
+
+
+class Weights(Protocol):
+    """What says which weights are in use: a `Checkpoint`, or an `Extractor`."""
+
+    @property
+    def config(self) -> Config: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+
+
+def provenance(weights: Weights, settings: Mapping[str, object]) -> dict[str, object]:
+    """Say what makes vectors what they are: this package's version, weights and settings.
+
+    Args:
+        weights: in use.
+        settings: as `fever_extract.Options.settings` gives them, and what else there is.
+
+    Returns:
+        What JSON takes. All but ``weights_source`` decides about the vectors.
+    """
+    return {
+        "version": version("fever-extract"),
+        "weights": weights.config.name,
+        "weights_source": weights.source,
+        "weights_sha256": weights.sha256,
+        "config_sha256": hashlib.sha256(weights.config.to_json().encode()).hexdigest(),
+        "embedding_dim": weights.config.embedding_dim,
+        "expressions": list(weights.config.expressions),
+        "options": dict(settings),
+    }
 
 
 def save(

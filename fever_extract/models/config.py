@@ -200,6 +200,26 @@ class Config:
         }
         return {name: size for name, size in sizes.items() if size}
 
+    def check_prior(self, prior: str | None) -> None:
+        """Refuse a prior that these weights can't take into account.
+
+        Args:
+            prior: see `fever_extract.Options`.
+
+        Raises:
+            ValueError: if there is no expression head, or if it does not say which prior it
+                learned, and ``"uniform"`` is asked for.
+        """
+        if prior is not None and not self.expressions:
+            raise ValueError(
+                f"these weights have no expression head: leave prior={prior!r} out, or take others"
+            )
+        if prior == "uniform" and not self.expression_prior:
+            raise ValueError(
+                "these weights don't say which prior their expression head learned: "
+                'prior="uniform" needs weights with an expression_prior in their config'
+            )
+
     def to_json(self) -> str:
         """The text of ``config.json``."""
         return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"

@@ -116,14 +116,10 @@ class FeverNet(nn.Module):
                 knows the training set's prior.
 
         Raises:
-            ValueError: if the config does not know the prior, and ``"uniform"`` is asked for.
+            ValueError: see `fever_extract.models.config.Config.check_prior`.
         """
+        self.config.check_prior(prior)
         shares = self.config.expression_prior
-        if prior == "uniform" and not shares:
-            raise ValueError(
-                "these weights don't say which prior their expression head learned: "
-                'prior="uniform" needs weights with an expression_prior in their config'
-            )
         if prior == "training" and shares:
             logits = logits + logits.new_tensor(shares).log()
         return logits.softmax(dim=1)

@@ -57,7 +57,6 @@ METADATA_KEY = "fever_extract"
 """Where Parquet's schema metadata and the npz file keep the metadata, as JSON."""
 FORMULAS = tuple("=+-@\t\r\n")
 """What makes a spreadsheet take a text for a formula."""
-NO_CROPS = "crops are saved beside one table: give a .parquet, .npz or .csv file as output"
 
 
 @dataclass(frozen=True)

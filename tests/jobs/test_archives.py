@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from fever_extract.jobs import sources as inputs
-from fever_extract.jobs.table import load
 from fever_extract.records import ExtractionError, Status
 
 
@@ -40,7 +39,7 @@ def write(path, *members, format=tarfile.PAX_FORMAT):
 
 def rows(path):
     """Each row's name, and its content or the reason why there is none."""
-    return [(one.name, load(one)) for one in inputs.find(path)]
+    return [(one.name, one.load_or_error()) for one in inputs.find(path)]
 
 
 def texts(path):

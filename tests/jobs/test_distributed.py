@@ -11,7 +11,7 @@ from helpers import workers
 
 import fever_extract
 from fever_extract import Options
-from fever_extract.jobs import sharded as job
+from fever_extract.jobs import sharded
 from fever_extract.jobs.ray import on_ray
 from fever_extract.tables import shards
 
@@ -63,10 +63,10 @@ def test_a_node_and_a_worker_are_lost_half_way(extractor, photos_folder, tmp_pat
     destroyer = threading.Thread(target=destroy)
     destroyer.start()
     try:
-        summary = job.run(
-            extractor._checkpoint,
+        summary = sharded.run(
             photos_folder,
             output,
+            checkpoint=extractor._checkpoint,
             options=Options(batch_size=2),
             engine=on_ray(concurrency=2),
             shard_rows=4,

@@ -23,7 +23,8 @@ import pytest
 import fever_extract
 from fever_extract import Options, Status, cli
 from fever_extract.cli import commands
-from fever_extract.jobs import sharded as job
+from fever_extract.jobs import sharded
+from fever_extract.jobs.engine import local
 from fever_extract.jobs.sources import NoImagesError
 from fever_extract.tables import shards
 
@@ -33,13 +34,13 @@ SIZE = 16
 
 def run(extractor, sources, output, batch_size=4, supervision=None, **settings):
     """A job of two workers in this process."""
-    return job.run(
-        extractor._checkpoint,
+    return sharded.run(
         sources,
         output,
+        checkpoint=extractor._checkpoint,
         options=Options(batch_size=batch_size),
         device="cpu",
-        engine=job.local(2, **(supervision or {})),
+        engine=local(2, **(supervision or {})),
         **{"shard_rows": SIZE, **settings},
     )
 
@@ -360,8 +361,8 @@ CODE = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's is ignored
 from fever_extract import cli
-from fever_extract.jobs import sharded as job
-job.run.__kwdefaults__.update(shard_rows=16, save_every=0.2)
+from fever_extract.jobs import sharded
+sharded.run.__kwdefaults__.update(shard_rows=16, save_every=0.2)
 sys.exit(cli.main(sys.argv[1:]))
 """
 

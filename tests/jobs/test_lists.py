@@ -9,7 +9,6 @@ import pytest
 
 from fever_extract.jobs import _lists as lists
 from fever_extract.jobs import sources as inputs
-from fever_extract.jobs.table import load
 from fever_extract.records import Status
 
 PLAIN = ["a.jpg", "", "sub/é b.jpg"]
@@ -105,7 +104,7 @@ def test_padded_and_quoted_lines(folder):
     names = ["a.jpg", "a.jpg", " b.jpg", '"c".jpg', "", "  gone.jpg"]
     assert [one.name for one in found] == names
     assert [one.size for one in found] == [2, 2, 2, 2, -1, -1]
-    problem = load(found[4])
+    problem = found[4].load_or_error()
     assert problem.status is Status.NOT_FOUND
     assert "no path in this place" in str(problem)
 
