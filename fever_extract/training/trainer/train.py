@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from fever_extract import hub
+from fever_extract._utils import progress
 from fever_extract._utils.files import replace_atomically
 from fever_extract.models import checkpoint
 from fever_extract.models.network import FeverNet, pick_device
@@ -174,7 +175,7 @@ class Run:
         totals: dict[str, float] = {}
         self.network.train()
         freeze(self.network, self.recipe.frozen)
-        bar = tqdm(range(self.steps), desc=f"epoch {self.epoch + 1}", disable=None, leave=False)
+        bar = progress.bar(range(self.steps), desc=f"epoch {self.epoch + 1}", leave=False)
         for step in bar:
             losses = self._step(step, generator)
             for name, value in losses.items():
