@@ -11,12 +11,11 @@ from pathlib import Path
 
 from PIL import Image, ImageFile
 
+from fever_extract._utils.extras import install
 from fever_extract.records import ExtractionError, Status
 
 # Raster formats only: others run programs (EPS calls Ghostscript) or are no photographs.
 _FORMATS = "JPEG PNG WEBP MPO BMP DIB GIF TIFF PPM JPEG2000 AVIF TGA HEIF".split()
-
-_INSTALL = "pip install 'fever-extract[heif]'"
 
 
 def formats() -> list[str]:
@@ -46,7 +45,8 @@ def open_heif(source: Path | io.BytesIO) -> Image.Image | None:
         import pillow_heif
     except ImportError:
         raise ExtractionError(
-            Status.DECODE_ERROR, f"could not be decoded: HEIF (HEIC) needs pillow-heif: {_INSTALL}"
+            Status.DECODE_ERROR,
+            f"could not be decoded: HEIF (HEIC) needs pillow-heif: {install('heif')}",
         ) from None
     try:
         image: Image.Image = pillow_heif.HeifImageFile(source)  # type: ignore[no-untyped-call]

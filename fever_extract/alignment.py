@@ -115,6 +115,26 @@ def magnifies(landmarks: npt.NDArray[np.floating], preprocessing: Preprocessing)
     return bool((np.linalg.det(matrices[:, :, :2]) < 1).any())
 
 
+def crop(
+    image: npt.NDArray[np.uint8],
+    landmarks: npt.NDArray[np.floating],
+    preprocessing: Preprocessing,
+) -> torch.Tensor:
+    """Cut one face out of an image; without landmarks, the whole image is the face.
+
+    Args:
+        image: ``(h, w, 3)`` uint8 RGB.
+        landmarks: ``(5, 2)``, in the image's pixels; NaN if there are none.
+        preprocessing: gives the template and the crop's size.
+
+    Returns:
+        ``(3, size, size)`` float32, 0 to 255.
+    """
+    if np.isfinite(landmarks).all():
+        return align(image, landmarks[None], preprocessing)[0]
+    return whole(image, preprocessing)[0]
+
+
 def whole(image: npt.NDArray[np.uint8], preprocessing: Preprocessing) -> torch.Tensor:
     """The whole picture as a crop, for pictures that are face crops already.
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from fever_extract._utils.extras import install
+
 try:
     import joblib
     from sklearn.base import BaseEstimator, TransformerMixin
     from sklearn.utils.validation import check_memory
 except ImportError as error:
-    raise ImportError(
-        "FeverTransformer needs scikit-learn: pip install 'fever-extract[sklearn]'"
-    ) from error
+    raise ImportError(f"FeverTransformer needs scikit-learn: {install('sklearn')}") from error
 
 from fever_extract import images
 from fever_extract._cache import cached_records

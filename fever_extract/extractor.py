@@ -231,16 +231,15 @@ class Extractor:
             TypeError, ValueError: at once, if what was given can't be a clip, or an option
                 is out of range.
         """
-        from fever_extract.video import decoding as clips
-        from fever_extract.video import frames as video
+        from fever_extract.video import decoding, frames
 
-        clips.check(clip)
+        decoding.check(clip)
         if fps is not None and not 0 < fps < math.inf:
             raise ValueError(f"fps must be more than 0, not {fps}")
         if not 0 <= (start or 0) < (math.inf if end is None else end):
             raise ValueError(f"start must be at least 0 and before end, not {start} and {end}")
         chosen = self._chosen(options)
-        return video.extract(
+        return frames.extract(
             self._pipeline, clip, chosen, all_faces=all_faces, fps=fps, start=start, end=end
         )
 

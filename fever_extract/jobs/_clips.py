@@ -7,14 +7,13 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator
 
+from fever_extract._utils.extras import install
 from fever_extract.jobs.sources import Input
 
 CLIP_EXTENSIONS = frozenset(
     ".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()
 )
 """What counts as a clip in a folder, in any case of letters."""
-
-_INSTALL = "pip install 'fever-extract[video]'"
 
 
 def is_clip(item: Input) -> bool:
@@ -44,5 +43,5 @@ def readable(found: Iterable[Input]) -> list[Input]:
     if importlib.util.find_spec("av") is not None:
         return inputs
     if inputs and all(map(is_clip, inputs)):
-        raise ImportError(f"{inputs[0].name} is a clip, which needs PyAV: {_INSTALL}")
-    return list(without_clips(inputs, f"which need PyAV: {_INSTALL}"))
+        raise ImportError(f"{inputs[0].name} is a clip, which needs PyAV: {install('video')}")
+    return list(without_clips(inputs, f"which need PyAV: {install('video')}"))

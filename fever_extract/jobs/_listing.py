@@ -16,6 +16,7 @@ import numpy as np
 from fever_extract._utils.names import printable, redact, to_text
 from fever_extract.jobs.sources import Input
 from fever_extract.records import Status
+from fever_extract.tables.shards import identify
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -33,9 +34,7 @@ class Listing:
         inputs: what to write to it.
 
     Attributes:
-        names: ``(n,)`` int64, a hash of each input's name.
-        identities: ``(n,)`` int64, a hash of its name, size and time. Both are Python's own
-            hashes, which differ from process to process.
+        names, identities: ``(n,)`` int64, see `fever_extract.tables.shards.identify`.
         sha256: of all names, sizes and times, in hexadecimal.
     """
 
@@ -53,8 +52,9 @@ class Listing:
         ):
             for batch in _batches(inputs):
                 keys = [(to_text(one.name), one.size, one.mtime_ns) for one in batch]
-                names.append(np.array([hash(key[0]) for key in keys], np.int64))
-                identities.append(np.array([hash(key) for key in keys], np.int64))
+                hashed = identify(keys)
+                names.append(hashed[0])
+                identities.append(hashed[1])
                 digest.update(repr(keys).encode())
                 writer.write_batch(to_arrow(list(map(self._hide, batch))))
         self.names, self.identities = np.concatenate(names), np.concatenate(identities)

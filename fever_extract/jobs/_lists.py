@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import BinaryIO
 
+from fever_extract._utils.extras import require
 from fever_extract._utils.names import from_text
 from fever_extract.images import EXTENSIONS
 
@@ -162,11 +163,9 @@ def _index(header: list[str]) -> int | None:
 
 
 def _parquet_column(path: str) -> Iterator[str]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise ImportError(f"{path} needs pyarrow: pip install 'fever-extract[parquet]'") from None
+    require("pyarrow", extra="parquet", needed_by=path)
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
         names = file.schema_arrow.names

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
+from fever_extract._utils.extras import require
 from fever_extract._utils.names import redact
 from fever_extract.images import EXTENSIONS
 
@@ -86,11 +87,8 @@ def _locate(address: str) -> tuple[Any, str]:
 @lru_cache(maxsize=16)
 def _filesystem(scheme: str, place: str, query: str) -> tuple[Any, str]:
     """Made once, not per file: some ask the network where a bucket is."""
-    try:
-        from pyarrow import fs
-    except ImportError:
-        raise ImportError(
-            f"{redact(f'{scheme}://{place}')} needs pyarrow: pip install 'fever-extract[parquet]'"
-        ) from None
+    require("pyarrow", extra="parquet", needed_by=redact(f"{scheme}://{place}"))
+    from pyarrow import fs
+
     found = fs.FileSystem.from_uri(f"{scheme}://{place}/" + (f"?{query}" if query else ""))
     return found[0], str(found[1])

@@ -114,10 +114,7 @@ class Crops:
     def _write(self, place: PurePath, pixels: npt.NDArray[np.uint8], face: Face) -> None:
         from fever_extract import alignment  # it imports torch
 
-        if face.detected:
-            crop = alignment.align(pixels, face.landmarks[None], self._framing)[0]
-        else:
-            crop = alignment.whole(pixels, self._framing)[0]
+        crop = alignment.crop(pixels, face.landmarks, self._framing)
         picture = Image.fromarray(crop.round().clamp(0, 255).byte().permute(1, 2, 0).numpy())
         output = self._folder / place
         if output.parent not in self._cleaned:

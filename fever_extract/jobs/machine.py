@@ -1,4 +1,4 @@
-"""What this machine has: memory, cores, GPUs; and the workers that fit them."""
+"""Hardware queries: memory, cores, GPUs; and the workers that fit them."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ import os
 import sys
 from pathlib import Path
 
+import psutil
+
 from fever_extract.jobs.worker import Work
 
 
 def resident(pid: int) -> int:
-    """Bytes of memory that a process uses; 0 where the system doesn't tell."""
+    """Get the bytes of memory that a process uses; 0 if it is gone."""
     try:
-        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError):
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
         return 0
 
 
 def total_memory() -> int:
-    """Bytes of memory of this machine, or of the container that this runs in."""
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Get the bytes of memory of this machine, or of the container that this runs in."""
+    machine = int(psutil.virtual_memory().total)
     try:  # in a container
         limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
     except OSError:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fever_extract._utils.extras import require
 from fever_extract.jobs import machine
 from fever_extract.jobs._listing import from_arrow, to_arrow
 from fever_extract.jobs.engine import Engine, EngineMaker, Stop
@@ -98,10 +99,9 @@ def _room(resources: Mapping[str, float], num_cpus: float, num_gpus: float) -> i
 
 
 def _import_ray() -> Any:
-    try:
-        import ray
-    except ImportError:
-        raise ImportError("many machines need Ray: pip install 'fever-extract[ray]'") from None
+    require("ray", extra="ray", needed_by="work on many machines")
+    import ray
+
     return ray
 
 

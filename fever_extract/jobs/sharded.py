@@ -26,11 +26,11 @@ from fever_extract._utils.names import redact
 from fever_extract.images import EXTENSIONS
 from fever_extract.jobs import _manifest as manifest
 from fever_extract.jobs import _plan as plan
-from fever_extract.jobs import sources as inputs
 from fever_extract.jobs._clips import CLIP_EXTENSIONS, without_clips
 from fever_extract.jobs._listing import Listing
 from fever_extract.jobs._progress import Progress
 from fever_extract.jobs.engine import EngineMaker, Stop, local
+from fever_extract.jobs.sources import PassedOver, Sources, as_list, describe_nothing, find
 from fever_extract.jobs.worker import Task, Work
 from fever_extract.models.checkpoint import Checkpoint, provenance
 from fever_extract.options import Options
@@ -49,7 +49,7 @@ _TOLD = 1000  # names of removed images in the log
 
 
 def run(
-    sources: inputs.Sources,
+    sources: Sources,
     output: str | os.PathLike[str],
     *,
     checkpoint: Checkpoint,
@@ -71,15 +71,15 @@ def run(
     start = time.monotonic()
     output = Path(output)
     made_by = provenance(checkpoint, {**options.settings(), "all_faces": all_faces})
-    passed_over = inputs.PassedOver()
+    passed_over = PassedOver()
     found = without_clips(
-        inputs.find(sources, EXTENSIONS | CLIP_EXTENSIONS, passed_over),
+        find(sources, EXTENSIONS | CLIP_EXTENSIONS, passed_over),
         "which one table takes (a .parquet, .npz or .csv file as output), and shards don't",
     )
     # Before anything is overwritten.
     first = next(found, None)
     if first is None:
-        raise inputs.describe_nothing(sources, passed_over)
+        raise describe_nothing(sources, passed_over)
     work = Work(
         checkpoint.config.to_json(),
         checkpoint.data,
@@ -103,7 +103,7 @@ def run(
                 "(overwrite=True)"
             )
         about = {
-            "sources": [redact(source) for source in inputs.as_list(sources)],
+            "sources": [redact(source) for source in as_list(sources)],
             "inputs": len(listing),
             "inputs_sha256": listing.sha256,
         }

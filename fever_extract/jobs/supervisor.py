@@ -62,7 +62,7 @@ class Supervisor:
         works: what each of them is to do; they differ in the device only.
         widths: of the table.
         timeout: seconds that an image may take.
-        memory_limit: bytes that a worker may use (resident, on Linux); None for a share of what
+        memory_limit: bytes that a worker may use (resident); None for a share of what
             the machine or its container has.
         errors: a file for what workers and their decoders write to stderr.
         report: called with ``event="ready"`` when a worker is, with ``"worker"`` when one ended
@@ -110,11 +110,6 @@ class Supervisor:
             file.close()
         if not isinstance(self._errors, int):
             self._errors.close()
-
-    @property
-    def pids(self) -> list[int]:
-        """The worker processes."""
-        return [worker.process.pid for worker in self._workers if worker is not None]
 
     def run(
         self, tasks: Iterator[Task], stopped: Callable[[], bool] = lambda: False

@@ -101,10 +101,10 @@ def _records(
     """A record for each photograph and each frame of a clip, in the order of the inputs."""
     for are_clips, group in itertools.groupby(inputs, is_clip):
         if are_clips:
-            from fever_extract.video import frames as video
+            from fever_extract.video import frames
 
             for item in group:
-                for frame in video.extract(pipeline, item.path, options, all_faces=all_faces):
+                for frame in frames.extract(pipeline, item.path, options, all_faces=all_faces):
                     yield item, frame
             continue
         photographs = list(group)

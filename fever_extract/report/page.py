@@ -7,7 +7,6 @@ network for anything, and its content security policy lets it ask none.
 from __future__ import annotations
 
 import html
-import importlib.util
 import json
 import os
 from collections import Counter
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fever_extract._utils.extras import require
 from fever_extract._utils.files import replace_atomically
 from fever_extract._utils.names import to_text
 from fever_extract.report.projection import nearest, project
@@ -117,9 +117,7 @@ def _check(output: Path, photos: str | os.PathLike[str] | None) -> None:
         raise FileNotFoundError(f"output {output}: the folder {output.parent} does not exist")
     if photos is not None and not Path(photos).is_dir():
         raise FileNotFoundError(f"{photos} is no folder; give the one that was extracted")
-    for package in ("plotly", "sklearn"):
-        if importlib.util.find_spec(package) is None:
-            raise ImportError("a report needs more: pip install 'fever-extract[report]'")
+    require("plotly", "sklearn", extra="report", needed_by="a report")
 
 
 def _page(

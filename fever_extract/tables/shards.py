@@ -70,6 +70,23 @@ def write(path: Path, table: pa.Table, metadata: Mapping[str, object]) -> None:
         pq.write_table(table, temporary, compression="zstd", use_dictionary=_TEXTS)
 
 
+def identify(
+    keys: Sequence[tuple[str, int, int]],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Hash inputs, to know them again within this process: Python's hashes differ between two.
+
+    Args:
+        keys: of n inputs the name, as in column ``path``, the size in bytes and the mtime in ns.
+
+    Returns:
+        ``(n,)`` int64 hashes of the names, and ``(n,)`` int64 of the whole keys.
+    """
+    return (
+        np.array([hash(name) for name, *_ in keys], np.int64),
+        np.array([hash(key) for key in keys], np.int64),
+    )
+
+
 @dataclass
 class Done:
     """The inputs whose rows are on disk, in the order of the files.
@@ -77,7 +94,7 @@ class Done:
     Attributes:
         files: where the rows are now.
         starts: ``(len(files) + 1,)``: where each file's inputs begin below.
-        names, identities: ``(n,)`` int64, as in `fever_extract.jobs._listing.Listing`.
+        names, identities: ``(n,)`` int64, see `identify`.
         statuses: ``(n,)`` uint8, an index into `STATUSES`.
         faces: ``(n,)`` int32, vectors of that input.
     """
@@ -115,8 +132,7 @@ class Done:
             faces = np.diff(first, append=len(table)) * (rows["face_index"].to_numpy() >= 0)
             parts.append(
                 (
-                    np.array([hash(path) for path in paths], np.int64),
-                    np.array([hash(key) for key in zip(paths, sizes, times)], np.int64),
+                    *identify(list(zip(paths, sizes, times))),
                     pc.index_in(rows["status"], value_set=codes).to_numpy().astype(np.uint8),
                     faces.astype(np.int32),
                 )

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from fever_extract import hub
+from fever_extract._utils.extras import require
 from fever_extract._utils.names import to_text
 from fever_extract.hub.card import write_card
 from fever_extract.models import checkpoint
@@ -126,12 +127,7 @@ def adapt(
 
 def _check(output: Path, folder: Path) -> None:
     """Refuse what would be found out too late."""
-    try:
-        import sklearn  # noqa: F401
-    except ImportError:
-        raise ImportError(
-            "adapting weights needs scikit-learn: pip install 'fever-extract[training]'"
-        ) from None
+    require("sklearn", extra="training", needed_by="adapting weights")
     if output.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"output {output} would be a class of {folder}; give a folder elsewhere")
     if any((output / name).exists() for name in (checkpoint.MODEL, checkpoint.CONFIG)):

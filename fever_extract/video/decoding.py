@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, Union
 
 import numpy as np
 
+from fever_extract._utils.extras import install
 from fever_extract.records import ExtractionError, Status
 
 try:
@@ -21,7 +22,7 @@ try:
     from av.sidedata.sidedata import Type
     from av.stream import Disposition
 except ImportError as error:
-    raise ImportError("video needs PyAV: pip install 'fever-extract[video]'") from error
+    raise ImportError(f"video needs PyAV: {install('video')}") from error
 
 if TYPE_CHECKING:
     import numpy.typing as npt

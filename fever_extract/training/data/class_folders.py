@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from fever_extract import alignment, images
+from fever_extract._utils import progress
 from fever_extract._utils.names import printable, to_text
 from fever_extract.models.config import Preprocessing
 from fever_extract.options import Options
@@ -104,7 +105,7 @@ def find_faces(
     listed = [(label, path) for label, paths in enumerate(classes.values()) for path in paths]
     records = pipeline.stream([str(path) for _, path in listed], options)
     crops, vectors, labels = [], [], []
-    bar = tqdm(records, total=len(listed), unit="image", disable=None, leave=False)
+    bar = progress.bar(records, total=len(listed), unit="image", leave=False)
     for (label, path), record in zip(listed, bar):
         try:
             if record.face is None:
@@ -131,8 +132,4 @@ def _crop(path: Path, face: Face, preprocessing: Preprocessing) -> torch.Tensor:
     """The face ``(3, s, s)`` uint8, from the photograph, which is read a second time."""
     pixels = images.read(str(path))
     framing = dataclasses.replace(preprocessing, size=DETAIL * preprocessing.size)
-    if face.detected:
-        crops = alignment.align(pixels, face.landmarks[None], framing)
-    else:
-        crops = alignment.whole(pixels, framing)
-    return crops[0].round().clamp(0, 255).byte()
+    return alignment.crop(pixels, face.landmarks, framing).round().clamp(0, 255).byte()

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from PIL import Image
+from torchvision.ops import box_iou
 
 from fever_extract import images
 from fever_extract.detection.detector import Detector
@@ -169,21 +171,11 @@ def _find(
     if box is None:
         order = faces.order("largest", width, height)
     else:
-        overlaps = _overlaps(faces.boxes, box)
+        overlaps = box_iou(torch.from_numpy(faces.boxes).double(), torch.from_numpy(box)[None])
+        overlaps = overlaps[:, 0].numpy()
         order = overlaps.argsort()[::-1]
         order = order[overlaps[order] >= _SAME]
     return faces.take(order[:1]) if len(order) else None
-
-
-def _overlaps(
-    boxes: npt.NDArray[np.float32], box: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """Intersection over union of k boxes with one: ``(k,)``."""
-    sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
-    common = np.prod(np.maximum(sides, 0), axis=1)
-    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) + np.prod(box[2:] - box[:2])
-    overlaps: npt.NDArray[np.float64] = common / (areas - common)
-    return overlaps
 
 
 def _own_bytes(picture: str | bytes) -> bytes | None:

@@ -23,14 +23,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
+from fever_extract._utils import progress
 from fever_extract._utils.files import replace_atomically
 from fever_extract._utils.threads import thread_pool
 from fever_extract.detection.detector import Detector
 from fever_extract.models.network import pick_device
 from fever_extract.records import ExtractionError
-from fever_extract.training.data import readers as sources
+from fever_extract.training.data import readers
 from fever_extract.training.data.portrait import Portrait, cut_out
 from fever_extract.training.data.readers import fec
 from fever_extract.training.data.readers.sample import Sample, tell
@@ -77,7 +76,7 @@ def prepare(
         raise ValueError(f"the table is Parquet: {output} must end in .parquet")
     if not output.parent.is_dir():
         raise FileNotFoundError(f"{output.parent} does not exist; make it, or give another folder")
-    samples = sources.read(kind, folders, classes)
+    samples = readers.read(kind, folders, classes)
     detector = Detector(pick_device(device))
     parts = output.with_name(f"{output.name}.parts")
     parts.mkdir(exist_ok=True)
@@ -102,7 +101,7 @@ def _write_parts(samples: Sequence[Sample], detector: Detector, parts: Path) -> 
     paths = []
     with (
         thread_pool("prepare") as pool,
-        tqdm(total=len(samples), unit="face", disable=None, leave=False) as bar,
+        progress.bar(total=len(samples), unit="face", leave=False) as bar,
     ):
         for start in range(0, len(samples), PART):
             chunk = samples[start : start + PART]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from fever_extract._utils import progress
 from fever_extract.models.config import Preprocessing
 from fever_extract.training.data import augment
 from fever_extract.training.data.faces import Faces
@@ -34,7 +34,7 @@ def batches(
     """
     matrices = augment.crop_matrices(faces, preprocessing)
     parts = torch.split(torch.arange(len(faces)), batch_size)
-    for indices in tqdm(parts, desc=what, unit="batch", disable=None, leave=False):
+    for indices in progress.bar(parts, desc=what, unit="batch", leave=False):
         yield augment.sample(faces, indices, matrices[indices], preprocessing)
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tqdm import tqdm
+from fever_extract._utils import progress
 
 
 class Stages:
@@ -18,7 +18,7 @@ class Stages:
 
     def __init__(self, total: int) -> None:
         self.seconds: dict[str, float] = {}
-        self._bar = tqdm(total=total, unit="stage", disable=None)
+        self._bar = progress.bar(total=total, unit="stage")
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from fever_extract import hub
+from fever_extract._utils import progress
 from fever_extract.models.config import EXPRESSIONS
 from fever_extract.models.network import build, for_inference, pick_device
 from fever_extract.training.evaluation import SEED, bootstrap, few_shot, probes
@@ -84,7 +84,7 @@ def evaluate_transfer(
     prior = ferplus_prior(data) if checkpoint.config.expressions == EXPRESSIONS else None
     measured: list[dict[str, Any]] = []
     seconds: dict[str, float] = {}
-    for table in tqdm(sets, unit="set", disable=None):
+    for table in progress.bar(sets, unit="set"):
         start = time.monotonic()
         features = own_features(network, table)
         missing: dict[str, str] = {}
@@ -160,8 +160,8 @@ def measure(
         "features": {},
     }
     right = {}
-    for name, vectors in tqdm(
-        features.items(), desc=table.name, unit="feature", disable=None, leave=False
+    for name, vectors in progress.bar(
+        features.items(), desc=table.name, unit="feature", leave=False
     ):
         answer: dict[str, Any] = {"dimensions": vectors.shape[1]}
         if questions:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from fever_extract import images
-from fever_extract.alignment import align, whole
+from fever_extract._utils import progress
+from fever_extract.alignment import crop
 from fever_extract.models.config import EXPRESSIONS, Preprocessing
 from fever_extract.models.network import FeverNet
 from fever_extract.records import ExtractionError
@@ -48,17 +48,10 @@ def crops(table: TransferSet, preprocessing: Preprocessing) -> Iterator[torch.Te
         ValueError: if a picture can't be decoded.
     """
     starts = range(0, len(table), BATCH)
-    for start in tqdm(starts, desc=table.name, unit="batch", disable=None, leave=False):
-        batch = []
-        for row in range(start, min(start + BATCH, len(table))):
-            picture, points = _decode(table, row), table.landmarks[row]
-            known = np.isfinite(points).all()
-            batch.append(
-                align(picture, points[None], preprocessing)
-                if known
-                else whole(picture, preprocessing)
-            )
-        yield torch.cat(batch)
+    for start in progress.bar(starts, desc=table.name, unit="batch", leave=False):
+        rows = range(start, min(start + BATCH, len(table)))
+        crops = [crop(_decode(table, row), table.landmarks[row], preprocessing) for row in rows]
+        yield torch.stack(crops)
 
 
 @torch.inference_mode()

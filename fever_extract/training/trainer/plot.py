@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fever_extract._utils.extras import require
 from fever_extract._utils.files import replace_atomically
 
 LOG = "log.jsonl"
@@ -25,11 +26,10 @@ def plot(runs: Sequence[Path], output: Path) -> None:
         FileNotFoundError: if a run has no log.
         ImportError: if plotly is missing.
     """
-    try:
-        from plotly import colors
-        from plotly.subplots import make_subplots
-    except ImportError:
-        raise ImportError("curves need plotly: pip install 'fever-extract[report]'") from None
+    require("plotly", extra="report", needed_by="a page of curves")
+    from plotly import colors
+    from plotly.subplots import make_subplots
+
     figure = make_subplots(rows=2, cols=2, subplot_titles=_PANELS)
     palette = colors.qualitative.D3
     for number, run in enumerate(runs):

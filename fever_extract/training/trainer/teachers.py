@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch.nn import functional as F
-from tqdm import tqdm
 
+from fever_extract._utils import progress
 from fever_extract._utils.files import replace_atomically
 from fever_extract.models.checkpoint import Checkpoint
 from fever_extract.models.config import EXPRESSIONS, WeightsError
@@ -135,7 +135,7 @@ def _ask(
     matrices = augment.crop_matrices(faces, preprocessing)
     said, seen = [], []
     batches = torch.split(torch.arange(len(faces)), _AT_ONCE)
-    for indices in tqdm(batches, desc=f"{name} looks", disable=None, leave=False):
+    for indices in progress.bar(batches, desc=f"{name} looks", leave=False):
         crops = augment.sample(faces, indices, matrices[indices], preprocessing).to(device)
         with torch.autocast(device.type, torch.bfloat16):
             outputs = [network(view) for view in (crops, crops.flip(3))]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 from torch.optim.swa_utils import AveragedModel
-from tqdm import tqdm
 
 from fever_extract import hub
+from fever_extract._utils import progress
 from fever_extract.models import checkpoint
 from fever_extract.models.network import FeverNet, pick_device
 from fever_extract.training.data import augment, read_ferplus
@@ -163,7 +163,7 @@ class Run:
         totals: dict[str, float] = {}
         self.network.train()
         freeze(self.network, self.recipe.frozen)
-        bar = tqdm(range(self.steps), desc=f"epoch {self.epoch + 1}", disable=None, leave=False)
+        bar = progress.bar(range(self.steps), desc=f"epoch {self.epoch + 1}", leave=False)
         for step in bar:
             losses = self._step(step, generator)
             for name, value in losses.items():

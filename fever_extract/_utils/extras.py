@@ -1,0 +1,26 @@
+"""Optional packages: ask for one, and say how to install it."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+
+def install(extra: str) -> str:
+    """Give the command that installs an extra."""
+    return f"pip install 'fever-extract[{extra}]'"
+
+
+def require(*packages: str, extra: str, needed_by: str) -> None:
+    """Refuse to begin without some packages.
+
+    Args:
+        packages: their import names.
+        extra: of this package, that installs them.
+        needed_by: what needs them, for the message.
+
+    Raises:
+        ImportError: if one of them is missing.
+    """
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        raise ImportError(f"{needed_by} needs {', '.join(missing)}: {install(extra)}")
