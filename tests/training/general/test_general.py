@@ -272,9 +272,8 @@ def test_temperature_and_prior_are_found_again():
     logits = points @ centres.T - centres.square().sum(dim=1) / 2
     assert uniform_temperature(logits * 1.7, truth) == pytest.approx(1.7, abs=0.08)
     prior = as_prior(np.array([0.4, 0.25, 0.15, 0.1, 0.05, 0.03, 0.015, 0.005])).double()
-    kept = torch.cat(
-        [(truth == k).nonzero()[: int(4000 * p / 0.4), 0] for k, p in enumerate(prior)]
-    )
+    counts = (prior / prior.max() * 1500).long().tolist()
+    kept = torch.cat([(truth == k).nonzero()[:count, 0] for k, count in enumerate(counts)])
     assert uniform_temperature(logits[kept] * 1.7, truth[kept]) == pytest.approx(1.7, abs=0.2)
     assert prior_power(logits[kept], truth[kept], prior) == pytest.approx(1, abs=0.1)
     assert prior_power(logits[kept], truth[kept], prior**0.5) == pytest.approx(2, abs=0.2)
