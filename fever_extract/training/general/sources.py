@@ -211,7 +211,7 @@ class _Reader:
 
 def _decode(data: bytes) -> npt.NDArray[np.uint8]:
     with Image.open(io.BytesIO(data)) as file:
-        return np.asarray(file.convert("RGB"))
+        return np.array(file.convert("RGB"))
 
 
 def _one_hot(names: Sequence[str | None], path: Path) -> npt.NDArray[np.float32]:

@@ -55,8 +55,8 @@ class GeneralRecipe:
     faces: int = 28
     portraits: int = 4
     synthetic: int = 16
-    steps: int = 10_000
-    decay: float = 0.2
+    steps: int = 4200
+    decay: float = 0.3571
     warm_up: int = 200
     backbone_lr: float = 5e-4
     head_lr: float = 1e-3

@@ -165,7 +165,8 @@ def test_too_few_faces_for_a_batch(folder, tmp_path):
 
 def test_our_recipes_can_be_read(tmp_path):
     assert Recipe.read("base").name == "fever-base"
-    assert all(Recipe.read(path).epochs for path in RECIPES.glob("*.json"))
+    ours = [path for path in RECIPES.glob("*.json") if path.stem != "general"]
+    assert all(Recipe.read(path).epochs for path in ours)
     (tmp_path / "odd.json").write_text('{"name": "x", "speed": 3}')
     with pytest.raises(ValueError, match="speed"):
         Recipe.read(tmp_path / "odd.json")
