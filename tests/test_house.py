@@ -22,6 +22,7 @@ LAYERS = [
     tables video
     jobs
     extractor _cache estimator
+    interop
     report
     cli
     training.recipes

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 MODEL = "model.safetensors"
 CARD = "README.md"
+PROCESSOR = "preprocessor_config.json"
+BUNDLE = "onnx"
+"""The folder beside the weights that holds their bundle, where there is one."""
 
 # One entry only: safetensors writes several in random order, and the bytes are an identity.
 _METADATA = {"format": "pt"}
