@@ -1,5 +1,7 @@
 """The network on a machine without torch: onnxruntime, numpy and Pillow are enough.
 
+For photographs rather than crops, there is `fever-extract export --bundle`: docs/everywhere.md.
+
 Where torch is, once:
     fever-extract export fever.onnx
     fever-extract extract PHOTOS -o features.parquet --save-crops CROPS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator, Sized
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -302,10 +303,11 @@ class Extractor:
         Args:
             folder: made if it does not exist.
         """
-        from fever_extract.hub.card import write_card
+        from fever_extract.hub.card import write_card, write_processor
 
         checkpoint.save(folder, self.config, self._checkpoint.data)
         write_card(folder, self.config)
+        write_processor(folder, self.config)
 
     def push_to_hub(
         self,
@@ -315,18 +317,37 @@ class Extractor:
         private: bool | None = None,
         create_pr: bool = False,
         token: str | bool | None = None,
+        bundle: bool | None = None,
     ) -> str:
         """Publish the weights in use, with a model card; returns where they are to be seen.
 
         Args:
             repo_id: ``org/name`` on the Hugging Face Hub; made if it does not exist.
             revision, private, create_pr, token: as in `fever_extract.hub.download.publish`.
+            bundle: with a bundle in its folder ``onnx/``, from which a page or a program without
+                torch can work (docs/everywhere.md). By default, if the extra ``onnx`` is
+                installed; a warning says so if it isn't.
 
         Raises:
             fever_extract.WeightsError: if the Hub refuses or can't be reached.
+            ImportError: if there shall be a bundle, and the extra ``onnx`` is not installed.
         """
+        from fever_extract.models.onnx import can_export
+
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
+            if bundle is None:
+                bundle = can_export()
+                if not bundle:
+                    warnings.warn(
+                        "published without a bundle for use without torch, which needs more: "
+                        "pip install 'fever-extract[onnx]'",
+                        stacklevel=2,
+                    )
+            if bundle:
+                from fever_extract.bundle import writing
+
+                writing.write(self._checkpoint, os.path.join(folder, checkpoint.BUNDLE))
             return hub.publish(
                 folder,
                 repo_id,

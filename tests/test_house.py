@@ -24,6 +24,7 @@ LAYERS = [
     tables video
     jobs
     extractor _cache estimator distributed
+    interop
     report
     cli
     training.recipes

@@ -40,8 +40,8 @@ _STORED = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
-# A browser decodes these by rules of its own: colours of print, and more than eight bits.
-_DECODERS_VARY = ("cmyk.jpg", "grey16.png")
+DECODERS_VARY = ("cmyk.jpg", "grey16.png")
+"""A browser decodes these by rules of its own: colours of print, and more than eight bits."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
     names = sorted(path.name for path in folder.iterdir())
     records = by_package(checkpoint)([folder / name for name in names])
     rows = [
-        {"file": name, "decoders_vary": name in _DECODERS_VARY, **_to_json(record)}
+        {"file": name, "decoders_vary": name in DECODERS_VARY, **_to_json(record)}
         for name, record in zip(names, records)
     ]
     limits = {"cosine": COSINE, "pixels": PIXELS}
@@ -104,7 +104,7 @@ def pictures() -> dict[str, bytes]:
     """Encoded pictures by file name."""
     data = (resources.files("fever_extract.assets") / "astronaut.jpg").read_bytes()
     photograph = Image.open(io.BytesIO(data)).convert("RGB")
-    portrait = photograph.crop((90, 0, 390, 400))
+    portrait = photograph.crop((110, 0, 350, 320))
     face = photograph.crop((160, 20, 290, 190))
     files = {"photograph.jpg": data}
     for orientation in range(1, 9):
@@ -141,14 +141,14 @@ def pictures() -> dict[str, bytes]:
 
 
 def _group(photograph: Image.Image) -> Image.Image:
-    """Several faces, of several sizes and turned; one is cut by the border."""
+    """Several faces, of several sizes and turned."""
     group = Image.new("RGB", (900, 600), (90, 110, 130))
     bust = photograph.crop((90, 0, 390, 300))
     for side, angle, left, top in ((280, 0, 20, 30), (200, 12, 360, 60), (140, -15, 620, 40)):
         small = bust.resize((side, side), Image.Resampling.LANCZOS)
         group.paste(small.rotate(angle, Image.Resampling.BICUBIC), (left, top))
     mirrored = bust.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    group.paste(mirrored.resize((240, 240), Image.Resampling.LANCZOS), (720, 330))
+    group.paste(mirrored.resize((240, 240), Image.Resampling.LANCZOS), (640, 330))
     group.paste(mirrored.resize((110, 110), Image.Resampling.LANCZOS), (120, 400))
     return group
 

@@ -382,7 +382,7 @@ function along(data, lines, from, to, step, lineIn, lineOut) {
     const count = Math.min(from, Math.trunc(centre + reach + 0.5)) - first;
     let total = 0;
     for (let k = 0; k < count; k++) total += weights[k] = Math.max(0, 1 - Math.abs(first + k - centre + 0.5) / reach);
-    for (let k = 0; k < count; k++) weights[k] /= total;
+    for (let k = 0; k < count; k++) weights[k] = Math.round((weights[k] / total) * 2 ** 22) / 2 ** 22; // Pillow's
     for (let line = 0; line < lines; line++) {
       const [source, target] = [line * lineIn + first * step, line * lineOut + i * step];
       let [red, green, blue] = [0.5, 0.5, 0.5];

@@ -23,8 +23,6 @@ from fever_extract.detection import parameters
 from fever_extract.models import onnx as models
 from fever_extract.models.checkpoint import CONFIG, Checkpoint
 
-FOLDER = "onnx"
-"""Where a repository on the Hub has the bundle."""
 PYTHON, JAVASCRIPT, TYPES = "fever_onnx.py", "fever.js", "fever.d.ts"
 
 _TEXTS = ("README.md", "LICENSES.md")

@@ -163,7 +163,11 @@ def download(chosen: argparse.Namespace) -> int:
 def push(chosen: argparse.Namespace) -> int:
     """Weights onto the Hub."""
     url = _extractor(chosen).push_to_hub(
-        chosen.name, revision=chosen.to, private=chosen.private, create_pr=chosen.create_pr
+        chosen.name,
+        revision=chosen.to,
+        private=chosen.private,
+        create_pr=chosen.create_pr,
+        bundle=False if chosen.no_bundle else None,
     )
     say(url)
     return DONE

@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     push.add_argument("--to", metavar="BRANCH", help="branch to commit to (default: main)")
     push.add_argument("--private", action="store_true", default=None, help="if it is made anew")
     push.add_argument("--create-pr", action="store_true", help="open a pull request")
+    push.add_argument("--no-bundle", action="store_true", help="without ONNX files and programs")
     push.set_defaults(run=commands.push)
 
     export = subparsers.add_parser(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 import os
 from collections.abc import Mapping
 from importlib import resources
@@ -12,7 +14,7 @@ from typing import Any
 from fever_extract._utils.files import replace_atomically
 from fever_extract.hub import card_tables, card_transfer
 from fever_extract.hub.card_tables import ROWS
-from fever_extract.models.checkpoint import CARD
+from fever_extract.models.checkpoint import CARD, PROCESSOR
 from fever_extract.models.config import Config
 
 
@@ -71,6 +73,16 @@ def write_card(folder: str | os.PathLike[str], config: Config) -> None:
     """Write the card beside the weights."""
     with replace_atomically(Path(folder) / CARD) as temporary:
         temporary.write_text(model_card(config), encoding="utf-8")
+
+
+def write_processor(folder: str | os.PathLike[str], config: Config) -> None:
+    """Write beside the weights what transformers' ``AutoImageProcessor`` looks for."""
+    values = {
+        "image_processor_type": "FeverImageProcessor",
+        "preprocessing": dataclasses.asdict(config.preprocessing),
+    }
+    with replace_atomically(Path(folder) / PROCESSOR) as temporary:
+        temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def _front_matter(config: Config, evaluation: Mapping[str, Any] | None) -> str:

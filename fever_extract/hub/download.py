@@ -225,7 +225,7 @@ def publish(
                 folder_path=Path(folder),
                 revision=revision,
                 create_pr=create_pr,
-                allow_patterns=_FILES,
+                allow_patterns=[*_FILES, checkpoint.PROCESSOR, f"{checkpoint.BUNDLE}/**"],
                 commit_message="Upload weights with fever-extract",
             )
     except Exception as error:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 MODEL = "model.safetensors"
 CARD = "README.md"
+PROCESSOR = "preprocessor_config.json"
+BUNDLE = "onnx"
+"""The folder beside the weights that holds their bundle, where there is one."""
 
 _DTYPES = {"F16": np.float16, "BF16": np.uint16, "F32": np.float32, "I64": np.int64}
 _INFINITE_BF16 = 0x7F80  # its exponent's bits: all are set in what is not finite

@@ -16,6 +16,9 @@ from typing import Any
 FORMAT_VERSION = 2
 """The newest ``format_version`` that this release reads and the one it writes."""
 
+MODEL_TYPE = "fever-extract"
+"""By which Hugging Face transformers knows whose a ``config.json`` is."""
+
 EXPRESSIONS = (
     "neutral",
     "happiness",
@@ -155,6 +158,8 @@ class Config:
             then the logits presume it.
         license: SPDX identifier of the weights' licence.
         metadata: anything else worth keeping; the model card shows some of it.
+        format_version: see `FORMAT_VERSION`.
+        model_type: see `MODEL_TYPE`.
     """
 
     name: str
@@ -168,8 +173,11 @@ class Config:
     license: str = "mit"
     metadata: Mapping[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
+    model_type: str = MODEL_TYPE
 
     def __post_init__(self) -> None:
+        if self.model_type != MODEL_TYPE:
+            raise ConfigError(f"model_type must be {MODEL_TYPE!r}, not {self.model_type!r:.60}")
         _check_ints("format_version", (self.format_version,), 1, FORMAT_VERSION)
         _check_text("name", self.name)
         _check_text("license", self.license)

@@ -55,15 +55,20 @@ def export_onnx(checkpoint: Checkpoint, path: Path) -> float:
     return difference
 
 
+def can_export() -> bool:
+    """Whether the packages are there that export needs: the extra ``onnx``."""
+    names = ("onnx", "onnxruntime", "onnxscript")
+    return all(importlib.util.find_spec(name) is not None for name in names)
+
+
 def check_packages() -> None:
     """Look for the packages that export needs.
 
     Raises:
         ImportError: if the extra ``onnx`` is not installed.
     """
-    for package in ("onnx", "onnxruntime", "onnxscript"):
-        if importlib.util.find_spec(package) is None:
-            raise ImportError("ONNX export needs more: pip install 'fever-extract[onnx]'")
+    if not can_export():
+        raise ImportError("ONNX export needs more: pip install 'fever-extract[onnx]'")
 
 
 def to_onnx(checkpoint: Checkpoint) -> tuple[onnx.ModelProto, float]:

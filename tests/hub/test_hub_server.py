@@ -106,6 +106,10 @@ def test_published_downloaded_and_offline(extractor, server, astronaut_path, tmp
         checkpoint.CONFIG,
         checkpoint.MODEL,
         checkpoint.CARD,
+        checkpoint.PROCESSOR,
+    } | {
+        f"onnx/{name}"
+        for name in ("bundle.json", *json.loads(published["onnx/bundle.json"])["files"])
     }
 
     code = (
@@ -196,11 +200,11 @@ def test_only_what_is_needed_is_downloaded(server, files):
 def test_publishing_to_a_branch_and_as_a_pull_request(server, files, tmp_path):
     server.add("org/tiny", files)
     extractor = Extractor("org/tiny", device="cpu")
-    url = extractor.push_to_hub("org/tiny", create_pr=True, token=TOKEN)
+    url = extractor.push_to_hub("org/tiny", create_pr=True, token=TOKEN, bundle=False)
     assert url.endswith("/org/tiny/discussions/1")
-    extractor.push_to_hub("org/tiny", revision="v2", token=TOKEN)
+    extractor.push_to_hub("org/tiny", revision="v2", token=TOKEN, bundle=False)
     assert hub.load("org/tiny@v2").sha256 == extractor.sha256
-    extractor.push_to_hub("org/secret", private=True, token=TOKEN)
+    extractor.push_to_hub("org/secret", private=True, token=TOKEN, bundle=False)
     with pytest.raises(WeightsError, match=r"shows no such repository|refuses"):
         hub.load("org/secret", hub.HubOptions(token=False))
     assert hub.load("org/secret", hub.HubOptions(token=TOKEN)).sha256 == extractor.sha256
@@ -208,7 +212,7 @@ def test_publishing_to_a_branch_and_as_a_pull_request(server, files, tmp_path):
 
 def test_publishing_without_the_right_to(server, extractor):
     with pytest.raises(WeightsError, match=r"could not publish to org/x: .*hf auth") as caught:
-        extractor.push_to_hub("org/x", token="hf_wrong")
+        extractor.push_to_hub("org/x", token="hf_wrong", bundle=False)
     assert "\n" not in str(caught.value)
 
 
@@ -420,7 +424,7 @@ def test_a_read_only_cache_with_everything_in_it(server, files, tmp_path):
 
 
 def test_the_commands(server, tmp_path):
-    pushed = fever(server, tmp_path, "push", "org/ours")
+    pushed = fever(server, tmp_path, "push", "org/ours", "--no-bundle")
     assert pushed.returncode == 0, pushed.stderr
     assert pushed.stdout.startswith(f"{server.url}/org/ours/commit/")
     assert pushed.stderr == "", "no progress bar in a log"

@@ -20,15 +20,15 @@ _ARGUMENTS = (
 
 
 @contextmanager
-def chromium(profile: Path) -> Iterator[webdriver.Chrome]:
-    """A browser with an empty profile; the test is skipped where there is none."""
+def chromium(profile: Path, *more: str) -> Iterator[webdriver.Chrome]:
+    """A browser with an empty profile and more arguments; skips the test where there is none."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     driver = shutil.which("chromedriver")
     if browser is None or driver is None:
         pytest.skip("needs chromium and chromedriver")
     options = webdriver.ChromeOptions()
     options.binary_location = browser
-    for argument in (*_ARGUMENTS, f"--user-data-dir={profile}"):
+    for argument in (*_ARGUMENTS, *more, f"--user-data-dir={profile}"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     running = webdriver.Chrome(options, Service(driver))
