@@ -15,13 +15,15 @@ from fever_extract._utils.extras import install
 from fever_extract.records import ExtractionError, Status
 
 # Raster formats only: others run programs (EPS calls Ghostscript) or are no photographs.
-_FORMATS = "JPEG PNG WEBP MPO BMP DIB GIF TIFF PPM JPEG2000 AVIF TGA HEIF".split()
+_FORMATS = "JPEG PNG WEBP MPO BMP DIB GIF TIFF PPM JPEG2000 AVIF HEIF".split()
 
 
 def formats() -> list[str]:
-    """Names of the formats to open: raster formats of Pillow's, and all of registered plug-ins."""
+    """List the formats to open: raster formats of Pillow's, and all of registered plug-ins."""
     Image.init()
-    return [name for name in Image.OPEN if name in _FORMATS or _is_plugin(name)]
+    known = [name for name in _FORMATS if name in Image.OPEN]
+    plugins = [name for name in list(Image.OPEN) if name not in known and _is_plugin(name)]
+    return [*known, *plugins, "TGA"]  # the last has no signature
 
 
 def open_heif(source: Path | io.BytesIO) -> Image.Image | None:
@@ -75,7 +77,7 @@ class PillowSettings:
         """Collect the settings; warns of a plug-in that can't be sent."""
         Image.init()
         plugins = []
-        for name in filter(_is_plugin, Image.OPEN):
+        for name in filter(_is_plugin, list(Image.OPEN)):
             try:
                 if Image.OPEN[name][0].__module__ == "__main__":
                     raise pickle.PicklingError("it is defined in the main script")
