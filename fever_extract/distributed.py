@@ -67,7 +67,8 @@ def on_ray(
         if started:
             ours = address is None and "RAY_ADDRESS" not in os.environ
             ray.init(
-                address=address,
+                # Else it would look for a cluster that someone else has started on this machine.
+                address="local" if ours else address,
                 include_dashboard=False if ours else None,
                 # Its servers listen on all interfaces otherwise.
                 _node_ip_address="127.0.0.1" if ours else None,
