@@ -2,7 +2,9 @@
 
 import os
 import signal
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ import pytest
 import fever_extract
 from fever_extract import Options, job, shards
 from fever_extract.distributed import on_ray
+from fever_extract.tables import Widths
+from fever_extract.worker import Work
 
 ray = pytest.importorskip("ray")
 
@@ -82,13 +86,18 @@ def test_a_node_and_a_worker_are_lost_half_way(extractor, photos_folder, tmp_pat
 
 def workers():
     """The worker processes of the actors, which are far descendants of this process."""
+    return descendants(b"from fever_extract.worker import main")
+
+
+def descendants(command=b""):
+    """This process and all below it, whose command lines hold that."""
     parents, found = {}, []
     for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
         try:
             with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
                 parents[pid] = int(file.read().rpartition(")")[2].split()[1])
             with open(f"/proc/{pid}/cmdline", "rb") as file:
-                if b"from fever_extract.worker import main" in file.read():
+                if command in file.read():
                     found.append(pid)
         except OSError:
             continue
@@ -97,6 +106,35 @@ def workers():
         return pid == os.getpid() or (pid in parents and is_ours(parents[pid]))
 
     return [pid for pid in found if is_ours(pid)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_ray_of_its_own_listens_to_this_machine_only(tmp_path):
+    work = Work("", b"", "", Options(), all_faces=False)
+    with on_ray(concurrency=1)(work, Widths(4), tmp_path, lambda **_: None):
+        addresses = listening()
+    assert len(addresses) >= 3, "this process, the cluster's and the node's"
+    # 127.0.0.1 as IPv4, as IPv6, and ::1.
+    local = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+    assert set(addresses) <= local
+    assert not ray.is_initialized()
+
+
+def listening() -> list[str]:
+    """Addresses of the TCP servers of this process and of all below it, as in /proc/net/tcp."""
+    servers = {}
+    for name in ("tcp", "tcp6"):
+        lines = Path("/proc/net", name).read_text().splitlines()[1:]
+        parts = [line.split() for line in lines]
+        servers |= {f"socket:[{p[9]}]": p[1].split(":")[0] for p in parts if p[3] == "0A"}
+    found = []
+    for pid in descendants():
+        try:
+            links = [os.readlink(file) for file in Path(f"/proc/{pid}/fd").iterdir()]
+        except OSError:
+            continue
+        found += [servers[link] for link in links if link in servers]
+    return found
 
 
 def test_one_file_is_not_for_ray(photos_folder, tmp_path):
