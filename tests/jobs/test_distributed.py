@@ -13,6 +13,7 @@ from helpers import descendants, workers
 
 import fever_extract
 from fever_extract import Options
+from fever_extract._pillow import PillowSettings
 from fever_extract.jobs import sharded
 from fever_extract.jobs.ray import on_ray
 from fever_extract.jobs.worker import Work
@@ -93,7 +94,7 @@ def test_a_node_and_a_worker_are_lost_half_way(extractor, photos_folder, tmp_pat
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_ray_of_its_own_listens_to_this_machine_only(tmp_path):
-    work = Work("", b"", "", Options(), all_faces=False)
+    work = Work("", b"", "", Options(), all_faces=False, pillow=PillowSettings.of_this_process())
     with on_ray(concurrency=1)(work, Widths(4), tmp_path, lambda **_: None):
         addresses = listening()
     assert len(addresses) >= 3, "this process, the cluster's and the node's"
