@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fever_extract.quality.pose import head_pose
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -68,6 +70,12 @@ class Face:
         detected: False where the whole picture was taken as the face, because it was
             asked for (``aligned=True`` or ``fallback="whole"``).
         track: in a clip, the id that the face keeps while it is followed; else None.
+        sharpness: variance of the aligned crop's Laplacian, at 96x96 pixels: below 100 or so
+            a face is blurred, or was small and is magnified.
+        exposure: mean luminance of the aligned crop, 0 (black) to 1 (white).
+        outside: share of the aligned crop that lies outside the picture, 0 to 1.
+
+    Numbers that are not known are NaN.
     """
 
     box: npt.NDArray[np.float32]
@@ -80,6 +88,9 @@ class Face:
     arousal: float | None = None
     detected: bool = True
     track: int | None = None
+    sharpness: float = math.nan
+    exposure: float = math.nan
+    outside: float = math.nan
 
     @property
     def expression(self) -> str | None:
@@ -92,10 +103,45 @@ class Face:
         return max(self.expressions.values(), default=None)
 
     @property
+    def entropy(self) -> float | None:
+        """Shannon entropy of the expressions' probabilities in bits: 0 is certain."""
+        if not self.expressions:
+            return None
+        return -sum(p * math.log2(p) for p in self.expressions.values() if p > 0)
+
+    @property
+    def yaw(self) -> float:
+        """The angle by which the nose points to the right as seen, in degrees; NaN if unknown.
+
+        By five landmarks and an assumed camera; see `fever_extract.quality.pose`.
+        """
+        return float(head_pose(self.landmarks[None])[0, 0])
+
+    @property
+    def pitch(self) -> float:
+        """The angle by which the nose points upwards, in degrees, as `yaw`; far less certain."""
+        return float(head_pose(self.landmarks[None])[0, 1])
+
+    @property
     def size(self) -> float:
         """Side of a square as large as the box, in pixels."""
         x1, y1, x2, y2 = self.box.tolist()
         return float((max(x2 - x1, 0.0) * max(y2 - y1, 0.0)) ** 0.5)
+
+    @property
+    def roll(self) -> float:
+        """How the face is turned in the picture's plane, in degrees from -180 to 180.
+
+        By the landmarks: 0 is upright, 90 with the forehead to the right, -90 to the left, 180
+        upside down; NaN if there was no detection. Beyond 60 degrees or so, landmarks are right
+        with ``any_orientation=True`` only: without, a face that is upside down is missed, or
+        taken for an upright one with a wrong expression and a roll near 0.
+        """
+        left_eye, right_eye, _, left_mouth, right_mouth = self.landmarks.astype(float)
+        across_x, across_y = right_eye - left_eye + right_mouth - left_mouth
+        down_x, down_y = left_mouth + right_mouth - left_eye - right_eye
+        # Both directions count: what goes down in an upright face, turned back by 90 degrees.
+        return math.degrees(math.atan2(across_y - down_x, across_x + down_y))
 
 
 @dataclass(frozen=True, eq=False)

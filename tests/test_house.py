@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     line.split()
     for line in """
-    _deprecated _files _threads options records
+    _deprecated _files _threads options quality records
     models
     alignment detection images
     hub pipeline

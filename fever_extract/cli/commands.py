@@ -34,7 +34,7 @@ def extract(chosen: argparse.Namespace) -> int:
     from fever_extract.images import EXTENSIONS
     from fever_extract.jobs import sources as inputs
     from fever_extract.jobs.table import CLIP_EXTENSIONS
-    from fever_extract.tables.schema import check_output, is_shard_folder
+    from fever_extract.tables.writing import check_output, is_shard_folder
 
     # Before torch is imported and weights are loaded: a typing error is told at once.
     if not is_shard_folder(chosen.output):
@@ -58,7 +58,7 @@ def extract(chosen: argparse.Namespace) -> int:
 
 
 def _run_extract(chosen: argparse.Namespace) -> Summary:
-    from fever_extract.tables.schema import NO_CROPS, is_shard_folder
+    from fever_extract.tables.writing import NO_CROPS, is_shard_folder
 
     options = {**face_options(chosen), "normalize": chosen.normalize}
     for name in ("batch_size", "dtype"):
@@ -73,6 +73,7 @@ def _run_extract(chosen: argparse.Namespace) -> Summary:
             chosen.sources,
             chosen.output,
             all_faces=chosen.all_faces,
+            embedding=chosen.embedding,
             save_crops=chosen.save_crops,
             **options,
         )
@@ -98,6 +99,7 @@ def _run_extract(chosen: argparse.Namespace) -> Summary:
         chosen.output,
         options=Options(**options),
         all_faces=chosen.all_faces,
+        embedding=chosen.embedding,
         device=chosen.device,
         overwrite=chosen.overwrite,
         engine=engine,

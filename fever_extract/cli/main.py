@@ -102,6 +102,9 @@ def _add_extract(
         help="a .parquet, .npz or .csv file; or a folder for shards, to go on after a stop",
     )
     extract.add_argument("--all-faces", action="store_true", help="a row per face, not per image")
+    extract.add_argument(
+        "--no-embedding", dest="embedding", action="store_false", help="leave the vectors out"
+    )
     commands.add_face_options(extract)
     extract.add_argument("--normalize", action="store_true", help="scale vectors to length 1")
     extract.add_argument("--dtype", choices=DTYPES, help="of the network's arithmetic")

@@ -96,6 +96,7 @@ def extract_folder(
     weights: str | os.PathLike[str] | None = None,
     revision: str | None = None,
     all_faces: bool = False,
+    embedding: bool = True,
     overwrite: bool = False,
     engine: EngineMaker | None = None,
     **options: Unpack[OptionArguments],
@@ -107,7 +108,7 @@ def extract_folder(
             same names: a shared file system, or addresses such as ``s3://bucket/folder``.
         output: a folder of this machine, for shards; where a stopped job goes on.
         weights, revision: as of `fever_extract.Extractor`.
-        all_faces, overwrite: as of `Extractor.extract_folder`.
+        all_faces, embedding, overwrite: as of `Extractor.extract_folder`.
         engine: made by `on_ray`, which it is by default.
         options: any of `fever_extract.Options`.
 
@@ -120,6 +121,7 @@ def extract_folder(
         output,
         options=Options(**options),
         all_faces=all_faces,
+        embedding=embedding,
         overwrite=overwrite,
         engine=engine or on_ray(),
     )

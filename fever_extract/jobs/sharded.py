@@ -36,7 +36,8 @@ from fever_extract.models.checkpoint import Checkpoint
 from fever_extract.options import Options
 from fever_extract.records import Summary
 from fever_extract.tables import shards
-from fever_extract.tables.schema import Widths, check_parquet
+from fever_extract.tables.parquet import check_parquet
+from fever_extract.tables.schema import Widths
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -86,6 +87,7 @@ def run(
     *,
     options: Options,
     all_faces: bool = False,
+    embedding: bool = True,
     device: str | None = None,
     overwrite: bool = False,
     engine: EngineMaker | None = None,
@@ -104,7 +106,7 @@ def run(
         raise OSError("a folder as output needs Linux or macOS; give a .parquet file")
     check_parquet("or give a .npz or .csv file as output")
     output = Path(output)
-    made_by = metadata(checkpoint, options, all_faces)
+    made_by = metadata(checkpoint, options, all_faces, embedding)
     found = without_clips(
         inputs.find(sources, EXTENSIONS | CLIP_EXTENSIONS),
         "which one table takes (a .parquet, .npz or .csv file as output), and shards don't",
@@ -120,6 +122,7 @@ def run(
         options,
         all_faces,
         device,
+        embedding=embedding,
     )
     with _told_if_full(output), manifest.locked(output):
         folder = manifest.prepare(output, made_by, overwrite=overwrite)
@@ -153,7 +156,7 @@ def run(
                 with (
                     _stoppable() as stopped,
                     (engine or local())(
-                        work, Widths.of(checkpoint.config), folder, progress.say
+                        work, Widths.of(checkpoint.config, embedding), folder, progress.say
                     ) as running,
                 ):
                     tasks = writer.tasks(options.batch_size)

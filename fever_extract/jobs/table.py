@@ -21,8 +21,9 @@ from fever_extract.jobs.crops import check_folder, save_crops
 from fever_extract.jobs.sources import Input, Sources, as_list, describe_nothing, find
 from fever_extract.options import Options
 from fever_extract.records import ExtractionError, Frame, Record, Status, Summary
-from fever_extract.tables.names import to_text
-from fever_extract.tables.schema import Columns, Widths, check_output, open_table, printable
+from fever_extract.tables.names import printable, to_text
+from fever_extract.tables.schema import Columns, Widths, metadata_of
+from fever_extract.tables.writing import check_output, open_table
 
 if TYPE_CHECKING:
     from fever_extract.extractor import Extractor
@@ -47,6 +48,7 @@ def run(
     all_faces: bool,
     options: Options,
     crops_folder: str | os.PathLike[str] | None = None,
+    embedding: bool = True,
 ) -> Summary:
     """See `Extractor.extract_folder`; ``pipeline`` is the extractor's."""
     start = time.monotonic()
@@ -59,12 +61,12 @@ def run(
     statuses: Counter[Status] = Counter()
     failures: list[tuple[str, Status, str]] = []
     faces = 0
-    widths = Widths.of(extractor.config)
+    widths = Widths.of(extractor.config, embedding)
     # How many frames a clip has shows when it is decoded.
     total = None if any(map(is_clip, inputs)) else len(inputs)
     hidden = None if options.show_progress is None else not options.show_progress
     with (
-        open_table(output, metadata(extractor, options, all_faces)) as table,
+        open_table(output, metadata(extractor, options, all_faces, embedding)) as table,
         tqdm(total=total, unit="image", disable=hidden) as bar,
     ):
         waiting = []
@@ -122,7 +124,7 @@ def without_clips(found: Iterable[Input], why: str) -> Iterator[Input]:
 
 
 def metadata(
-    weights: Extractor | Checkpoint, options: Options, all_faces: bool
+    weights: Extractor | Checkpoint, options: Options, all_faces: bool, embedding: bool = True
 ) -> dict[str, object]:
     """What made a table: all that a vector depends on."""
     return {
@@ -131,9 +133,8 @@ def metadata(
         "weights_source": weights.source,
         "weights_sha256": weights.sha256,
         "config_sha256": hashlib.sha256(weights.config.to_json().encode()).hexdigest(),
-        "embedding_dim": weights.config.embedding_dim,
-        "expressions": list(weights.config.expressions),
-        "options": {**options.settings(), "all_faces": all_faces},
+        **metadata_of(weights.config),
+        "options": {**options.settings(), "all_faces": all_faces, "embedding": embedding},
     }
 
 

@@ -25,3 +25,8 @@ def from_text(text: str) -> str:
     if "\\x" not in text:
         return text
     return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), os.fsencode(text)))
+
+
+def printable(text: str) -> str:
+    """A message that may quote a name that is not UTF-8; its odd bytes become ``\\xNN``."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
