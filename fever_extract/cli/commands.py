@@ -69,7 +69,7 @@ def _run_extract(chosen: argparse.Namespace) -> Summary:
     if not is_shard_folder(chosen.output):
         if chosen.engine == "ray":
             raise ValueError(f"output {chosen.output} is one file; --engine ray fills a folder")
-        return _extractor(chosen).extract_folder(
+        return make_extractor(chosen).extract_folder(
             chosen.sources,
             chosen.output,
             all_faces=chosen.all_faces,
@@ -143,7 +143,7 @@ def demo(chosen: argparse.Namespace) -> int:
     format_ = _picture_format(output)
     photograph = resources.files("fever_extract.assets") / "astronaut.jpg"
     pixels = images.read(photograph.read_bytes())
-    extractor = _extractor(chosen)
+    extractor = make_extractor(chosen)
     faces = extractor.extract_faces(pixels)
     print(f"{extractor!r}\nphotograph: Eileen Collins, NASA (public domain), 512x512")
     for face in faces:
@@ -169,7 +169,7 @@ def _picture_format(path: Path) -> str:
 
 def info(chosen: argparse.Namespace) -> int:
     """Version, weights, device, packages."""
-    extractor = _extractor(chosen)
+    extractor = make_extractor(chosen)
     print(f"fever-extract {metadata.version('fever-extract')}, Python {sys.version.split()[0]}")
     print(f"weights: {extractor.config.name} ({extractor.source})")
     print(f"  sha256: {extractor.sha256}")
@@ -198,7 +198,7 @@ def download(chosen: argparse.Namespace) -> int:
 
 def push(chosen: argparse.Namespace) -> int:
     """Weights onto the Hub."""
-    url = _extractor(chosen).push_to_hub(
+    url = make_extractor(chosen).push_to_hub(
         chosen.name, revision=chosen.to, private=chosen.private, create_pr=chosen.create_pr
     )
     print(url)
@@ -239,7 +239,7 @@ def face_options(chosen: argparse.Namespace) -> dict[str, Any]:
     return {**options, "aligned": chosen.aligned}
 
 
-def _extractor(chosen: argparse.Namespace) -> Extractor:
+def make_extractor(chosen: argparse.Namespace) -> Extractor:
     from fever_extract.extractor import Extractor
 
     return Extractor(chosen.weights, revision=chosen.revision, device=chosen.device)

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from fever_extract.cli import commands
+from fever_extract.cli.similar import similar
 from fever_extract.options import DTYPES
+from fever_extract.tables.search import METRICS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_extract(subparsers, weights)
     _add_report(subparsers)
+
+    _add_similar(subparsers, weights)
 
     demo = subparsers.add_parser("demo", parents=[weights], help="try it on one known photograph")
     demo.add_argument("-o", "--output", default="fever-demo.jpg", help="annotated picture to write")
@@ -130,3 +134,29 @@ def _add_report(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     report.add_argument("--photos", metavar="PHOTOS", help="what was extracted, for thumbnails")
     report.add_argument("--color", metavar="COLUMN", help="colours the map (default: expression)")
     report.set_defaults(run=commands.report)
+
+
+def _add_similar(
+    subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
+    weights: argparse.ArgumentParser,
+) -> None:
+    command = subparsers.add_parser(
+        "similar", parents=[weights], help="the faces of a table that are most like photographs'"
+    )
+    command.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="PHOTO... TABLE",
+        help="photographs, and what extract wrote; with --like, the table alone will do",
+    )
+    command.add_argument("-n", "--number", type=int, default=10, metavar="N", help="of faces")
+    command.add_argument("-o", "--output", metavar="PAGE", help="an .html file with the pictures")
+    command.add_argument(
+        "--photos", default=".", metavar="PHOTOS", help="what the table's paths are relative to"
+    )
+    command.add_argument(
+        "--like", metavar="CONDITION", help='such as "happiness > 0.8 and bs_eyeBlinkLeft < 0.2"'
+    )
+    command.add_argument("--metric", choices=METRICS, default="cosine")
+    commands.add_face_options(command)
+    command.set_defaults(run=similar)

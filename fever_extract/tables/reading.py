@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fever_extract._files import replace_atomically
-from fever_extract.tables import csv, filters, npz, parquet, search
+from fever_extract.tables import csv, filters, index, npz, parquet, search
 from fever_extract.tables.parquet import ParquetColumns
 from fever_extract.tables.schema import (
     EMBEDDING,
@@ -91,7 +91,7 @@ class Table:
         Raises:
             ValueError: if there is no such column.
         """
-        return self._take(filters.where(self.columns, self.metadata, conditions, len(self)))
+        return self.take(filters.where(self.columns, self.metadata, conditions, len(self)))
 
     def like(self, condition: str) -> Table:
         """The rows that meet a condition in SQL, as ``happiness > 0.8 and bs_eyeBlinkLeft < 0.2``.
@@ -104,7 +104,16 @@ class Table:
             ValueError: if it is not understood.
             ImportError: if DuckDB is missing.
         """
-        return self._take(filters.like(self.columns, self.metadata, condition))
+        return self.take(filters.like(self.columns, self.metadata, condition))
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Table:
+        """Some rows, in rising order."""
+        if isinstance(self.columns, ParquetColumns):
+            columns: Mapping[str, Column] = self.columns.take(rows)
+        else:
+            columns = {name: take(values, rows) for name, values in self.columns.items()}
+        vectors = None if self.vectors is None else self._vectors().take(rows)
+        return Table(columns, self.metadata, vectors, len(rows))
 
     def nearest(
         self,
@@ -131,6 +140,19 @@ class Table:
             self.check_weights(x.metadata, "the other table")
             x = x.X
         return search.nearest(self._vectors(), x, n, metric, leave_out_same)
+
+    def build_index(self, metric: str = "cosine") -> index.Index:
+        """An index by FAISS for many more than a million vectors; its answers are nearly exact.
+
+        Args:
+            metric: ``cosine`` or ``euclidean``.
+
+        Raises:
+            ValueError: if there are no vectors, or the metric is not known.
+            ImportError: if FAISS is missing.
+        """
+        weights = {name: self.metadata.get(name) for name in ("weights", "weights_sha256")}
+        return index.build(self._vectors(), metric, weights)
 
     def check_weights(self, other: Mapping[str, Any], name: str) -> None:
         """Refuse to compare with vectors of other weights.
@@ -196,14 +218,6 @@ class Table:
         if "X" in self.__dict__:
             return Vectors.of(self.X)  # they are in memory already
         return self.vectors
-
-    def _take(self, rows: npt.NDArray[np.int64]) -> Table:
-        if isinstance(self.columns, ParquetColumns):
-            columns: Mapping[str, Column] = self.columns.take(rows)
-        else:
-            columns = {name: take(values, rows) for name, values in self.columns.items()}
-        vectors = None if self.vectors is None else self._vectors().take(rows)
-        return Table(columns, self.metadata, vectors, len(rows))
 
 
 def read_table(path: str | os.PathLike[str], *, memory_map: bool = False) -> Table:
