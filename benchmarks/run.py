@@ -30,9 +30,7 @@ from torchvision.models import efficientnet_b0
 from torchvision.transforms import functional as transforms
 
 from fever_extract import Extractor, images
-from fever_extract._threads import map_batches
 from fever_extract._utils.threads import map_batches, thread_pool
-from fever_extract.detection.detector import smallest_face
 from fever_extract.detection.parameters import smallest_face
 from fever_extract.images import list_images
 from fever_extract.models.network import build

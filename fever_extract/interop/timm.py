@@ -75,7 +75,6 @@ class TimmFever(nn.Module):
 
 
 @register_model  # type: ignore[untyped-decorator]
-@register_model
 def fever(pretrained: bool = False, **options: Any) -> TimmFever:
     """The network of the embedded weights, with them or begun anew.
 
