@@ -12,6 +12,7 @@ from typing import Any
 ROWS = {
     "head": "The network's own head",
     "head_with_mirror_image": "The same, averaged with the mirror image",
+    "head_without_prior": "The same, with the prior of FER+ taken out",
     "head_without_alignment": "The head, on the pictures as FER+ crops them, not aligned",
     "linear_probe": "Logistic regression on the vectors (scikit-learn's defaults, standardised)",
 }

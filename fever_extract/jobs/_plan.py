@@ -95,18 +95,19 @@ def _repeated(ours: npt.NDArray[np.int64], done: npt.NDArray[np.int64]) -> npt.N
         done: identities that are done, sorted.
 
     Returns:
-        0 for the first and so on; -1 where not as many are done as are listed, so that it isn't
-        known which.
+        0 for the first and so on; -1 for several of which not as many are done, so that it isn't
+        known which are.
     """
     order = np.argsort(ours, kind="stable")
     in_order = ours[order]
-    if not (in_order[1:] == in_order[:-1]).any() and not (done[1:] == done[:-1]).any():
+    if not (in_order[1:] == in_order[:-1]).any():
         return np.zeros(len(ours), np.int64)
     first = np.searchsorted(in_order, in_order)
     count = np.searchsorted(in_order, in_order, "right") - first
     known = np.searchsorted(done, in_order, "right") - np.searchsorted(done, in_order)
     repeated = np.empty(len(ours), np.int64)
-    repeated[order] = np.where(count == known, np.arange(len(ours)) - first, -1)
+    certain = (count == 1) | (count == known)
+    repeated[order] = np.where(certain, np.arange(len(ours)) - first, -1)
     return repeated
 
 

@@ -12,7 +12,7 @@ import dataclasses
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,14 +66,18 @@ def on_ray(
         started = not ray.is_initialized()
         if started:
             ours = address is None and "RAY_ADDRESS" not in os.environ
-            ray.init(
-                address=address,
-                include_dashboard=False if ours else None,
-                # Its servers listen on all interfaces otherwise.
-                _node_ip_address="127.0.0.1" if ours else None,
-                log_to_driver=False,
-                logging_level="error",
-            )
+            try:
+                with _on_loopback() if ours else nullcontext():
+                    ray.init(
+                        # Else it would look for a cluster that someone else has started here.
+                        address="local" if ours else address,
+                        include_dashboard=False if ours else None,
+                        log_to_driver=False,
+                        logging_level="error",
+                    )
+            except Exception as error:
+                ray.shutdown()
+                raise OSError(f"Ray can't be reached or started: {error}") from error
         try:
             count = concurrency or _room(ray.cluster_resources(), num_cpus, num_gpus)
             nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -88,6 +92,26 @@ def on_ray(
                 ray.shutdown()
 
     return make
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Have a Ray that is started listen on 127.0.0.1 only, as on macOS, and not on all interfaces.
+
+    The variable is for the processes that it starts; this one has read it already.
+    """
+    from ray._private import ray_constants
+
+    name, before = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", ray_constants.ENABLE_RAY_CLUSTER
+    said = os.environ.get(name)
+    os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        os.environ.pop(name)
+        if said is not None:
+            os.environ[name] = said
 
 
 def _room(resources: Mapping[str, float], num_cpus: float, num_gpus: float) -> int:

@@ -2,18 +2,22 @@
 
 import os
 import signal
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pillow_heif
 import pytest
-from helpers import workers
+from helpers import descendants, workers
 
 import fever_extract
 from fever_extract import Options
 from fever_extract.jobs import sharded
 from fever_extract.jobs.ray import on_ray
+from fever_extract.jobs.worker import Work
 from fever_extract.tables import shards
+from fever_extract.tables.schema import Widths
 
 ray = pytest.importorskip("ray")
 
@@ -85,6 +89,35 @@ def test_a_node_and_a_worker_are_lost_half_way(extractor, photos_folder, tmp_pat
     assert table["path"].to_pylist() == expected["path"].to_pylist()
     assert table["status"].to_pylist() == expected["status"].to_pylist()
     np.testing.assert_allclose(x, y, atol=1e-4)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_ray_of_its_own_listens_to_this_machine_only(tmp_path):
+    work = Work("", b"", "", Options(), all_faces=False)
+    with on_ray(concurrency=1)(work, Widths(4), tmp_path, lambda **_: None):
+        addresses = listening()
+    assert len(addresses) >= 3, "this process, the cluster's and the node's"
+    # 127.0.0.1 as IPv4, as IPv6, and ::1.
+    local = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+    assert set(addresses) <= local
+    assert not ray.is_initialized()
+
+
+def listening() -> list[str]:
+    """Addresses of the TCP servers of this process and of all below it, as in /proc/net/tcp."""
+    servers = {}
+    for name in ("tcp", "tcp6"):
+        lines = Path("/proc/net", name).read_text().splitlines()[1:]
+        parts = [line.split() for line in lines]
+        servers |= {f"socket:[{p[9]}]": p[1].split(":")[0] for p in parts if p[3] == "0A"}
+    found = []
+    for pid in descendants():
+        try:
+            links = [os.readlink(file) for file in Path(f"/proc/{pid}/fd").iterdir()]
+        except OSError:
+            continue
+        found += [servers[link] for link in links if link in servers]
+    return found
 
 
 def test_one_file_is_not_for_ray(photos_folder, tmp_path):

@@ -65,13 +65,18 @@ def synthetic_rows(
 
 def workers():
     """The worker processes of the actors, which are far descendants of this process."""
+    return descendants(b"from fever_extract.jobs.worker import main")
+
+
+def descendants(command=b""):
+    """This process and all below it, whose command lines hold that."""
     parents, found = {}, []
     for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
         try:
             with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
                 parents[pid] = int(file.read().rpartition(")")[2].split()[1])
             with open(f"/proc/{pid}/cmdline", "rb") as file:
-                if b"from fever_extract.jobs.worker import main" in file.read():
+                if command in file.read():
                     found.append(pid)
         except OSError:
             continue

@@ -71,7 +71,7 @@ def run(
     batch_size: int = 64,
     what: str = "faces",
 ) -> Predictions:
-    """Show faces to a network.
+    """Show faces to a network; its probabilities presume the training set's prior, as FER+ has it.
 
     Args:
         network: in any mode; it is put into evaluation mode.
@@ -85,9 +85,10 @@ def run(
     for batch in crops.batches(faces, network.config.preprocessing, batch_size, what):
         shown = batch.to(network.mean.device)
         output = network(shown)
-        head = mirrored = output.heads["expression"].softmax(dim=1)
+        head = mirrored = network.probabilities(output.heads["expression"], "training")
         if mirror:
-            mirrored = (head + network(shown.flip(3)).heads["expression"].softmax(dim=1)) / 2
+            turned = network(shown.flip(3)).heads["expression"]
+            mirrored = (head + network.probabilities(turned, "training")) / 2
         rows.append([part.float().cpu().numpy() for part in (output.embedding, head, mirrored)])
     return Predictions(*(np.concatenate(parts) for parts in zip(*rows)))
 

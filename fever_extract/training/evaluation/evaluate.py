@@ -30,6 +30,7 @@ from fever_extract.training.evaluation.accuracy import (
 from fever_extract.training.evaluation.calibration import calibration_error
 from fever_extract.training.evaluation.cost import cost
 from fever_extract.training.evaluation.crops import take
+from fever_extract.training.evaluation.prior import without_prior
 from fever_extract.training.evaluation.robustness import robustness
 from fever_extract.training.evaluation.stages import Stages
 from fever_extract.training.evaluation.vectors import Questions, has_votes
@@ -172,6 +173,8 @@ def _measure_names(
         "head_without_alignment": unaligned.head.argmax(axis=1),
         "linear_probe": probe,
     }
+    if prior := network.config.expression_prior:
+        named["head_without_prior"] = without_prior(said.mirrored, prior).argmax(axis=1)
     truth = majority(faces.expression)
     kept = truth >= 0
     return {

@@ -81,7 +81,9 @@ def evaluate_transfer(
     network = build(checkpoint.config, checkpoint.state_dict)
     network = for_inference(network).to(pick_device(device))
     sets = [read_transfer(path, limit) for path in tables or given(data)]
-    prior = ferplus_prior(data) if checkpoint.config.expressions == EXPRESSIONS else None
+    prior: npt.ArrayLike | None = checkpoint.config.expression_prior or None
+    if prior is None and checkpoint.config.expressions == EXPRESSIONS:
+        prior = ferplus_prior(data)
     measured: list[dict[str, Any]] = []
     seconds: dict[str, float] = {}
     for table in progress.bar(sets, unit="set"):
@@ -109,7 +111,9 @@ def evaluate_transfer(
         "resamples": bootstrap.RESAMPLES,
         "sets": measured,
         "verdict": verdict(measured),
-        "prior": None if prior is None else dict(zip(EXPRESSIONS, prior.tolist())),
+        "prior": None
+        if prior is None
+        else dict(zip(checkpoint.config.expressions, np.asarray(prior).tolist())),
         "seconds": seconds,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {network.mean.device}",
         "torch": str(torch.__version__),

@@ -74,7 +74,7 @@ def own_features(network: FeverNet, table: TransferSet) -> Features:
         heads = network.classify(vector)
         said = {"vector": vector, "pooled": pooled}
         if "expression" in heads:
-            said["probabilities"] = heads["expression"].softmax(dim=1)
+            said["probabilities"] = network.probabilities(heads["expression"], "training")
         for name, values in said.items():
             rows.setdefault(name, []).append(values.float().cpu())
     return {name: torch.cat(rows[name]).numpy() for name in OWN if name in rows}

@@ -139,7 +139,9 @@ def _ask(
         crops = augment.sample(faces, indices, matrices[indices], preprocessing).to(device)
         with torch.autocast(device.type, torch.bfloat16):
             outputs = [network(view) for view in (crops, crops.flip(3))]
-        chances = [output.heads["expression"].float().softmax(dim=1) for output in outputs]
+        chances = [
+            network.probabilities(o.heads["expression"].float(), "training") for o in outputs
+        ]
         said.append(torch.stack(chances).mean(dim=0).cpu())
         seen.append(torch.stack([o.embedding.float() for o in outputs]).mean(dim=0).cpu())
     return torch.cat(said).numpy(), torch.cat(seen).numpy()
