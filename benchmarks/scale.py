@@ -38,9 +38,8 @@ from fever_extract.jobs import _manifest as manifest
 from fever_extract.jobs import sharded
 from fever_extract.jobs.engine import local
 from fever_extract.jobs.sources import find
-from fever_extract.models.checkpoint import provenance
 from fever_extract.tables import shards
-from fever_extract.tables.schema import Widths
+from fever_extract.tables.schema import Widths, metadata_of
 
 COMMAND = """
 import signal, sys
@@ -209,7 +208,7 @@ def resume(work: Path, scale: float, photos: Path | None) -> None:
             (folder / f"{index // 1000:04}").mkdir()
         os.mknod(folder / f"{index // 1000:04}" / f"photograph_{index:09}.jpg")
     checkpoint = hub.load(None)
-    made_by = provenance(checkpoint, {**Options().settings(), "all_faces": False})
+    made_by = metadata_of(checkpoint, Options())
     output.mkdir()
     manifest.write(manifest.prepare(output, made_by, overwrite=False), made_by)
     listed = list(find(folder))

@@ -14,7 +14,7 @@ from fever_extract.extractor import Extractor
 from fever_extract.models.config import Config, ConfigError, WeightsError
 from fever_extract.options import Options
 from fever_extract.records import ExtractionError, Face, Frame, Record, Status, Summary
-from fever_extract.tables.shards import load
+from fever_extract.tables.reading import Table, load, read_table
 
 if TYPE_CHECKING:
     from fever_extract.estimator import FeverTransformer as FeverTransformer
@@ -34,9 +34,11 @@ __all__ = [
     "Record",
     "Status",
     "Summary",
+    "Table",
     "WeightsError",
     "__version__",
     "load",
+    "read_table",
 ]
 
 

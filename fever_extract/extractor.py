@@ -6,9 +6,11 @@ import math
 import os
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Union, overload
+
+import numpy as np
 
 from fever_extract import images
 from fever_extract._utils import hints
@@ -30,14 +32,17 @@ from fever_extract.records import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
     import torch
     from typing_extensions import Unpack
 
     from fever_extract.models.checkpoint import Checkpoint
+    from fever_extract.models.network import FeverNet
     from fever_extract.pipeline import Pipeline
     from fever_extract.video.decoding import ClipLike
+
+Faces = Union["npt.NDArray[Any]", Sequence[Any], None]
+"""Boxes or landmarks, an entry an image; see `Extractor.extract_records`."""
 
 
 class Extractor:
@@ -126,14 +131,69 @@ class Extractor:
             f"embedding_dim={self.embedding_dim}, device={str(self.device)!r})"
         )
 
+    def network(self) -> FeverNet:
+        """A copy of the network as a torch module of your own, to build in or to train.
+
+        It takes aligned crops ``(n, 3, s, s)``, 0 to 255, with the ``s`` of
+        ``config.preprocessing.size``, and gives a `fever_extract.models.network.Output`; it is
+        in evaluation mode, in float32, on this extractor's device, and has its own weights.
+        """
+        return self._pipeline.network()
+
+    @overload
+    def embed(self, crops: torch.Tensor, *, normalize: bool | None = None) -> torch.Tensor: ...
+
+    @overload
+    def embed(
+        self, crops: npt.NDArray[Any], *, normalize: bool | None = None
+    ) -> npt.NDArray[np.float32]: ...
+
+    def embed(
+        self, crops: torch.Tensor | npt.NDArray[Any], *, normalize: bool | None = None
+    ) -> torch.Tensor | npt.NDArray[np.float32]:
+        """Vectors of faces that are cut out and aligned already.
+
+        Args:
+            crops: ``(n, 3, s, s)`` or ``(n, s, s, 3)``, RGB (or one channel, grey), uint8 or
+                floating point, 0 to 255, aligned as ``config.preprocessing`` says; other sizes
+                than its ``size`` are resampled.
+            normalize: scale each vector to length 1; None as this extractor's option says.
+
+        Returns:
+            ``(n, d)`` float32: an array for an array; for a tensor, a tensor on its device, through
+            which gradients flow if they flow through the crops.
+
+        Raises:
+            TypeError, ValueError: if they are no crops.
+        """
+        from fever_extract.models.crops import as_crops
+
+        chosen = self._options
+        if normalize is not None:
+            chosen = chosen.replace({"normalize": normalize})
+        prepared = as_crops(crops, self.config.preprocessing.size)
+        if not isinstance(crops, np.ndarray):
+            return self._pipeline.embed_tensor(prepared, chosen.normalize)
+        vectors = np.zeros((len(prepared), self.embedding_dim), np.float32)
+        for index, vector in enumerate(self._pipeline.embed(prepared, chosen)):
+            vectors[index] = vector
+        return vectors
+
     def extract(
-        self, inputs: ImageLike | Iterable[ImageLike], **options: Unpack[OptionArguments]
+        self,
+        inputs: ImageLike | Iterable[ImageLike],
+        *,
+        boxes: Faces = None,
+        landmarks: Faces = None,
+        **options: Unpack[OptionArguments],
     ) -> npt.NDArray[np.float32]:
         """One vector an image; row *i* is input *i*, always.
 
         Args:
             inputs: one image, or any number of them. A generator's are taken as they are used,
                 a few batches ahead, so that its images are never in memory together.
+            boxes, landmarks: faces that are known, so that none is looked for; see
+                `extract_records`.
             options: any of `fever_extract.Options`, for this call.
 
         Returns:
@@ -148,7 +208,7 @@ class Extractor:
         chosen = self._chosen(options)
         hints.check_collection(inputs)
         single = images.is_single(inputs)
-        records = self._stream(inputs, chosen)
+        records = self._stream(inputs, chosen, boxes=boxes, landmarks=landmarks)
         if not single:
             return stack_vectors(records, self.embedding_dim, chosen.on_error)
         (record,) = records
@@ -163,6 +223,8 @@ class Extractor:
         inputs: ImageLike | Iterable[ImageLike],
         *,
         all_faces: bool = False,
+        boxes: Faces = None,
+        landmarks: Faces = None,
         **options: Unpack[OptionArguments],
     ) -> list[Record]:
         """What became of each image: its status, why there is no face, or the face.
@@ -170,16 +232,26 @@ class Extractor:
         Args:
             inputs: one image, or any number of them.
             all_faces: keep every face of an image, in the order of ``select``.
-            options: any of `fever_extract.Options`, for this call.
+            boxes: faces that are known, so that none is looked for: for each image x1, y1, x2, y2
+                in pixels of the upright picture, ``(4,)``; several, ``(k, 4)``; or None. MTCNN's
+                last network finds the landmarks in them, and `Face.score` is its confidence.
+                They should reach about from the brows to the chin.
+            landmarks: for each image the five points of `Face.landmarks`, ``(5, 2)`` or ``(10,)``;
+                several, ``(k, 5, 2)``; or None. Nothing is detected at all.
+            options: any of `fever_extract.Options`, for this call; with boxes or landmarks, those
+                of detection don't count, and given faces keep their order with ``all_faces``.
 
         Returns:
-            One record an image, in the order of the input.
+            One record an image, in the order of the input. Of given faces, one that lies outside
+            the picture has no vector: the record's status, or with others its ``error``, says so.
 
         Raises:
-            TypeError, ValueError: as in `extract`; never for a damaged or missing file.
+            TypeError, ValueError: as in `extract`, or if boxes or landmarks don't fit the images;
+                never for a damaged or missing file.
         """
         hints.check_collection(inputs)
-        return list(self._stream(inputs, self._chosen(options), all_faces))
+        chosen = self._chosen(options)
+        return list(self._stream(inputs, chosen, all_faces, boxes=boxes, landmarks=landmarks))
 
     def extract_faces(self, image: ImageLike, **options: Unpack[OptionArguments]) -> list[Face]:
         """Every face of one image, in the order of ``select``; empty if there is none.
@@ -250,6 +322,7 @@ class Extractor:
         output: str | os.PathLike[str],
         *,
         all_faces: bool = False,
+        embedding: bool = True,
         save_crops: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
         engine: EngineLike = "local",
@@ -268,6 +341,7 @@ class Extractor:
                 many photographs, a folder of Parquet shards (it exists, ends in a slash or has
                 no extension), where a job that was stopped goes on: see docs/scale.md.
             all_faces: a row per face rather than per image.
+            embedding: with the vectors; without, the table is small.
             save_crops: a folder for the aligned faces of photographs as JPEGs of 224x224 pixels,
                 named by `fever_extract.jobs.crops.crop_path`; for one table, not for shards.
             overwrite: begin a folder of shards anew, rather than go on; one table always is.
@@ -289,6 +363,7 @@ class Extractor:
             checkpoint=self._checkpoint,
             options=self._chosen(options),
             all_faces=all_faces,
+            embedding=embedding,
             device=None if self._device is None else str(self._device),
             engine=engine,
             workers=workers,
@@ -368,9 +443,17 @@ class Extractor:
         inputs: ImageLike | Iterable[ImageLike],
         options: Options,
         all_faces: bool = False,
+        *,
+        boxes: Faces = None,
+        landmarks: Faces = None,
     ) -> Iterator[Record]:
         """A record an image, with a progress bar."""
         given: Iterable[ImageLike] = [inputs] if images.is_single(inputs) else inputs  # type: ignore[assignment]
+        known = boxes is not None or landmarks is not None
+        if known:
+            if options.aligned or options.fallback:
+                raise ValueError("boxes and landmarks don't go with aligned or fallback")
+            given = list(given)
         total = len(given) if isinstance(given, Sized) else None
 
         def checked() -> Iterator[ImageLike]:
@@ -385,7 +468,12 @@ class Extractor:
             for _ in checked():
                 pass
         # Others are taken as they are used: they may be made one by one, and too many to keep.
-        records = self._pipeline.stream(checked(), options, all_faces)
+        work: Iterable[Any] = checked()
+        if known:
+            from fever_extract.detection.given import pair
+
+            work = pair(list(work), images.is_single(inputs), boxes, landmarks)
+        records = self._pipeline.stream(work, options, all_faces)
         # A hidden bar has a thread and a lock too, which one image needn't wait for.
         shown = total not in (0, 1) if options.show_progress is None else options.show_progress
         if not shown:

@@ -13,16 +13,21 @@ from fever_extract import alignment, images
 from fever_extract._utils.threads import map_batches, one_thread, prepare_for_forks
 from fever_extract.detection import turning
 from fever_extract.detection.detector import Detector
+from fever_extract.detection.given import Given
 from fever_extract.detection.parameters import Detections, smallest_face
 from fever_extract.images import ImageLike
 from fever_extract.models.checkpoint import Checkpoint
-from fever_extract.models.network import build, for_inference, in_dtype, pick_device
+from fever_extract.models.network import FeverNet, build, for_inference, in_dtype, pick_device
 from fever_extract.options import SMALLEST_FACE, Options
+from fever_extract.quality.crop import share_outside, sharpness_and_exposure
 from fever_extract.records import ExtractionError, Face, Record, Status
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+
+Input = ImageLike | Given | ExtractionError
+"""An image, one whose faces are known, or why there is none."""
 
 _AT_ONCE = 16  # images a thread takes at a time on the CPU: enough faces for a good batch
 _FACES = 16  # that are embedded at a time on the CPU: more would leave its cache
@@ -32,21 +37,30 @@ _PIXELS_ON_GPU = 32_000_000
 
 @dataclass(frozen=True)
 class _Picture:
-    """One image that is to be searched: decoded ``reduction`` times smaller than ``image`` is."""
+    """One image that is to be searched: decoded ``reduction`` times smaller than ``image`` is.
+
+    Where faces were ``given`` there is no search.
+    """
 
     image: ImageLike
     pixels: npt.NDArray[np.uint8]
-    reduction: int
-    smallest: float
+    reduction: int = 1
+    smallest: float = 0
+    given: Given | None = None
 
 
 @dataclass(frozen=True)
 class _Found:
-    """The k faces of one image before they are embedded: ``crops`` is ``(k, 3, s, s)``."""
+    """The k faces of one image before they are embedded.
+
+    ``crops`` is ``(k, 3, s, s)``, ``outside`` the share of each beyond the picture, ``(k,)``.
+    """
 
     faces: Detections
     crops: torch.Tensor
+    outside: npt.NDArray[np.float32]
     detected: bool
+    error: str | None = None
 
 
 class Pipeline:
@@ -65,16 +79,21 @@ class Pipeline:
         prepare_for_forks()
         self.device = pick_device(device)
         self.config = checkpoint.config
+        self._checkpoint = checkpoint
         with one_thread():
-            network = build(self.config, checkpoint.state_dict).to(self.device)
-            self._network = for_inference(network)
+            self._network = for_inference(self.network())
+        self._plain: dict[torch.device, FeverNet] = {}
         self._networks = {"float32": self._network}
         # It computes overlaps in doubles, which only these have.
         self._detector = Detector(self.device if self.device.type in ("cpu", "cuda") else "cpu")
 
+    def network(self) -> FeverNet:
+        """A network of its own, as it was trained, on this device."""
+        return build(self.config, self._checkpoint.state_dict).to(self.device)
+
     def stream(
         self,
-        inputs: Iterable[ImageLike | ExtractionError],
+        inputs: Iterable[Input],
         options: Options,
         all_faces: bool = False,
     ) -> Iterator[Record]:
@@ -95,7 +114,7 @@ class Pipeline:
 
     def process(
         self,
-        batch: Iterable[ImageLike | ExtractionError],
+        batch: Iterable[Input],
         options: Options,
         all_faces: bool = False,
     ) -> list[Record]:
@@ -111,7 +130,7 @@ class Pipeline:
         crops = [item.crops for item in found if isinstance(item, _Found)]
         outputs = self._embed(crops, options)
         return [
-            Record(Status.OK, faces=tuple(self._faces(item, outputs)))
+            Record(Status.OK, item.error, tuple(self._faces(item, outputs)))
             if isinstance(item, _Found)
             else item
             for item in found
@@ -119,7 +138,7 @@ class Pipeline:
 
     def _find(
         self,
-        batch: Iterable[ImageLike | ExtractionError],
+        batch: Iterable[Input],
         options: Options,
         all_faces: bool,
     ) -> Iterator[_Found | Record]:
@@ -140,10 +159,12 @@ class Pipeline:
                 opened, pixels = [], 0
         yield from self._search(opened, options, all_faces)
 
-    def _open(self, image: ImageLike | ExtractionError, options: Options) -> _Picture | _Found:
+    def _open(self, image: Input, options: Options) -> _Picture | _Found:
         """Read one image."""
         if isinstance(image, ExtractionError):
             raise image
+        if isinstance(image, Given):
+            return _Picture(image.image, images.read(image.image), given=image)
         if options.aligned:
             return self._whole(images.read(image))
         pixels, reduction = images.read_reduced(image, options.detect_size)
@@ -184,25 +205,52 @@ class Pipeline:
         """All faces of each picture, in the pixels it was decoded to."""
         if not pictures:
             return []
-        looks = turning.TURNS if options.any_orientation else 1
         try:
-            found = self._detector.detect(
-                [look for one in pictures for look in turning.turned(one.pixels, looks)],
-                [one.smallest / one.reduction for one in pictures for _ in range(looks)],
-                options.min_confidence,
-            )
-            if looks == 1:
-                return list(found)
-            return [
-                turning.merge(found[looks * index :][:looks], *one.pixels.shape[:2])
-                for index, one in enumerate(pictures)
-            ]
+            given = iter(self._look_at([one for one in pictures if one.given is not None]))
+            found = iter(self._look_for([one for one in pictures if one.given is None], options))
+            return [next(found if one.given is None else given) for one in pictures]
         except Exception as error:
             # Out of memory, say: one image's trouble, not the others' nor the run's.
             if len(pictures) > 1:
                 return [self._detect([one], options)[0] for one in pictures]
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             return [Record(Status.DETECT_ERROR, f"detection failed: {reason}")]
+
+    def _look_for(self, pictures: list[_Picture], options: Options) -> list[Detections]:
+        """The faces of each picture, in all directions that are asked for."""
+        if not pictures:
+            return []
+        looks = turning.TURNS if options.any_orientation else 1
+        found = self._detector.detect(
+            [look for one in pictures for look in turning.turned(one.pixels, looks)],
+            [one.smallest / one.reduction for one in pictures for _ in range(looks)],
+            options.min_confidence,
+        )
+        if looks == 1:
+            return found
+        return [
+            turning.merge(found[looks * index :][:looks], *one.pixels.shape[:2])
+            for index, one in enumerate(pictures)
+        ]
+
+    def _look_at(self, pictures: list[_Picture]) -> list[Detections]:
+        """The given faces of each picture that lie in it."""
+        faces = []
+        for one in pictures:
+            assert one.given is not None
+            problems = one.given.check(*one.pixels.shape[:2])
+            faces.append(one.given.take([i for i, problem in enumerate(problems) if not problem]))
+        unknown = {
+            index: some.boxes
+            for index, some in enumerate(faces)
+            if some.landmarks is None and some.boxes is not None and len(some.boxes)
+        }
+        pixels = [pictures[index].pixels for index in unknown]
+        located = iter(self._detector.locate(pixels, list(unknown.values())) if unknown else ())
+        return [
+            next(located) if index in unknown else some.detections()
+            for index, some in enumerate(faces)
+        ]
 
     def _cut_out(
         self,
@@ -215,6 +263,11 @@ class Pipeline:
         if isinstance(faces, Record):
             return faces
         pixels, reduction = picture.pixels, picture.reduction
+        error = None
+        if picture.given is not None:
+            status, error = picture.given.explain(*pixels.shape[:2])
+            if not len(faces):
+                return Record(status, error)
         if not len(faces):
             if options.fallback:
                 return self._whole(images.read(picture.image) if reduction > 1 else pixels)
@@ -223,13 +276,16 @@ class Pipeline:
                 f"no face of {picture.smallest:.0f} pixels or more found with a confidence of "
                 f"{options.min_confidence} or more",
             )
-        faces = faces.take(faces.order(options.select, *pixels.shape[1::-1]))
+        if not (picture.given is not None and all_faces):  # which stay as they were given
+            faces = faces.take(faces.order(options.select, *pixels.shape[1::-1]))
         faces = faces if all_faces else faces.take(np.arange(1))
         if reduction > 1 and alignment.magnifies(faces.landmarks, self.config.preprocessing):
             pixels = images.read(picture.image)
             faces, reduction = faces.scaled(reduction), 1
         crops = alignment.align(pixels, faces.landmarks, self.config.preprocessing)
-        return _Found(faces.scaled(reduction), crops, detected=True)
+        matrices = alignment.sampling_matrices(faces.landmarks, self.config.preprocessing)
+        outside = share_outside(matrices, crops.shape[-1], *pixels.shape[:2])
+        return _Found(faces.scaled(reduction), crops, outside, detected=True, error=error)
 
     def _whole(self, pixels: npt.NDArray[np.uint8]) -> _Found:
         """The whole picture as a face, where the user said that it is one."""
@@ -244,13 +300,27 @@ class Pipeline:
             scores=np.full(1, np.nan, np.float32),
             landmarks=np.full((1, 5, 2), np.nan, np.float32),
         )
-        return _Found(face, alignment.whole(pixels, self.config.preprocessing), detected=False)
+        crops = alignment.whole(pixels, self.config.preprocessing)
+        return _Found(face, crops, np.zeros(1, np.float32), detected=False)
+
+    def embed(self, crops: torch.Tensor, options: Options) -> Iterator[npt.NDArray[np.float32]]:
+        """The vector of each aligned crop ``(n, 3, s, s)``, 0 to 255, of this network's size."""
+        for vector, _ in self._embed([crops], options):
+            yield vector
+
+    def embed_tensor(self, crops: torch.Tensor, normalize: bool) -> torch.Tensor:
+        """The vectors of crops, as in `embed`, on the crops' device and with their gradients."""
+        if crops.device not in self._plain:
+            # Not changed for inference: gradients flow as they did in training.
+            self._plain[crops.device] = self.network().requires_grad_(False).to(crops.device)
+        vectors = self._plain[crops.device].embed(crops)
+        return torch.nn.functional.normalize(vectors) if normalize else vectors
 
     @torch.inference_mode()
     def _embed(
         self, crops: list[torch.Tensor], options: Options
     ) -> Iterator[tuple[npt.NDArray[np.float32], dict[str, list[float]]]]:
-        """Each crop's vector and head outputs, in order."""
+        """Each crop's vector, and head outputs and measures of the crop by name, in order."""
         if options.dtype not in self._networks:
             self._networks[options.dtype] = in_dtype(self._network, options.dtype)
         network = self._networks[options.dtype]
@@ -265,6 +335,7 @@ class Pipeline:
             if options.normalize:
                 vectors = torch.nn.functional.normalize(vectors)
             rows = {name: values.tolist() for name, values in heads.items()}
+            rows["crop"] = sharpness_and_exposure(chunk).tolist()
             for index, vector in enumerate(vectors.cpu().numpy()):
                 yield vector.copy(), {name: values[index] for name, values in rows.items()}
 
@@ -277,6 +348,7 @@ class Pipeline:
         for index in range(len(found.faces)):
             vector, heads = next(outputs)
             valence, arousal = heads.get("valence_arousal", (None, None))
+            sharpness, exposure = heads["crop"]
             yield Face(
                 box=found.faces.boxes[index],
                 score=float(found.faces.scores[index]),
@@ -287,6 +359,9 @@ class Pipeline:
                 valence=valence,
                 arousal=arousal,
                 detected=found.detected,
+                sharpness=sharpness,
+                exposure=exposure,
+                outside=float(found.outside[index]),
             )
 
 

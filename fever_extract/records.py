@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fever_extract._utils.names import printable
+from fever_extract.quality.pose import head_pose
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -75,6 +76,12 @@ class Face:
         detected: False where the whole picture was taken as the face, because it was
             asked for (``aligned=True`` or ``fallback="whole"``).
         track: in a clip, the id that the face keeps while it is followed; else None.
+        sharpness: variance of the aligned crop's Laplacian, at 96x96 pixels: below 100 or so
+            a face is blurred, or was small and is magnified.
+        exposure: mean luminance of the aligned crop, 0 (black) to 1 (white).
+        outside: share of the aligned crop that lies outside the picture, 0 to 1.
+
+    Numbers that are not known are NaN.
     """
 
     box: npt.NDArray[np.float32]
@@ -87,6 +94,9 @@ class Face:
     arousal: float | None = None
     detected: bool = True
     track: int | None = None
+    sharpness: float = math.nan
+    exposure: float = math.nan
+    outside: float = math.nan
 
     @property
     def expression(self) -> str | None:
@@ -97,6 +107,26 @@ class Face:
     def probability(self) -> float | None:
         """How probable that expression is, 0 to 1."""
         return max(self.expressions.values(), default=None)
+
+    @property
+    def entropy(self) -> float | None:
+        """Shannon entropy of the expressions' probabilities in bits: 0 is certain."""
+        if not self.expressions:
+            return None
+        return -sum(p * math.log2(p) for p in self.expressions.values() if p > 0)
+
+    @property
+    def yaw(self) -> float:
+        """The angle by which the nose points to the right as seen, in degrees; NaN if unknown.
+
+        By five landmarks and an assumed camera; see `fever_extract.quality.pose`.
+        """
+        return float(head_pose(self.landmarks[None])[0, 0])
+
+    @property
+    def pitch(self) -> float:
+        """The angle by which the nose points upwards, in degrees, as `yaw`; far less certain."""
+        return float(head_pose(self.landmarks[None])[0, 1])
 
     @property
     def size(self) -> float:

@@ -15,7 +15,7 @@ LAYERS = [
     line.split()
     for line in """
     _utils
-    options records
+    options quality records
     models
     _pillow
     alignment detection images

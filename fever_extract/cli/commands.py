@@ -52,6 +52,7 @@ def extract(chosen: argparse.Namespace) -> int:
             checkpoint=hub.load(chosen.weights, hub.HubOptions(revision=chosen.revision)),
             options=Options(**options),
             all_faces=chosen.all_faces,
+            embedding=chosen.embedding,
             device=chosen.device,
             overwrite=chosen.overwrite,
             **how,
@@ -105,7 +106,7 @@ def demo(chosen: argparse.Namespace) -> int:
     format_ = _picture_format(output)
     photograph = resources.files("fever_extract.assets") / "astronaut.jpg"
     pixels = images.read(photograph.read_bytes())
-    extractor = _extractor(chosen)
+    extractor = make_extractor(chosen)
     faces = extractor.extract_faces(pixels)
     say(f"{extractor!r}")
     say("photograph: Eileen Collins, NASA (public domain), 512x512")
@@ -132,7 +133,7 @@ def _picture_format(path: Path) -> str:
 
 def info(chosen: argparse.Namespace) -> int:
     """Version, weights, device, packages."""
-    extractor = _extractor(chosen)
+    extractor = make_extractor(chosen)
     _tell(f"fever-extract {metadata.version('fever-extract')}, Python {sys.version.split()[0]}")
     _tell(f"weights: {extractor.config.name} ({extractor.source})")
     _tell(f"  sha256: {extractor.sha256}")
@@ -162,7 +163,7 @@ def download(chosen: argparse.Namespace) -> int:
 
 def push(chosen: argparse.Namespace) -> int:
     """Weights onto the Hub."""
-    url = _extractor(chosen).push_to_hub(
+    url = make_extractor(chosen).push_to_hub(
         chosen.name,
         revision=chosen.to,
         private=chosen.private,
@@ -251,7 +252,7 @@ def face_options(chosen: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _extractor(chosen: argparse.Namespace) -> Extractor:
+def make_extractor(chosen: argparse.Namespace) -> Extractor:
     from fever_extract.extractor import Extractor
 
     return Extractor(chosen.weights, revision=chosen.revision, device=chosen.device)

@@ -8,7 +8,9 @@ from importlib import metadata
 
 from fever_extract._utils import terminal
 from fever_extract.cli import commands
+from fever_extract.cli.similar import similar
 from fever_extract.options import DTYPES, PRIORS
+from fever_extract.tables.search import METRICS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_extract(subparsers, weights)
     _add_report(subparsers)
+
+    _add_similar(subparsers, weights)
 
     demo = subparsers.add_parser("demo", parents=[weights], help="try it on one known photograph")
     demo.add_argument("-o", "--output", default="fever-demo.jpg", help="annotated picture to write")
@@ -121,6 +125,9 @@ def _add_extract(
         help="a .parquet, .npz or .csv file; or a folder for shards, to go on after a stop",
     )
     extract.add_argument("--all-faces", action="store_true", help="a row per face, not per image")
+    extract.add_argument(
+        "--no-embedding", dest="embedding", action="store_false", help="leave the vectors out"
+    )
     commands.add_face_options(extract)
     extract.add_argument("--normalize", action="store_true", help="scale vectors to length 1")
     extract.add_argument(
@@ -149,3 +156,29 @@ def _add_report(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     report.add_argument("--photos", metavar="PHOTOS", help="what was extracted, for thumbnails")
     report.add_argument("--color", metavar="COLUMN", help="colours the map (default: expression)")
     report.set_defaults(run=commands.report)
+
+
+def _add_similar(
+    subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
+    weights: argparse.ArgumentParser,
+) -> None:
+    command = subparsers.add_parser(
+        "similar", parents=[weights], help="the faces of a table that are most like photographs'"
+    )
+    command.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="PHOTO... TABLE",
+        help="photographs, and what extract wrote; with --like, the table alone will do",
+    )
+    command.add_argument("-n", "--number", type=int, default=10, metavar="N", help="of faces")
+    command.add_argument("-o", "--output", metavar="PAGE", help="an .html file with the pictures")
+    command.add_argument(
+        "--photos", default=".", metavar="PHOTOS", help="what the table's paths are relative to"
+    )
+    command.add_argument(
+        "--like", metavar="CONDITION", help='such as "happiness > 0.8 and bs_eyeBlinkLeft < 0.2"'
+    )
+    command.add_argument("--metric", choices=METRICS, default="cosine")
+    commands.add_face_options(command)
+    command.set_defaults(run=similar)

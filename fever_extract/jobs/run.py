@@ -16,7 +16,8 @@ from fever_extract.jobs.sources import Sources, as_list, check
 from fever_extract.models.checkpoint import Checkpoint
 from fever_extract.options import Options
 from fever_extract.records import Summary
-from fever_extract.tables.schema import check_output, check_parquet, is_shard_folder
+from fever_extract.tables.parquet import check_parquet
+from fever_extract.tables.writing import check_output, is_shard_folder
 
 if TYPE_CHECKING:
     from fever_extract.pipeline import Pipeline
@@ -32,6 +33,7 @@ def run(
     checkpoint: Checkpoint,
     options: Options,
     all_faces: bool = False,
+    embedding: bool = True,
     device: str | None = None,
     engine: EngineLike = "local",
     address: str | None = None,
@@ -48,6 +50,7 @@ def run(
         checkpoint: the weights.
         options: for all images.
         all_faces: a row per face rather than per image.
+        embedding: with the vectors.
         device: torch device; None for CUDA where there is one, else the CPU.
         engine: fills shards: processes of this machine (``"local"``), Ray (``"ray"``), or one
             with settings.
@@ -77,6 +80,7 @@ def run(
             checkpoint=checkpoint,
             options=options,
             all_faces=all_faces,
+            embedding=embedding,
             device=device,
             pipeline=pipeline,
             save_crops=save_crops,
@@ -87,6 +91,7 @@ def run(
         checkpoint=checkpoint,
         options=options,
         all_faces=all_faces,
+        embedding=embedding,
         device=device,
         overwrite=overwrite,
         engine=_engine(engine, address, workers, device),

@@ -32,11 +32,11 @@ from fever_extract.jobs._progress import Progress
 from fever_extract.jobs.engine import EngineMaker, Stop, local
 from fever_extract.jobs.sources import PassedOver, Sources, as_list, describe_nothing, find
 from fever_extract.jobs.worker import Task, Work
-from fever_extract.models.checkpoint import Checkpoint, provenance
+from fever_extract.models.checkpoint import Checkpoint
 from fever_extract.options import Options
 from fever_extract.records import Summary
 from fever_extract.tables import shards
-from fever_extract.tables.schema import Widths
+from fever_extract.tables.schema import Widths, metadata_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,6 +55,7 @@ def run(
     checkpoint: Checkpoint,
     options: Options,
     all_faces: bool = False,
+    embedding: bool = True,
     device: str | None = None,
     overwrite: bool = False,
     engine: EngineMaker | None = None,
@@ -70,7 +71,7 @@ def run(
     """
     start = time.monotonic()
     output = Path(output)
-    made_by = provenance(checkpoint, {**options.settings(), "all_faces": all_faces})
+    made_by = metadata_of(checkpoint, options, all_faces=all_faces, embedding=embedding)
     passed_over = PassedOver()
     found = without_clips(
         find(sources, EXTENSIONS | CLIP_EXTENSIONS, passed_over),
@@ -88,6 +89,7 @@ def run(
         all_faces,
         PillowSettings.of_this_process(),
         device,
+        embedding=embedding,
     )
     manifest.check(output, made_by, overwrite=overwrite)
     with _told_if_full(output), manifest.locked(output):
@@ -124,7 +126,7 @@ def run(
                 with (
                     _stoppable() as stopped,
                     (engine or local())(
-                        work, Widths.of(checkpoint.config), folder, progress.say
+                        work, Widths.of(checkpoint.config, embedding), folder, progress.say
                     ) as running,
                 ):
                     tasks = writer.tasks(options.batch_size)

@@ -16,10 +16,11 @@ from fever_extract.images import EXTENSIONS
 from fever_extract.jobs._clips import CLIP_EXTENSIONS, is_clip, readable
 from fever_extract.jobs.crops import Crops
 from fever_extract.jobs.sources import Input, PassedOver, Sources, describe_nothing, find
-from fever_extract.models.checkpoint import Checkpoint, provenance
+from fever_extract.models.checkpoint import Checkpoint
 from fever_extract.options import Options
 from fever_extract.records import Frame, Record, Status, Summary
-from fever_extract.tables.schema import Columns, Widths, open_table
+from fever_extract.tables.schema import Columns, Widths, metadata_of
+from fever_extract.tables.writing import open_table
 
 if TYPE_CHECKING:
     from fever_extract.pipeline import Pipeline
@@ -34,6 +35,7 @@ def run(
     checkpoint: Checkpoint,
     options: Options,
     all_faces: bool = False,
+    embedding: bool = True,
     device: str | None = None,
     pipeline: Pipeline | None = None,
     save_crops: str | os.PathLike[str] | None = None,
@@ -55,8 +57,8 @@ def run(
     statuses: Counter[Status] = Counter()
     failures: list[tuple[str, Status, str]] = []
     faces = 0
-    widths = Widths.of(checkpoint.config)
-    made_by = provenance(checkpoint, {**options.settings(), "all_faces": all_faces})
+    widths = Widths.of(checkpoint.config, embedding)
+    made_by = metadata_of(checkpoint, options, all_faces=all_faces, embedding=embedding)
     # How many frames a clip has shows when it is decoded.
     total = None if any(map(is_clip, inputs)) else len(inputs)
     with (

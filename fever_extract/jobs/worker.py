@@ -23,7 +23,8 @@ from fever_extract._pillow import PillowSettings
 from fever_extract.jobs.sources import Input
 from fever_extract.options import Options
 from fever_extract.records import Record
-from fever_extract.tables.schema import Columns, Widths, to_arrow
+from fever_extract.tables.parquet import to_arrow
+from fever_extract.tables.schema import Columns, Widths
 from fever_extract.tables.shards import INDEX
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Work:
         pillow: the settings of the process that began the work.
         device: torch device; None for the default.
         threads: for torch to use; None leaves that to torch.
+        embedding: whether rows have their vector.
     """
 
     config: str
@@ -61,6 +63,7 @@ class Work:
     pillow: PillowSettings
     device: str | None = None
     threads: int | None = None
+    embedding: bool = True
 
 
 def build(work: Work) -> Pipeline:
@@ -84,7 +87,7 @@ def process(pipeline: Pipeline, work: Work, task: Task) -> pa.Table:
     """The rows of some inputs, as in `fever_extract.tables.shards`, after a column `INDEX`."""
     images = [item.load_or_error() for _, item in task]
     records = list(pipeline.stream(images, work.options, work.all_faces))
-    return to_table(task, records, Widths.of(pipeline.config))
+    return to_table(task, records, Widths.of(pipeline.config, work.embedding))
 
 
 def to_table(task: Task, records: Sequence[Record], widths: Widths) -> pa.Table:

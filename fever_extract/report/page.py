@@ -10,7 +10,7 @@ import html
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -84,7 +84,7 @@ def write_report(
     table, output = Path(table), Path(output)
     _check(output, photos)
     rows = read_table(table)
-    vectors = np.asarray(rows.columns["embedding"], np.float32)
+    vectors = rows.X
     faces = np.flatnonzero(np.isfinite(vectors).all(axis=1))
     shown = faces
     if len(faces) > MAX_FACES:
@@ -205,9 +205,9 @@ def _thumbnails(
     return make(Path(photos), paths, times, boxes[shown], show_progress)
 
 
-def _settings(metadata: dict[str, Any]) -> list[tuple[str, str]]:
+def _settings(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What made the table, in words."""
-    if not metadata:
+    if "weights" not in metadata:
         return [("made by", "not recorded")]
     settings = [
         ("made by", f"fever-extract {metadata.get('version', '')}"),

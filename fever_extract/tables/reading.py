@@ -2,41 +2,76 @@
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import json
+import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fever_extract.tables.schema import EXTENSIONS, FORMULAS, METADATA_KEY, check_parquet
+from fever_extract._utils.files import replace_atomically
+from fever_extract.tables import csv, filters, index, npz, parquet, search
+from fever_extract.tables.parquet import ParquetColumns
+from fever_extract.tables.schema import (
+    EMBEDDING,
+    EXTENSIONS,
+    METADATA_KEY,
+    Column,
+    Columns,
+    gather,
+    spread,
+    take,
+)
+from fever_extract.tables.shards import JOB_FOLDER
+from fever_extract.tables.vectors import Vectors
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
 
-_NEEDED = ("path", "status", "embedding")
-_TEXTS = ("path", "status", "error", "expression")
-_FORMULA = re.compile(rf"^\\x({'|'.join(f'{ord(sign):02x}' for sign in FORMULAS)})")
+_NEEDED = ("path", "status")
+_CACHED = re.compile(r"(\..+\.)?embeddings-[0-9a-f]{16}\.npy")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Table:
-    """A table in memory.
+    """A table of faces. Of Parquet, columns and vectors are read when they are asked for.
 
     Attributes:
-        columns: texts as lists of str; numbers as arrays whose first axis is the row, as
-            in `fever_extract.tables.schema.Columns`. Columns that others added are there too.
+        columns: by name, all but the embedding: texts as lists of str; numbers as arrays whose
+            first axis is the row; see `fever_extract.tables.schema`. Columns that others added
+            are there too.
         metadata: what made the table; empty if it was lost on the way.
+        vectors: the embedding, to be read block by block; None if the table has none.
     """
 
-    columns: dict[str, list[str] | npt.NDArray[Any]]
-    metadata: dict[str, Any]
+    columns: Mapping[str, Column]
+    metadata: Mapping[str, Any]
+    vectors: Vectors | None
+    _count: int
 
     def __len__(self) -> int:
-        return len(self.columns["path"])
+        return self._count
+
+    def __repr__(self) -> str:
+        width = self.vectors.width if self.vectors is not None else 0
+        return f"Table({len(self)} rows, {len(self.columns)} columns, embedding_dim={width})"
+
+    @cached_property
+    def X(self) -> npt.NDArray[np.float32]:
+        """The vectors, ``(n, d)`` float32; row *i* is the table's row *i*, NaN if it has none.
+
+        Raises:
+            ValueError: if the table was made without them.
+        """
+        return self._vectors().load()
 
     def texts(self, name: str) -> list[str]:
         """A column as texts; empty ones if there is no such column."""
@@ -47,36 +82,182 @@ class Table:
         values = self.columns.get(name)
         return values if isinstance(values, np.ndarray) else None
 
+    def where(self, **conditions: Any) -> Table:
+        """The rows that meet all conditions, in their order.
 
-def read_table(path: Path) -> Table:
+        Args:
+            conditions: ``COLUMN=value`` or a list of values; ``min_COLUMN`` and ``max_COLUMN``,
+                both inclusive, of the angles (yaw, pitch, roll) the absolute value. NaN meets
+                neither. Columns are named as in csv, ``p_happiness`` and ``bs_jawOpen``.
+
+        Raises:
+            ValueError: if there is no such column.
+        """
+        return self.take(filters.where(self.columns, self.metadata, conditions, len(self)))
+
+    def like(self, condition: str) -> Table:
+        """The rows that meet a condition in SQL, as ``happiness > 0.8 and bs_eyeBlinkLeft < 0.2``.
+
+        Args:
+            condition: on the columns as in csv; an expression may stand for its probability. It
+                goes to DuckDB as it is: take none from strangers.
+
+        Raises:
+            ValueError: if it is not understood.
+            ImportError: if DuckDB is missing.
+        """
+        return self.take(filters.like(self.columns, self.metadata, condition))
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Table:
+        """Some rows, in rising order."""
+        if isinstance(self.columns, ParquetColumns):
+            columns: Mapping[str, Column] = self.columns.take(rows)
+        else:
+            columns = {name: take(values, rows) for name, values in self.columns.items()}
+        vectors = None if self.vectors is None else self._vectors().take(rows)
+        return Table(columns, self.metadata, vectors, len(rows))
+
+    def nearest(
+        self,
+        x: npt.ArrayLike | Table,
+        n: int = 10,
+        *,
+        metric: str = "cosine",
+        leave_out_same: bool = False,
+    ) -> search.Neighbors:
+        """The rows whose vectors are nearest, by comparison with all: exact.
+
+        Args:
+            x: a vector ``(d,)``, several ``(m, d)``, or another table, whose weights must be the
+                same.
+            n: how many; fewer where the table has not as many vectors.
+            metric: ``cosine`` or ``euclidean``.
+            leave_out_same: pass over vectors that equal the one asked for, as that of the same
+                picture does.
+
+        Raises:
+            ValueError: if the vectors can't be compared, or there are none.
+        """
+        if isinstance(x, Table):
+            self.check_weights(x.metadata, "the other table")
+            x = x.X
+        return search.nearest(self._vectors(), x, n, metric, leave_out_same)
+
+    def build_index(self, metric: str = "cosine") -> index.Index:
+        """An index by FAISS for many more than a million vectors; its answers are nearly exact.
+
+        Args:
+            metric: ``cosine`` or ``euclidean``.
+
+        Raises:
+            ValueError: if there are no vectors, or the metric is not known.
+            ImportError: if FAISS is missing.
+        """
+        weights = {name: self.metadata.get(name) for name in ("weights", "weights_sha256")}
+        return index.build(self._vectors(), metric, weights)
+
+    def check_weights(self, other: Mapping[str, Any], name: str) -> None:
+        """Refuse to compare with vectors of other weights.
+
+        Args:
+            other: ``weights`` and ``weights_sha256`` of the others.
+            name: what these are called.
+
+        Raises:
+            ValueError: if both are known and differ.
+        """
+        ours, theirs = (
+            (about.get("weights_sha256"), about.get("weights")) for about in (self.metadata, other)
+        )
+        if ours[0] and theirs[0] and ours[0] != theirs[0]:
+            raise ValueError(
+                f"the table's vectors are of weights {ours[1]} (SHA-256 {ours[0][:12]}), those of "
+                f"{name} of {theirs[1]} ({theirs[0][:12]}): they can't be compared; extract both "
+                "with the same weights"
+            )
+
+    def to_arrow(self, *, embedding: bool = True) -> pa.Table:
+        """As a `pyarrow.Table` with lists for box, landmarks, expressions and so on.
+
+        Args:
+            embedding: with the vectors.
+        """
+        parquet.check_parquet()
+        if isinstance(self.columns, ParquetColumns):
+            return self.columns.arrow(None if embedding else list(self.columns))
+        table = parquet.to_arrow(Columns(self._columns(embedding)))
+        return table.replace_schema_metadata({METADATA_KEY: json.dumps(dict(self.metadata))})
+
+    def to_pandas(self, *, embedding: bool = True) -> pd.DataFrame:
+        """As a `pandas.DataFrame` with a column for each number: ``p_happiness``, ``bs_jawOpen``.
+
+        Args:
+            embedding: with the vectors, ``embedding_0`` and so on.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(spread(self._columns(embedding), self.metadata))
+
+    def to_polars(self, *, embedding: bool = True) -> pl.DataFrame:
+        """As a `polars.DataFrame` with a column for each number; see `to_pandas`."""
+        import polars as pl
+
+        flat = spread(self._columns(embedding), self.metadata)
+        return pl.DataFrame(
+            {
+                k: np.ascontiguousarray(v) if isinstance(v, np.ndarray) else v
+                for k, v in flat.items()
+            }
+        )
+
+    def _columns(self, embedding: bool) -> dict[str, Column]:
+        vectors = {EMBEDDING: self.X} if embedding and self.vectors is not None else {}
+        return {**self.columns, **vectors}
+
+    def _vectors(self) -> Vectors:
+        if self.vectors is None:
+            raise ValueError("the table has no vectors: it was made with --no-embedding")
+        if "X" in self.__dict__:
+            return Vectors.of(self.X)  # they are in memory already
+        return self.vectors
+
+
+def read_table(path: str | os.PathLike[str], *, memory_map: bool = False) -> Table:
     """Read what `fever_extract.Extractor.extract_folder` wrote.
 
     Args:
         path: a ``.parquet``, ``.npz`` or ``.csv`` file, or a folder of Parquet files.
+        memory_map: of Parquet, leave the vectors on disk. They are written once, beside the
+            shards, as an ``.npy`` file of their own, which is used again as long as the shards
+            stay the same.
 
     Raises:
         FileNotFoundError: if it does not exist.
         ValueError: if it is damaged or no table of ours.
         ImportError: if the package that reads it is missing.
     """
+    path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; fever-extract extract writes tables")
     suffix = ".parquet" if path.is_dir() else path.suffix.lower()
-    if suffix not in _READERS:
+    if suffix not in EXTENSIONS:
         raise ValueError(f"table {path}: the name must end in one of {', '.join(EXTENSIONS)}")
     try:
-        columns, text = _READERS[suffix](path)
-        table = Table(columns, _metadata(text))
+        table = _read(path, suffix)
     except (ImportError, OSError):
         raise
     except Exception as error:
         # Each format's reader has its own exceptions for a damaged file.
         raise ValueError(f"table {path} can't be read: {error}") from error
-    missing = [name for name in _NEEDED if name not in columns]
+    missing = [name for name in _NEEDED if name not in table.columns]
     if missing:
         raise ValueError(
             f"table {path} has no column {', '.join(missing)}; is it from fever-extract extract?"
         )
+    if memory_map and suffix == ".parquet" and table.vectors is not None:
+        assert isinstance(table.columns, ParquetColumns)
+        mapped = Vectors.of(_mapped(path, table.columns.files, table.vectors))
+        return replace(table, vectors=mapped)
     return table
 
 
@@ -85,93 +266,60 @@ def _metadata(text: str) -> dict[str, Any]:
     metadata = json.loads(text) if text else {}
     if not isinstance(metadata, dict):
         raise ValueError(f"its metadata is no JSON object, but {text:.60}")
-    for name, shape in (("options", dict), ("expressions", list)):
+    for name, shape in (("options", dict), ("expressions", list), ("blendshapes", list)):
         if not isinstance(metadata.get(name, shape()), shape):
             raise ValueError(f"its metadata has no usable {name!r}: {metadata[name]!r:.60}")
     return metadata
 
 
-def _read_parquet(path: Path) -> tuple[dict[str, Any], str]:
-    check_parquet()
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def load(
+    path: str | os.PathLike[str], *, memory_map: bool = False
+) -> tuple[npt.NDArray[np.float32], pa.Table]:
+    """The vectors of a table, ``(n, d)`` float32, and an Arrow table of all other columns.
 
-    try:
-        table = pq.read_table(path)
-    except pa.ArrowInvalid as error:  # an OSError too, though the file was there
-        raise ValueError(str(error)) from error
-    text = (table.schema.metadata or {}).get(METADATA_KEY.encode(), b"").decode()
-    return {name: _from_arrow(table[name].combine_chunks()) for name in table.column_names}, text
-
-
-def _from_arrow(column: Any) -> list[str] | npt.NDArray[Any]:
-    from pyarrow import types
-
-    kind = column.type
-    if types.is_fixed_size_list(kind) and not column.null_count:
-        # As Python's numbers, a million vectors would take tens of gigabytes.
-        values = column.flatten().to_numpy(zero_copy_only=False)
-        return np.asarray(values, np.float32).reshape(len(column), kind.list_size)
-    if types.is_fixed_size_list(kind) or types.is_list(kind) or types.is_large_list(kind):
-        rows = column.to_pylist()
-        width = max((len(row) for row in rows if row is not None), default=0)
-        return np.array([row or [np.nan] * width for row in rows], np.float32).reshape(-1, width)
-    if types.is_boolean(kind) and not column.null_count:
-        return np.asarray(column.to_numpy(zero_copy_only=False), bool)
-    if types.is_integer(kind) or types.is_floating(kind):
-        return np.asarray(column.to_numpy(zero_copy_only=False))
-    return _texts(column.to_pylist())
+    Short for `read_table`, its ``X`` and its ``to_arrow(embedding=False)``; see there for the
+    arguments and errors.
+    """
+    table = read_table(path, memory_map=memory_map)
+    return table.X, table.to_arrow(embedding=False)
 
 
-def _read_npz(path: Path) -> tuple[dict[str, Any], str]:
-    with np.load(path, allow_pickle=False) as file:
-        columns: dict[str, Any] = {name: file[name] for name in file.files}
-    text = str(columns.pop(METADATA_KEY, ""))
-    for name, values in columns.items():
-        if values.dtype.kind in "US":
-            columns[name] = values.tolist()
-        elif values.ndim > 2:
-            columns[name] = values.reshape(len(values), -1)
-    return columns, text
+def _read(path: Path, suffix: str) -> Table:
+    if suffix == ".parquet":
+        opened = parquet.read(path)
+        metadata = _metadata(opened.metadata)
+        if EMBEDDING in opened.schema.names or f"{EMBEDDING}_0" not in opened:
+            return Table(opened, metadata, opened.vectors(), opened.count)
+        flat: dict[str, Column] = dict(opened)  # a data frame of `to_pandas` that was saved
+    else:
+        flat, text = npz.read(path) if suffix == ".npz" else csv.read(path)
+        metadata = _metadata(text)
+    columns, metadata = gather(flat, metadata)
+    embedding = columns.pop(EMBEDDING, None)
+    vectors = None
+    if isinstance(embedding, np.ndarray) and embedding.ndim == 2:
+        vectors = Vectors.of(np.asarray(embedding, np.float32))
+    count = len(next(iter(columns.values()), []))
+    return Table(columns, metadata, vectors, count)
 
 
-def _read_csv(path: Path) -> tuple[dict[str, Any], str]:
-    beside = path.with_name(path.name + ".json")
-    text = beside.read_text(encoding="utf-8") if beside.is_file() else ""
-    with open(path, newline="", encoding="utf-8") as file:
-        header, *lines = csv.reader(file)
-    if any(len(line) != len(header) for line in lines):
-        raise ValueError("its lines are not equally long")
-    columns: dict[str, Any] = {}
-    numbered: dict[str, list[list[str]]] = {}
-    for index, name in enumerate(header):
-        cells = [line[index] for line in lines]
-        if part := re.fullmatch(r"(box|landmarks|expressions|embedding)_\d+", name):
-            numbered.setdefault(part[1], []).append(cells)
-        else:
-            columns[name] = list(map(_unescaped, cells)) if name in _TEXTS else _guess(cells)
-    for name, cells_by_number in numbered.items():
-        columns[name] = np.array(cells_by_number, np.float32).T
-    return columns, text
-
-
-def _unescaped(cell: str) -> str:
-    """A cell as it was before `fever_extract.tables` made a formula harmless."""
-    return _FORMULA.sub(lambda match: chr(int(match[1], 16)), cell)
-
-
-def _guess(cells: list[str]) -> list[str] | npt.NDArray[Any]:
-    """csv has no types: what reads as numbers throughout is numbers."""
-    if cells and set(cells) <= {"True", "False"}:
-        return np.array([cell == "True" for cell in cells])
-    try:
-        return np.array([float(cell) for cell in cells]) if cells else []
-    except ValueError:
-        return cells
-
-
-def _texts(values: Sequence[object]) -> list[str]:
-    return ["" if value is None else str(value) for value in values]
-
-
-_READERS = {".parquet": _read_parquet, ".npz": _read_npz, ".csv": _read_csv}
+def _mapped(path: Path, files: list[Path], vectors: Vectors) -> npt.NDArray[np.float32]:
+    state = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    digest = hashlib.sha256(repr(state).encode()).hexdigest()[:16]
+    folder = path / JOB_FOLDER if path.is_dir() else path.parent
+    stem = "" if path.is_dir() else f".{path.name}."
+    cached = folder / f"{stem}embeddings-{digest}.npy"
+    if not cached.exists():
+        folder.mkdir(exist_ok=True)
+        for old in folder.iterdir():
+            if old.name.startswith(f"{stem}embeddings-") and _CACHED.fullmatch(old.name):
+                old.unlink()
+        with replace_atomically(cached, inside=True) as temporary:
+            array = np.lib.format.open_memmap(
+                temporary, mode="w+", dtype=np.float32, shape=(vectors.count, vectors.width)
+            )
+            vectors.fill(array)
+            array.flush()
+            del array  # Windows renames no file that is mapped
+    loaded: npt.NDArray[np.float32] = np.load(cached, mmap_mode="r")
+    return loaded

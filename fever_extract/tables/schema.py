@@ -1,6 +1,4 @@
-"""Tables of faces on disk: Parquet, npz or csv, chosen by the file's extension.
-
-The columns are the same in each:
+"""The columns of a table of faces: which there are, what each is made of, what travels with it.
 
 ========================  ==========================================================
 path                      relative to the folder, or as it was given; odd bytes in it as in
@@ -14,67 +12,87 @@ box                       x1, y1, x2, y2 in pixels of the upright picture
 score                     the detector's confidence, 0 to 1
 landmarks                 x, y of left eye, right eye, nose, left and right mouth corner
 face_size                 side of a square as large as the box, in pixels
+yaw, pitch, roll          how the head is turned, in degrees: nose to the right as seen, nose
+                          upwards, clockwise; see `fever_extract.quality.pose`
+sharpness                 variance of the aligned crop's Laplacian, at 96x96 pixels
+exposure                  mean luminance of the aligned crop, 0 (black) to 1 (white)
+outside                   share of the aligned crop that lies outside the picture
 expression, probability   the most probable expression, and how probable it is
+entropy                   of the expressions' probabilities, in bits: 0 is certain
 expressions               how probable each expression is; their names are in the metadata
+valence, arousal          -1 to 1
+blendshapes               how strong each is, 0 to 1; their names are in the metadata
 embedding                 the vector
 ========================  ==========================================================
 
-In csv a text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a line break, which
-spreadsheets would take for a formula, has that character as ``\\xNN`` (``\\x3d`` for ``=``).
-
-Numbers that don't exist are NaN. Parquet and npz keep box, landmarks, expressions and
-embedding as one column each; csv numbers them (``embedding_0`` and so on). Weights
-without a head for expressions leave ``expressions`` out.
+Numbers that don't exist are NaN. What the weights have no head for has no column, and the
+embedding has none if the table was made without it. In Parquet and npz, box, landmarks,
+expressions, blendshapes and embedding are one column each; csv and data frames have a column a
+number: ``box_0``, ``landmarks_0``, ``p_happiness``, ``bs_jawOpen``, ``embedding_0`` and so on.
 """
 
 from __future__ import annotations
 
-import csv
-import importlib.util
-import json
-import os
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 
-from fever_extract._utils.files import exclusive, replace_atomically
 from fever_extract._utils.names import printable, to_text
+from fever_extract.models.checkpoint import provenance
+from fever_extract.quality.pose import head_pose
 from fever_extract.records import Face, Record
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import pyarrow as pa
 
+    from fever_extract.models.checkpoint import Weights
     from fever_extract.models.config import Config
+    from fever_extract.options import Options
+
+Column = Union[list[str], "npt.NDArray[Any]"]
+"""Texts as a list of str; numbers as an array whose first axis is the row."""
 
 EXTENSIONS = (".parquet", ".npz", ".csv")
 METADATA_KEY = "fever_extract"
 """Where Parquet's schema metadata and the npz file keep the metadata, as JSON."""
-FORMULAS = tuple("=+-@\t\r\n")
-"""What makes a spreadsheet take a text for a formula."""
+VERSION = 2
+"""Of these columns: a job does not go on with a table of others."""
+EMBEDDING = "embedding"
+
+TEXTS = ("path", "status", "error", "expression")
+_DTYPES = {"time": np.float64, "face_index": np.int32, "track": np.int32, "detected": np.bool_}
+# The prefix of the columns that are named after an item of the metadata.
+_NAMED = {"expressions": "p_", "blendshapes": "bs_"}
+_NUMBERED = re.compile(r"(box|landmarks|expressions|blendshapes|embedding)_\d+")
 
 
 @dataclass(frozen=True)
 class Widths:
-    """Numbers in a row of the columns whose length depends on the weights.
+    """Numbers in a row of the columns that depend on the weights; 0 leaves a column out.
 
     Attributes:
         embedding: length of a vector.
-        expressions: how many the weights tell apart; 0 leaves the column out.
+        expressions, blendshapes: how many the weights tell apart.
+        valence_arousal: 2 if the weights have them.
     """
 
     embedding: int
     expressions: int = 0
+    blendshapes: int = 0
+    valence_arousal: int = 0
 
     @classmethod
-    def of(cls, config: Config) -> Widths:
-        """Those of weights."""
-        return cls(config.embedding_dim, len(config.expressions))
+    def of(cls, config: Config, embedding: bool = True) -> Widths:
+        """Those of weights, with the embedding or without."""
+        return cls(
+            config.embedding_dim if embedding else 0,
+            len(config.expressions),
+            len(config.blendshapes),
+            2 if config.valence_arousal else 0,
+        )
 
 
 @dataclass(frozen=True)
@@ -82,11 +100,11 @@ class Columns:
     """Some rows of a table, by column.
 
     Texts are lists of str; numbers are arrays whose first axis is the row: ``box``
-    ``(n, 4)``, ``landmarks`` ``(n, 10)``, ``expressions`` ``(n, classes)``, ``embedding``
-    ``(n, d)``, all float32; ``time`` ``(n,)`` float64.
+    ``(n, 4)``, ``landmarks`` ``(n, 10)``, ``expressions`` ``(n, classes)``, ``blendshapes``
+    ``(n, 52)``, ``embedding`` ``(n, d)``, all float32; ``time`` ``(n,)`` float64.
     """
 
-    values: dict[str, list[str] | npt.NDArray[Any]]
+    values: dict[str, Column]
 
     @classmethod
     def of(cls, rows: Iterable[tuple[str, Record]], widths: Widths) -> Columns:
@@ -105,233 +123,129 @@ class Columns:
                     row[:] = value
             return rows
 
-        expressions = {}
+        def number(name: str) -> npt.NDArray[np.float32]:
+            return numbers(1, [face and getattr(face, name) for face in faces])[:, 0]
+
+        def heads(name: str) -> list[Any]:
+            return [(face and list(getattr(face, name).values())) or None for face in faces]
+
+        landmarks = numbers(10, [face and face.landmarks.reshape(-1) for face in faces])
+        pose = head_pose(landmarks.reshape(-1, 5, 2))
+        columns: dict[str, Column] = {
+            "path": [to_text(path) for path, *_ in flat],
+            "time": np.array([getattr(record, "time", np.nan) for _, record, *_ in flat]),
+            "status": [record.status.value for _, record, *_ in flat],
+            "error": [printable(record.error or "") for _, record, *_ in flat],
+            "face_index": np.array([index for *_, index, _ in flat], np.int32),
+            "track": np.array(
+                [-1 if face is None or face.track is None else face.track for face in faces],
+                np.int32,
+            ),
+            "detected": np.array([face is not None and face.detected for face in faces], bool),
+            "box": numbers(4, [face and face.box for face in faces]),
+            "score": number("score"),
+            "landmarks": landmarks,
+            "face_size": number("size"),
+            "yaw": pose[:, 0],
+            "pitch": pose[:, 1],
+            "roll": number("roll"),
+            "sharpness": number("sharpness"),
+            "exposure": number("exposure"),
+            "outside": number("outside"),
+            "expression": [(face and face.expression) or "" for face in faces],
+            "probability": number("probability"),
+            "entropy": number("entropy"),
+        }
         if widths.expressions:
-            found = [(face and list(face.expressions.values())) or None for face in faces]
-            expressions["expressions"] = numbers(widths.expressions, found)
-        return cls(
-            {
-                "path": [to_text(path) for path, *_ in flat],
-                "time": np.array([getattr(record, "time", np.nan) for _, record, *_ in flat]),
-                "status": [record.status.value for _, record, *_ in flat],
-                "error": [printable(record.error or "") for _, record, *_ in flat],
-                "face_index": np.array([index for *_, index, _ in flat], np.int32),
-                "track": np.array(
-                    [-1 if face is None or face.track is None else face.track for face in faces],
-                    np.int32,
-                ),
-                "detected": np.array([face is not None and face.detected for face in faces], bool),
-                "box": numbers(4, [face and face.box for face in faces]),
-                "score": numbers(1, [face and face.score for face in faces])[:, 0],
-                "landmarks": numbers(10, [face and face.landmarks.reshape(-1) for face in faces]),
-                "face_size": numbers(1, [face and face.size for face in faces])[:, 0],
-                "expression": [(face and face.expression) or "" for face in faces],
-                "probability": numbers(1, [face and face.probability for face in faces])[:, 0],
-                **expressions,
-                "embedding": numbers(widths.embedding, [face and face.vector for face in faces]),
-            }
-        )
+            columns["expressions"] = numbers(widths.expressions, heads("expressions"))
+        if widths.valence_arousal:
+            columns |= {"valence": number("valence"), "arousal": number("arousal")}
+        if widths.blendshapes:
+            columns["blendshapes"] = numbers(widths.blendshapes, heads("blendshapes"))
+        if widths.embedding:
+            columns[EMBEDDING] = numbers(widths.embedding, [face and face.vector for face in faces])
+        return cls(columns)
 
 
-def to_arrow(columns: Columns) -> pa.Table:
-    """Rows for Parquet: what has several numbers a row becomes a fixed-size list."""
-    import pyarrow as pa
-
-    arrays = {}
-    for name, values in columns.values.items():
-        if isinstance(values, np.ndarray) and values.ndim == 2:
-            flat = pa.array(values.reshape(-1))
-            arrays[name] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
-        else:
-            arrays[name] = pa.array(values, pa.string() if isinstance(values, list) else None)
-    return pa.table(arrays)
-
-
-class _Writer(ABC):
-    """One output file being written."""
-
-    @abstractmethod
-    def __init__(self, path: Path, metadata: str) -> None: ...
-
-    @abstractmethod
-    def write(self, columns: Columns) -> None:
-        """Append rows."""
-
-    def finish(self) -> None:  # noqa: B027
-        """All rows are there; not called if the job failed."""
-
-    def close(self) -> None:  # noqa: B027
-        """Let go of the file, whatever happened."""
-
-
-@contextmanager
-def open_table(path: Path, metadata: Mapping[str, object]) -> Iterator[_Writer]:
-    """Write a table that appears at ``path`` when it is whole; see `check_output` first.
-
-    Raises:
-        OSError: at once, if another run writes it.
-    """
-    with exclusive(path):
-        yield from _open_table(path, metadata)
-
-
-def _open_table(path: Path, metadata: Mapping[str, object]) -> Iterator[_Writer]:
-    with replace_atomically(path) as temporary:
-        writer: _Writer = _WRITERS[path.suffix.lower()](temporary, json.dumps(metadata))
-        try:
-            yield writer
-            writer.finish()
-        finally:
-            writer.close()
-        if path.suffix.lower() == ".csv":
-            _beside(path).unlink(missing_ok=True)
-    if path.suffix.lower() == ".csv":
-        # csv has no place for metadata: it lies beside the table, and never beside another.
-        with replace_atomically(_beside(path)) as temporary:
-            temporary.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
-
-
-def _beside(path: Path) -> Path:
-    """Where the metadata of a csv table is."""
-    return path.with_name(path.name + ".json")
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether a file is the metadata of a table, or there is none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return True
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(found, dict) and "weights_sha256" in found
-
-
-def is_shard_folder(output: str | os.PathLike[str]) -> bool:
-    """Whether an output is a folder for shards rather than one table."""
-    text = os.fspath(output)
-    return text.endswith(("/", os.sep)) or os.path.isdir(text) or not os.path.splitext(text)[1]
-
-
-def check_output(path: Path) -> None:
-    """Refuse an output that can't be written, before any work is done.
-
-    Raises:
-        ValueError: if the extension is not known, the path is a folder, or the file beside a csv
-            table, for its metadata, is another's.
-        FileNotFoundError: if its folder does not exist.
-        ImportError: if the package that writes it is missing.
-    """
-    if path.suffix.lower() not in EXTENSIONS:
-        raise ValueError(
-            f"output {path}: the name must end in one of {', '.join(EXTENSIONS)}, or in / for a "
-            "folder of shards"
-        )
-    if path.is_dir():
-        raise ValueError(f"output {path} is a folder; give a file")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"output {path}: the folder {path.parent} does not exist")
-    if path.suffix.lower() == ".csv" and not _is_ours(_beside(path)):
-        raise ValueError(
-            f"output {path}: its settings go to {_beside(path).name}, and a file of that name "
-            "is there that is not of this package; move it, or give another name"
-        )
-    if path.suffix.lower() == ".parquet":
-        check_parquet("or write .npz or .csv")
-
-
-def check_parquet(otherwise: str = "") -> None:
-    """Refuse to begin without pyarrow.
+def metadata_of(
+    weights: Weights, options: Options, *, all_faces: bool = False, embedding: bool = True
+) -> dict[str, object]:
+    """What made a table: all that its rows depend on.
 
     Args:
-        otherwise: what else the user may do.
-
-    Raises:
-        ImportError: if it is missing.
+        weights: in use.
+        options: of the job, as are the others.
     """
-    if importlib.util.find_spec("pyarrow") is None:
-        install = "Parquet needs pyarrow: pip install 'fever-extract[parquet]'"
-        raise ImportError(f"{install}, {otherwise}" if otherwise else install)
+    settings = {**options.settings(), "all_faces": all_faces, "embedding": embedding}
+    return {
+        **provenance(weights, settings),
+        "columns": VERSION,
+        "blendshapes": list(weights.config.blendshapes),
+    }
 
 
-class _ParquetWriter(_Writer):
-    """Row groups as they come, so that memory doesn't grow with the folder."""
-
-    def __init__(self, path: Path, metadata: str) -> None:
-        self._path, self._metadata = path, metadata
-        self._writer: Any = None
-
-    def write(self, columns: Columns) -> None:
-        import pyarrow.parquet as pq
-
-        table = to_arrow(columns).replace_schema_metadata({METADATA_KEY: self._metadata})
-        if self._writer is None:
-            self._writer = pq.ParquetWriter(self._path, table.schema, compression="zstd")
-        self._writer.write_table(table)
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+def spread(columns: Mapping[str, Column], metadata: Mapping[str, Any]) -> dict[str, Column]:
+    """A column for each number of a row; see `gather` for the way back."""
+    flat: dict[str, Column] = {}
+    for name, values in columns.items():
+        if isinstance(values, np.ndarray) and values.ndim == 2:
+            flat |= zip(flat_names(name, values.shape[1], metadata), values.T)
+        else:
+            flat[name] = values
+    return flat
 
 
-class _NpzWriter(_Writer):
-    """All rows in memory until the end: the format can't be appended to."""
-
-    def __init__(self, path: Path, metadata: str) -> None:
-        self._path, self._metadata = path, metadata
-        self._parts: list[Columns] = []
-
-    def write(self, columns: Columns) -> None:
-        self._parts.append(columns)
-
-    def finish(self) -> None:
-        arrays: dict[str, Any] = {
-            name: np.concatenate([np.asarray(part.values[name]) for part in self._parts])
-            for name in self._parts[0].values
-        }
-        arrays["landmarks"] = arrays["landmarks"].reshape(-1, 5, 2)
-        arrays[METADATA_KEY] = np.array(self._metadata)
-        with open(self._path, "wb") as file:
-            np.savez_compressed(file, **arrays)
+def flat_names(name: str, width: int, metadata: Mapping[str, Any]) -> list[str]:
+    """The names of the columns that a column of lists is spread to."""
+    items = metadata.get(name)
+    if name in _NAMED and isinstance(items, list) and len(items) == width:
+        return [f"{_NAMED[name]}{item}" for item in items]
+    return [f"{name}_{index}" for index in range(width)]
 
 
-class _CsvWriter(_Writer):
-    """Lines as they come."""
+def gather(
+    flat: Mapping[str, Column], metadata: Mapping[str, Any]
+) -> tuple[dict[str, Column], dict[str, Any]]:
+    """Columns of one number each as those of `Columns`, where the first of each stood.
 
-    def __init__(self, path: Path, metadata: str) -> None:
-        del metadata  # in a file of its own
-        self._file = open(path, "w", newline="", encoding="utf-8")  # noqa: SIM115
-        self._csv = csv.writer(self._file)
-        self._header = True
-
-    def write(self, columns: Columns) -> None:
-        names: list[str] = []
-        cells: list[list[Any]] = []
-        for name, values in columns.values.items():
-            if isinstance(values, np.ndarray) and values.ndim == 2:
-                names += [f"{name}_{index}" for index in range(values.shape[1])]
-                cells += values.T.tolist()
-            else:
-                names.append(name)
-                cells.append([_harmless(value) for value in values])
-        if self._header:
-            self._csv.writerow(names)
-            self._header = False
-        self._csv.writerows(zip(*cells))
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _harmless(value: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula; see `fever_extract._utils.names`."""
-    if isinstance(value, str) and value.startswith(FORMULAS):
-        return f"\\x{ord(value[0]):02x}{value[1:]}"
-    return value
+    Returns:
+        The columns, and the metadata with the names that were read from them if it has none.
+    """
+    known = dict(metadata)
+    groups: dict[str, list[str]] = {}
+    for name, prefix in _NAMED.items():
+        items = known.get(name)
+        if not isinstance(items, list):
+            found = [key[len(prefix) :] for key in flat if key.startswith(prefix)]
+            items = [item for item in found if isinstance(flat[prefix + item], np.ndarray)]
+            if items:
+                known[name] = items
+        names = [f"{prefix}{item}" for item in items]
+        if names and all(isinstance(flat.get(key), np.ndarray) for key in names):
+            groups[name] = names
+    for key in flat:
+        if match := _NUMBERED.fullmatch(key):
+            groups.setdefault(match[1], []).append(key)
+    group_of = {key: name for name, keys in groups.items() for key in keys}
+    columns: dict[str, Column] = {}
+    for key, values in flat.items():
+        name = group_of.get(key, key)
+        if name not in columns and name != key:
+            columns[name] = np.stack([np.asarray(flat[k], np.float32) for k in groups[name]], 1)
+        elif name == key:
+            columns[name] = values
+    return {name: typed(name, values) for name, values in columns.items()}, known
 
 
-_WRITERS: dict[str, type[_Writer]] = {
-    ".parquet": _ParquetWriter,
-    ".npz": _NpzWriter,
-    ".csv": _CsvWriter,
-}
+def take(values: Column, rows: npt.NDArray[np.int64]) -> Column:
+    """Some rows of a column."""
+    return values[rows] if isinstance(values, np.ndarray) else [values[row] for row in rows]
+
+
+def typed(name: str, values: Column) -> Column:
+    """Numbers of a known column in its own dtype, where a format has not kept that."""
+    if isinstance(values, np.ndarray) and values.dtype == np.float64:
+        dtype = _DTYPES.get(name)
+        whole = dtype != np.int32 or bool(np.isfinite(values).all())
+        return values.astype(dtype) if dtype is not None and whole else values
+    return values

@@ -1,4 +1,4 @@
-"""A table in several Parquet files of one folder: write them, look through them, load them.
+"""A table in several Parquet files of one folder: write them, look through them.
 
 The files are named so that their order is the table's. Beside the columns of
 `fever_extract.tables.schema` each row has ``file_size`` in bytes and ``mtime_ns``, the time of the
@@ -7,9 +7,7 @@ file's last change in nanoseconds since 1970: the image that the row was made of
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ import numpy as np
 
 from fever_extract._utils.files import replace_atomically
 from fever_extract.records import Status
-from fever_extract.tables.schema import METADATA_KEY, check_parquet
+from fever_extract.tables.schema import METADATA_KEY, TEXTS
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -33,8 +31,6 @@ INDEX = "index"
 """The column that says which input a row is of; on its way to a shard only."""
 
 _NAME = re.compile(r"part-\d{6,}\.parquet")
-_CACHED = re.compile(r"(\..+\.)?embeddings-[0-9a-f]{16}\.npy")
-_TEXTS = ["path", "status", "error", "expression"]
 _SEEN = ["path", "status", "face_index", "file_size", "mtime_ns"]
 STATUSES = tuple(Status)
 
@@ -67,7 +63,7 @@ def write(path: Path, table: pa.Table, metadata: Mapping[str, object]) -> None:
 
     table = table.replace_schema_metadata({METADATA_KEY: json.dumps(metadata)})
     with replace_atomically(path, inside=True) as temporary:
-        pq.write_table(table, temporary, compression="zstd", use_dictionary=_TEXTS)
+        pq.write_table(table, temporary, compression="zstd", use_dictionary=list(TEXTS))
 
 
 def identify(
@@ -180,77 +176,3 @@ def in_order(tables: Sequence[pa.Table]) -> pa.Table:
 def _first_rows(table: pa.Table) -> npt.NDArray[np.int64]:
     """The row at which each input begins: face 0, or the row without one (-1)."""
     return np.flatnonzero(table["face_index"].to_numpy() <= 0)
-
-
-def load(
-    path: str | os.PathLike[str], *, memory_map: bool = False
-) -> tuple[npt.NDArray[np.float32], pa.Table]:
-    """The vectors and the rest of a table.
-
-    Args:
-        path: the folder that `Extractor.extract_folder` wrote shards to, or one Parquet file.
-        memory_map: leave the vectors on disk. They are written once, beside the shards, as an
-            ``.npy`` file of their own, which is used again as long as the shards stay the same.
-
-    Returns:
-        X, ``(n, d)`` float32, and an Arrow table of all other columns; row *i* of one
-        belongs to row *i* of the other. A row without a vector is NaN.
-
-    Raises:
-        FileNotFoundError: if there is no such table.
-        ValueError: if it has no vectors.
-        ImportError: if pyarrow is missing.
-    """
-    check_parquet()
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = Path(path)
-    files = shards_in(path) if path.is_dir() else [path]
-    if not files:
-        raise FileNotFoundError(f"{path} has no shards (part-*.parquet)")
-    schemas = [pq.read_schema(file) for file in files]
-    if "embedding" not in schemas[0].names:
-        raise ValueError(f"{files[0]} has no column 'embedding': not a table of this package")
-    dim = schemas[0].field("embedding").type.list_size
-    columns = [name for name in schemas[0].names if name != "embedding"]
-    table = pa.concat_tables(
-        pq.read_table(file, columns=columns, partitioning=None) for file in files
-    )
-    if not memory_map:
-        vectors = np.empty((len(table), dim), np.float32)
-        _fill(vectors, files)
-        return vectors, table
-    return _mapped(path, files, (len(table), dim)), table
-
-
-def _fill(vectors: npt.NDArray[np.float32], files: Sequence[Path]) -> None:
-    import pyarrow.parquet as pq
-
-    row = 0
-    for file in files:
-        with pq.ParquetFile(file) as shard:
-            for batch in shard.iter_batches(columns=["embedding"]):
-                part = batch.column(0).flatten().to_numpy().reshape(len(batch), -1)
-                vectors[row : row + len(part)] = part
-                row += len(part)
-
-
-def _mapped(path: Path, files: Sequence[Path], shape: tuple[int, int]) -> npt.NDArray[np.float32]:
-    state = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    digest = hashlib.sha256(repr(state).encode()).hexdigest()[:16]
-    folder = path / JOB_FOLDER if path.is_dir() else path.parent
-    stem = "" if path.is_dir() else f".{path.name}."
-    cached = folder / f"{stem}embeddings-{digest}.npy"
-    if not cached.exists():
-        folder.mkdir(exist_ok=True)
-        for old in folder.iterdir():
-            if old.name.startswith(f"{stem}embeddings-") and _CACHED.fullmatch(old.name):
-                old.unlink()
-        with replace_atomically(cached, inside=True) as temporary:
-            vectors = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
-            _fill(vectors, files)
-            vectors.flush()
-            del vectors  # Windows renames no file that is mapped
-    loaded: npt.NDArray[np.float32] = np.load(cached, mmap_mode="r")
-    return loaded

@@ -26,7 +26,8 @@ from fever_extract.report.page import write_report
 from fever_extract.report.projection import nearest
 from fever_extract.report.thumbnails import cut
 from fever_extract.tables.reading import read_table
-from fever_extract.tables.schema import Columns, Widths, open_table
+from fever_extract.tables.schema import Columns, Widths
+from fever_extract.tables.writing import open_table
 
 EVIL = "<img src=x onerror=alert(1)>.png"
 POSITION = """

@@ -12,7 +12,7 @@ import threading
 import pytest
 
 from fever_extract._utils import files
-from fever_extract.tables.schema import check_output, open_table
+from fever_extract.tables.writing import check_output, open_table
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such links and locks")
 
@@ -20,7 +20,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from fever_extract._utils.files import replace_atomically
-from fever_extract.tables.schema import open_table
+from fever_extract.tables.writing import open_table
 path = Path(sys.argv[1])
 with open_table(path, {}) if sys.argv[2:] else replace_atomically(path):
     print("open", flush=True)
