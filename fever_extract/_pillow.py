@@ -1,4 +1,4 @@
-"""Pillow's settings and plug-ins: used as the caller has set them, here and in worker processes."""
+"""Pillow's settings and plug-ins, carried over to worker processes as the caller set them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FORMATS = "JPEG PNG WEBP MPO BMP DIB GIF TIFF PPM JPEG2000 AVIF TGA HEIF".split
 
 
 def formats() -> list[str]:
-    """Names of the formats to open: raster formats of Pillow's, and all of registered plug-ins."""
+    """List the formats to open: Pillow's raster formats, and those of registered plug-ins."""
     Image.init()
     return [name for name in Image.OPEN if name in _FORMATS or _is_plugin(name)]
 
@@ -57,7 +57,7 @@ def open_heif(source: Path | io.BytesIO) -> Image.Image | None:
 
 @dataclass(frozen=True)
 class PillowSettings:
-    """What the caller has set in Pillow, for another process.
+    """Pillow settings of this process, to be applied in another.
 
     Attributes:
         max_pixels: ``PIL.Image.MAX_IMAGE_PIXELS``.
@@ -72,7 +72,7 @@ class PillowSettings:
 
     @classmethod
     def of_this_process(cls) -> PillowSettings:
-        """Collect the settings; warns of a plug-in that can't be sent."""
+        """Collect the settings; warn about a plug-in that can't be sent."""
         Image.init()
         plugins = []
         for name in filter(_is_plugin, Image.OPEN):
@@ -99,6 +99,6 @@ class PillowSettings:
 
 
 def _is_plugin(name: str) -> bool:
-    """Whether what opens a format is not Pillow's own."""
+    """Tell whether a plug-in, rather than Pillow itself, opens a format."""
     module = getattr(Image.OPEN[name][0], "__module__", "")
     return not module.startswith("PIL.")

@@ -1,4 +1,4 @@
-"""Five-point alignment: a similarity transform that puts each face in the same place.
+"""Five-point face alignment by a similarity transform.
 
 The transform is the least-squares similarity of Umeyama (1991). In the plane, and without
 reflection, it has a closed form in complex numbers: ``w = a z + b``. Training and inference
@@ -106,7 +106,7 @@ def align(
 
 
 def magnifies(landmarks: npt.NDArray[np.floating], preprocessing: Preprocessing) -> bool:
-    """Whether a crop of these faces, as in `align`, has more pixels than the image has there."""
+    """Tell whether aligning these faces would enlarge them."""
     matrices = sampling_matrices(landmarks, preprocessing)
     return bool((np.linalg.det(matrices[:, :, :2]) < 1).any())
 
@@ -132,7 +132,7 @@ def crop(
 
 
 def whole(image: npt.NDArray[np.uint8], preprocessing: Preprocessing) -> torch.Tensor:
-    """The whole picture as a crop, for pictures that are face crops already.
+    """Resize the whole image to a crop, for images that are face crops already.
 
     Args:
         image: ``(h, w, 3)`` uint8 RGB; if it is not square, it is stretched.
@@ -151,7 +151,7 @@ def whole(image: npt.NDArray[np.uint8], preprocessing: Preprocessing) -> torch.T
 def _sample(
     image: npt.NDArray[np.uint8], matrix: npt.NDArray[np.float64], size: int
 ) -> torch.Tensor:
-    """One crop: cut its surroundings out, reduce them to near its scale, warp."""
+    """Sample one crop: cut out its surroundings, downscale them to near its scale, warp."""
     height, width = image.shape[:2]
     corners = matrix @ np.array([[0, size, 0, size], [0, 0, size, size], [1, 1, 1, 1]])
     # A margin keeps the edge's repetition out of the crop unless it is the image's own edge.

@@ -1,4 +1,4 @@
-"""`Extractor`, the public face of the package; the work is done in `fever_extract.pipeline`."""
+"""`Extractor`, the public API; it hands work on to the pipeline, jobs, hub and video."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class Extractor:
-    """Facial-expression vectors from images.
+    """Facial-expression embeddings from images.
 
     Args:
         weights: the embedded default if left out; else a local folder, or a Hugging Face
@@ -85,7 +85,7 @@ class Extractor:
         self._pipeline = Pipeline(self._checkpoint, device)
 
     def __getstate__(self) -> dict[str, object]:
-        """Weights, device and options; the networks are built anew where they arrive."""
+        """Pickle weights, device and options; the networks are rebuilt where they arrive."""
         state = self.__dict__.copy()
         del state["_pipeline"]
         return {**state, "_checkpoint": hub.Portable.of(self._checkpoint)}
@@ -96,7 +96,7 @@ class Extractor:
 
     @property
     def embedding_dim(self) -> int:
-        """Length of a vector."""
+        """Length of an embedding."""
         return self.config.embedding_dim
 
     @property
@@ -106,12 +106,12 @@ class Extractor:
 
     @property
     def device(self) -> torch.device:
-        """Where the networks run."""
+        """The torch device that the networks run on."""
         return self._pipeline.device
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the weights' file in hexadecimal: which weights made a vector."""
+        """SHA-256 of the weights' file, in hexadecimal: the identity of the embeddings."""
         return self._checkpoint.sha256
 
     @property
@@ -128,7 +128,7 @@ class Extractor:
     def extract(
         self, inputs: ImageLike | Iterable[ImageLike], **options: Unpack[OptionArguments]
     ) -> npt.NDArray[np.float32]:
-        """One vector an image; row *i* is input *i*, always.
+        """Embed images: one row per image, row *i* for input *i*, always.
 
         Args:
             inputs: one image, or any number of them. A generator's are taken as they are used,
@@ -164,7 +164,7 @@ class Extractor:
         all_faces: bool = False,
         **options: Unpack[OptionArguments],
     ) -> list[Record]:
-        """What became of each image: its status, why there is no face, or the face.
+        """Extract a record per image: its status, and its faces or the reason why there are none.
 
         Args:
             inputs: one image, or any number of them.
@@ -181,7 +181,7 @@ class Extractor:
         return list(self._stream(inputs, self._chosen(options), all_faces))
 
     def extract_faces(self, image: ImageLike, **options: Unpack[OptionArguments]) -> list[Face]:
-        """Every face of one image, in the order of ``select``; empty if there is none.
+        """Extract every face of one image, in the order of ``select``; empty if there are none.
 
         Args:
             image: one image.
@@ -209,7 +209,7 @@ class Extractor:
         all_faces: bool = True,
         **options: Unpack[OptionArguments],
     ) -> Iterator[Frame]:
-        """What became of each frame of a clip, as it is decoded; needs PyAV.
+        """Extract the faces of a clip, frame by frame as it is decoded; needs PyAV.
 
         Each face has an id, `Face.track`, that it keeps from frame to frame; see
         `fever_extract.video.tracking`. Nothing is smoothed. Of the clip, a few frames are in
@@ -255,7 +255,7 @@ class Extractor:
         workers: int | None = None,
         **options: Unpack[OptionArguments],
     ) -> Summary:
-        """Write a table with a row per image (or per face) of a folder and all below it.
+        """Extract a folder, and all folders below it, to a table: a row per image or per face.
 
         An image is a photograph or a frame of a clip; without PyAV, a folder's clips are
         passed over with a warning.
@@ -316,7 +316,7 @@ class Extractor:
         create_pr: bool = False,
         token: str | bool | None = None,
     ) -> str:
-        """Publish the weights in use, with a model card; returns where they are to be seen.
+        """Publish the weights in use, with a model card; return their URL.
 
         Args:
             repo_id: ``org/name`` on the Hugging Face Hub; made if it does not exist.
@@ -337,7 +337,7 @@ class Extractor:
             )
 
     def _chosen(self, changes: OptionArguments) -> Options:
-        """The options of one call."""
+        """Merge the options of one call with the extractor's."""
         options = self._options.replace(changes)
         self.config.check_prior(options.prior)
         return options
@@ -348,7 +348,7 @@ class Extractor:
         options: Options,
         all_faces: bool = False,
     ) -> Iterator[Record]:
-        """A record an image, with a progress bar."""
+        """Yield a record per image, with a progress bar."""
         given: Iterable[ImageLike] = [inputs] if images.is_single(inputs) else inputs  # type: ignore[assignment]
         total = len(given) if isinstance(given, Sized) else None
 
@@ -382,7 +382,7 @@ class Extractor:
 def _rebuild(
     weights: hub.Portable, device: str | torch.device | None
 ) -> tuple[Checkpoint, Pipeline]:
-    """What an `Extractor` works with, from what was pickled of it."""
+    """Rebuild an `Extractor`'s checkpoint and pipeline from its pickle."""
     from fever_extract.pipeline import Pipeline
 
     unpacked = weights.unpack()

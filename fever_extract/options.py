@@ -1,4 +1,4 @@
-"""What a user may choose, for an `Extractor` or for one call of it."""
+"""`Options`: every option of an `Extractor` or of one call, with unit and default."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ SELECT = ("largest", "most_confident", "center")
 DTYPES = ("float32", "bfloat16")
 PRIORS = (None, "uniform", "training")
 SMALLEST_FACE = 12
-"""MTCNN's first network sees no less."""
+"""P-Net's receptive field is 12 px: smaller faces can't be detected."""
 # Everything else is taken to change a vector, so that a new option is never forgotten.
 _WITHOUT_INFLUENCE = ("batch_size", "on_error", "show_progress")
 
 
 class OptionArguments(TypedDict, total=False):
-    """`Options` as keyword arguments; see there."""
+    """The keyword arguments of `Options`."""
 
     batch_size: int
     select: Literal["largest", "most_confident", "center"]
@@ -114,7 +114,7 @@ class Options:
         _check_choice("on_error", self.on_error, ("nan", "raise"))
 
     def _as_number(self, name: str, convert: Callable[[Any], float], expected: str) -> None:
-        """Keep NumPy's numbers as Python's, which JSON takes."""
+        """Convert NumPy's numbers to Python's, which JSON takes."""
         value = getattr(self, name)
         if value is None and name in ("detect_size", "min_face_size"):
             return
@@ -126,7 +126,7 @@ class Options:
             raise TypeError(f"{name} must be {expected}, not {value!r:.60}") from None
 
     def settings(self) -> dict[str, object]:
-        """Those on which a vector depends, by name."""
+        """Return the options on which an embedding depends, by name."""
         return {
             name: value
             for name, value in dataclasses.asdict(self).items()
@@ -134,7 +134,7 @@ class Options:
         }
 
     def replace(self, changes: OptionArguments) -> Options:
-        """These options with some of them changed.
+        """Return a copy with some options changed.
 
         Raises:
             TypeError: for one that does not exist.

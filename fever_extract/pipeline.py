@@ -1,4 +1,4 @@
-"""From a batch of images to records: read, detect, align, embed."""
+"""Images to records: decode, detect, align, embed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PIXELS_ON_GPU = 32_000_000
 
 @dataclass(frozen=True)
 class _Picture:
-    """One image that is to be searched: decoded ``reduction`` times smaller than ``image`` is."""
+    """A decoded image to be searched; ``reduction`` is its downscaling factor per side."""
 
     image: ImageLike
     pixels: npt.NDArray[np.uint8]
@@ -41,7 +41,7 @@ class _Picture:
 
 @dataclass(frozen=True)
 class _Found:
-    """The k faces of one image before they are embedded: ``crops`` is ``(k, 3, s, s)``."""
+    """The k faces of one image, not embedded yet: ``crops`` is ``(k, 3, s, s)``."""
 
     faces: Detections
     crops: torch.Tensor
@@ -49,7 +49,7 @@ class _Found:
 
 
 class Pipeline:
-    """The networks, ready to work.
+    """Detector and embedding network, ready for images.
 
     Args:
         checkpoint: the weights of the embedding network.
@@ -77,7 +77,7 @@ class Pipeline:
         options: Options,
         all_faces: bool = False,
     ) -> Iterator[Record]:
-        """A record an image, in order; see `fever_extract._utils.threads`.
+        """Yield a record per image, in order, using several threads.
 
         Each thread takes some images from decoding to vectors: the networks are too small to
         gain from being shared out, and decoders don't share.
@@ -98,7 +98,7 @@ class Pipeline:
         options: Options,
         all_faces: bool = False,
     ) -> list[Record]:
-        """A record an image, in order; their crops are held in memory together.
+        """Process one batch: a record per image, in order; all crops are in memory together.
 
         Args:
             batch: images; whatever is wrong with one of them is in its record, and so is what
@@ -122,7 +122,7 @@ class Pipeline:
         options: Options,
         all_faces: bool,
     ) -> Iterator[_Found | Record]:
-        """Read images and cut their faces out, as many together as memory and caches like."""
+        """Decode images and crop their faces, as many together as memory and caches allow."""
         limit = _PIXELS if self.device.type == "cpu" else _PIXELS_ON_GPU
         opened: list[_Picture | _Found | Record] = []
         pixels = 0
@@ -140,7 +140,7 @@ class Pipeline:
         yield from self._search(opened, options, all_faces)
 
     def _open(self, image: ImageLike | ExtractionError, options: Options) -> _Picture | _Found:
-        """Read one image."""
+        """Decode one image."""
         if isinstance(image, ExtractionError):
             raise image
         if options.aligned:
@@ -164,7 +164,7 @@ class Pipeline:
         options: Options,
         all_faces: bool,
     ) -> Iterator[_Found | Record]:
-        """Find and cut out the faces of those that are pictures; the others stay as they are."""
+        """Detect and crop the faces of decoded images; pass the other items on."""
         pictures = [one for one in opened if isinstance(one, _Picture)]
         answers = iter(self._detect(pictures, options))
         for one in opened:
@@ -180,7 +180,7 @@ class Pipeline:
             yield found
 
     def _detect(self, pictures: list[_Picture], options: Options) -> list[Detections | Record]:
-        """All faces of each picture, in the pixels it was decoded to."""
+        """Detect all faces of each image, in the pixels it was decoded to."""
         if not pictures:
             return []
         looks = turning.TURNS if options.any_orientation else 1
@@ -210,7 +210,7 @@ class Pipeline:
         options: Options,
         all_faces: bool,
     ) -> _Found | Record:
-        """The faces that are wanted, of those that were found."""
+        """Select faces among the detections and crop them."""
         if isinstance(faces, Record):
             return faces
         pixels, reduction = picture.pixels, picture.reduction
@@ -231,7 +231,7 @@ class Pipeline:
         return _Found(faces.scaled(reduction), crops, detected=True)
 
     def _whole(self, pixels: npt.NDArray[np.uint8]) -> _Found:
-        """The whole picture as a face, where the user said that it is one."""
+        """Take the whole image as the face (options ``aligned`` and ``fallback``)."""
         height, width = pixels.shape[:2]
         if min(height, width) < SMALLEST_FACE:
             raise ExtractionError(
@@ -249,7 +249,7 @@ class Pipeline:
     def _embed(
         self, crops: list[torch.Tensor], options: Options
     ) -> Iterator[tuple[npt.NDArray[np.float32], dict[str, list[float]]]]:
-        """Each crop's vector and head outputs, in order."""
+        """Yield each crop's embedding and head outputs, in order."""
         if options.dtype not in self._networks:
             self._networks[options.dtype] = in_dtype(self._network, options.dtype)
         network = self._networks[options.dtype]
@@ -272,7 +272,7 @@ class Pipeline:
         found: _Found,
         outputs: Iterator[tuple[npt.NDArray[np.float32], dict[str, list[float]]]],
     ) -> Iterator[Face]:
-        """One image's faces, each taking the next of the outputs."""
+        """Yield one image's faces, each with the next of the outputs."""
         for index in range(len(found.faces)):
             vector, heads = next(outputs)
             valence, arousal = heads.get("valence_arousal", (None, None))
@@ -290,5 +290,5 @@ class Pipeline:
 
 
 def _failed(error: ExtractionError) -> Record:
-    """What is kept of an error: its traceback would keep the decoded picture, too."""
+    """Convert an error to a record; keeping its traceback would keep the decoded image too."""
     return Record(error.status, str(error))

@@ -1,4 +1,4 @@
-"""What a user gets back: statuses, faces, records and the summary of a job."""
+"""Results: Status, Face, Record, Frame, Summary."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Status(str, Enum):
 
 
 class ExtractionError(Exception):
-    """An input without a vector, where errors were asked for (``on_error="raise"``).
+    """Raised for an input without an embedding, with ``on_error="raise"``.
 
     The message is one line that can be printed: see `fever_extract._utils.names.printable`.
 
@@ -106,7 +106,7 @@ class Face:
 
     @property
     def roll(self) -> float:
-        """How the face is turned in the picture's plane, in degrees from -180 to 180.
+        """In-plane rotation of the face, in degrees from -180 to 180.
 
         By the landmarks: 0 is upright, 90 with the forehead to the right, -90 to the left, 180
         upside down; NaN if there was no detection. Beyond 60 degrees or so, landmarks are right
@@ -194,17 +194,17 @@ class Summary:
 
 
 def count_statuses(records: Iterable[Record]) -> Counter[Status]:
-    """How many records there are of each status."""
+    """Count records by status."""
     return Counter(record.status for record in records)
 
 
 def describe(statuses: Mapping[Status, int]) -> str:
-    """Counts by status in words, in the order of `Status`: ``3 ok, 1 no_face``."""
+    """Format counts by status, in the order of `Status`: ``3 ok, 1 no_face``."""
     return ", ".join(f"{statuses[status]} {status}" for status in Status if statuses.get(status))
 
 
 def describe_passed_over(count: int, names: Sequence[str]) -> str:
-    """Files that are no pictures, as the end of a sentence; empty if there is none."""
+    """Mention the files that are not images, as the end of a sentence; empty if there are none."""
     if not count:
         return ""
     some = ", ".join(map(printable, names[:_SOME])) + (", ..." if count > _SOME else "")
@@ -214,7 +214,7 @@ def describe_passed_over(count: int, names: Sequence[str]) -> str:
 def stack_vectors(
     records: Iterable[Record], dim: int, on_error: str, stacklevel: int = 3
 ) -> npt.NDArray[np.float32]:
-    """The first vector of each record, ``(n, dim)`` float32; see `Options.on_error`.
+    """Stack the first embedding of each record: ``(n, dim)`` float32; see `Options.on_error`.
 
     Raises:
         ExtractionError: for the first record without a vector, if ``on_error="raise"``.

@@ -1,4 +1,4 @@
-"""What to do instead, in a line, about what is given for an image and is none."""
+"""One-line advice for inputs that are not images: archives, URLs, base64, data frames."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ HEAD = 512
 
 
 def check_collection(inputs: object) -> None:
-    """Refuse what would give its columns, its keys or an arbitrary order for images.
+    """Refuse tables, mappings and sets, whose iteration yields columns, keys or an arbitrary order.
 
     Raises:
         TypeError: saying what to pass instead.
@@ -89,7 +89,7 @@ def check_collection(inputs: object) -> None:
 
 
 def _columns(inputs: Any) -> list[Any] | None:
-    """The names of a table's columns or a mapping's keys; None for anything else."""
+    """List a table's column names or a mapping's keys; None for anything else."""
     if isinstance(inputs, Mapping):
         return list(inputs)
     if isinstance(inputs, np.ndarray):
@@ -111,7 +111,7 @@ def _columns(inputs: Any) -> list[Any] | None:
 
 
 def of_object(image: object) -> str:
-    """What to pass in place of an object of a wrong type; empty if nothing is known."""
+    """Advise what to pass in place of an object of the wrong type; empty if unknown."""
     if isinstance(image, (bytearray, memoryview)):
         return "; pass bytes(...) of it"
     if isinstance(image, Mapping):
@@ -122,7 +122,7 @@ def of_object(image: object) -> str:
 
 
 def of_path(text: str) -> str | None:
-    """What a text is that is no path of an image, and what to do; None if nothing is known."""
+    """Explain a string that is not an image's path, and what to do; None if unknown."""
     if not text:
         return "an empty text is no path"
     start = text.lstrip()[:HEAD].encode("utf-8", "replace")
@@ -147,7 +147,7 @@ def of_path(text: str) -> str | None:
 
 
 def of_content(head: bytes, *, is_file: bool = True) -> str | None:
-    """What the beginning of a file that is no image is, and what to do; None if not known.
+    """Explain a file that is not an image by its first bytes, and what to do; None if unknown.
 
     Args:
         head: its first `HEAD` bytes.

@@ -1,4 +1,4 @@
-"""What each command of ``fever-extract`` does; `fever_extract.cli` reads the line.
+"""The body of each ``fever-extract`` command; `fever_extract.cli.main` parses the arguments.
 
 Each takes the parsed line and returns the exit code. torch is imported as late as can be.
 """
@@ -32,7 +32,7 @@ _SHOWN_FAILURES = 10  # of each status
 
 
 def extract(chosen: argparse.Namespace) -> int:
-    """A folder of photographs to a table of vectors."""
+    """Run ``extract``: many images to a table of embeddings."""
     from fever_extract import hub
     from fever_extract.jobs.run import refuse, run
     from fever_extract.jobs.sources import NoImagesError
@@ -82,7 +82,7 @@ def _print_summary(summary: Summary) -> None:
 
 
 def report(chosen: argparse.Namespace) -> int:
-    """A table as one HTML page."""
+    """Run ``report``: a table as one HTML page."""
     from fever_extract.report.page import write_report
 
     done = write_report(chosen.table, chosen.output, photos=chosen.photos, color=chosen.color)
@@ -96,7 +96,7 @@ def report(chosen: argparse.Namespace) -> int:
 
 
 def demo(chosen: argparse.Namespace) -> int:
-    """One known photograph: its faces, printed and drawn."""
+    """Run ``demo``: print and draw the faces of a photograph that comes with the package."""
     from fever_extract import images
     from fever_extract._utils.files import replace_atomically
     from fever_extract.report.drawing import annotate
@@ -131,7 +131,7 @@ def _picture_format(path: Path) -> str:
 
 
 def info(chosen: argparse.Namespace) -> int:
-    """Version, weights, device, packages."""
+    """Run ``info``: print version, weights, device and packages."""
     extractor = _extractor(chosen)
     _tell(f"fever-extract {metadata.version('fever-extract')}, Python {sys.version.split()[0]}")
     _tell(f"weights: {extractor.config.name} ({extractor.source})")
@@ -149,7 +149,7 @@ def info(chosen: argparse.Namespace) -> int:
 
 
 def download(chosen: argparse.Namespace) -> int:
-    """Weights from the Hub into its cache."""
+    """Run ``download``: weights from the Hub into its cache."""
     from fever_extract.hub import download as hub
 
     # Loaded, not only fetched: a repository that can't be used is told of now.
@@ -161,7 +161,7 @@ def download(chosen: argparse.Namespace) -> int:
 
 
 def push(chosen: argparse.Namespace) -> int:
-    """Weights onto the Hub."""
+    """Run ``push``: publish weights on the Hub."""
     url = _extractor(chosen).push_to_hub(
         chosen.name, revision=chosen.to, private=chosen.private, create_pr=chosen.create_pr
     )
@@ -170,7 +170,7 @@ def push(chosen: argparse.Namespace) -> int:
 
 
 def export(chosen: argparse.Namespace) -> int:
-    """The network as an ONNX file."""
+    """Run ``export``: the network as an ONNX file."""
     from fever_extract import hub
     from fever_extract.models.onnx import export_onnx
 
@@ -181,7 +181,7 @@ def export(chosen: argparse.Namespace) -> int:
 
 
 def add_face_options(parser: argparse.ArgumentParser) -> None:
-    """Say on a command line how faces are found; `face_options` has what was said."""
+    """Add the options of face detection to a command; `face_options` reads them."""
     parser.add_argument("--select", choices=SELECT, help="which of several faces")
     parser.add_argument(
         "--detect-size", type=int, metavar="PIXELS", help="look for faces at this size, for speed"
@@ -202,7 +202,7 @@ def add_face_options(parser: argparse.ArgumentParser) -> None:
 
 
 def face_options(chosen: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of `add_face_options` that were given, as those of `Options`."""
+    """Return the options of `add_face_options` that were given, as arguments of `Options`."""
     names = "select detect_size min_face_size min_confidence fallback".split()
     options = {name: getattr(chosen, name) for name in names if getattr(chosen, name) is not None}
     return {

@@ -1,4 +1,4 @@
-"""The command ``fever-extract``: what may be said on its line, and how it ends."""
+"""The command ``fever-extract``: its arguments, exit codes and error messages."""
 
 from __future__ import annotations
 

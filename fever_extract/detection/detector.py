@@ -1,4 +1,4 @@
-"""Faces in images of any size, by MTCNN (Zhang et al. 2016, arXiv 1604.02878).
+"""MTCNN face detector for images of any size (Zhang et al. 2016, arXiv 1604.02878).
 
 What runs around the three networks is ours: facenet-pytorch's own pipeline fails where an
 image yields no candidate, and spends most of its time on resampling the full image again
@@ -50,15 +50,15 @@ class Detections:
         return len(self.boxes)
 
     def take(self, indices: npt.NDArray[np.intp]) -> Detections:
-        """Some of them, in the given order."""
+        """Select detections by index."""
         return Detections(self.boxes[indices], self.scores[indices], self.landmarks[indices])
 
     def scaled(self, factor: float) -> Detections:
-        """The same faces in a picture that is so many times as large a side."""
+        """Scale to an image that is ``factor`` times as large per side."""
         return Detections(self.boxes * factor, self.scores, self.landmarks * factor)
 
     def order(self, select: str, width: int, height: int) -> npt.NDArray[np.intp]:
-        """Indices, best first, by a value of `fever_extract.options.SELECT`."""
+        """Rank by a value of `fever_extract.options.SELECT`; return indices, best first."""
         corners = self.boxes.reshape(-1, 2, 2)
         if select == "most_confident":
             badness = -self.scores
@@ -71,7 +71,7 @@ class Detections:
 
 
 def smallest_face(height: int, width: int, detect_size: int | None = None) -> float:
-    """The smallest face to look for in an image by default, in pixels.
+    """Choose the smallest face to look for in an image, in pixels.
 
     40; less in small images (a ninth of the shorter side, 20 at least), and more in very
     large ones (a fiftieth), which keeps the time for one in bounds. Or, with a
@@ -83,7 +83,7 @@ def smallest_face(height: int, width: int, detect_size: int | None = None) -> fl
 
 
 class Detector:
-    """MTCNN, for several images at a time.
+    """Detect faces with MTCNN, in several images at a time.
 
     Args:
         device: where its networks run.
@@ -100,7 +100,7 @@ class Detector:
         smallest: Sequence[float],
         min_confidence: float = 0.9,
     ) -> list[Detections]:
-        """Find all faces of some images; each has those that it has alone.
+        """Find all faces of some images; the result does not depend on what else is in the batch.
 
         Args:
             images: each ``(h, w, 3)`` uint8 RGB, of any size, C-contiguous and writable.
@@ -124,7 +124,7 @@ class Detector:
     def _propose(
         self, pyramids: Pyramids, smallest: Sequence[float]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """P-Net over all scales: images' indices ``(k,)`` and candidate squares ``(k, 4)``."""
+        """Run P-Net at all scales: image indices ``(k,)`` and candidate squares ``(k, 4)``."""
         found, count = [], 0
         for sheet in pyramids.sheets([CELL / side for side in smallest]):
             rows, columns, scores, offsets = self._networks.propose(sheet.pixels, _P_THRESHOLD)
@@ -143,7 +143,7 @@ class Detector:
     def _refine(
         self, pyramids: Pyramids, owners: torch.Tensor, boxes: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """R-Net: fewer, better squares; as `_propose` returns them."""
+        """Run R-Net: fewer and better squares, in the form of `_propose`."""
         kept, crops = pyramids.crop(owners, boxes, R_SIZE)
         owners, boxes = owners[kept], boxes[kept]
         if not len(boxes):
@@ -161,7 +161,7 @@ class Detector:
         boxes: torch.Tensor,
         min_confidence: float,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """O-Net: images' indices and scores ``(k,)``, boxes ``(k, 4)``, landmarks ``(k, 5, 2)``.
+        """Run O-Net: image indices and scores ``(k,)``, boxes ``(k, 4)``, landmarks ``(k, 5, 2)``.
 
         They are in the order images, boxes, scores, landmarks.
         """
@@ -181,7 +181,7 @@ class Detector:
     def _look(
         self, boxes: torch.Tensor, crops: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """O-Net on crops: moved boxes ``(k, 4)``, scores ``(k,)``, landmarks ``(k, 5, 2)``."""
+        """Run O-Net on crops: new boxes ``(k, 4)``, scores ``(k,)``, landmarks ``(k, 5, 2)``."""
         scores, offsets, points = self._networks.locate(crops)
         sides = boxes[:, None, 2:] - boxes[:, None, :2] + 1
         return _move(boxes, offsets), scores, boxes[:, None, :2] - 1 + points * sides
@@ -193,7 +193,7 @@ class Detector:
         boxes: torch.Tensor,
         landmarks: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Look again where the faces were found: boxes ``(k, 4)``, landmarks ``(k, 5, 2)``.
+        """Run O-Net again on its own boxes: boxes ``(k, 4)``, landmarks ``(k, 5, 2)``.
 
         Where O-Net puts the landmarks depends a little on the square that it is given, and
         that on how the pyramid's levels fell. Looking at its own answer again forgets the
@@ -219,7 +219,7 @@ class Detector:
 def _suppress(
     boxes: torch.Tensor, scores: torch.Tensor, groups: torch.Tensor, overlap: float
 ) -> torch.Tensor:
-    """Indices of the boxes that non-maximum suppression within each group leaves, best first.
+    """Return the indices that non-maximum suppression within each group keeps, best first.
 
     In doubles, as groups are set apart by shifts.
     """
@@ -228,19 +228,19 @@ def _suppress(
 
 
 def _set_apart(boxes: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
-    """Boxes in doubles, so shifted that none meets one of another group."""
+    """Shift boxes (as float64) so that those of different groups never overlap."""
     boxes = boxes.double()
     extent = boxes.max() - boxes.min() + 1 if len(boxes) else 0
     return boxes + (groups * extent)[:, None]
 
 
 def _move(boxes: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
-    """Corners moved by a network's answer, which is in sides of the box."""
+    """Apply a network's box regression, whose offsets are in units of the box's sides."""
     return boxes + offsets * (boxes[:, 2:] - boxes[:, :2] + 1).repeat(1, 2)
 
 
 def _square(boxes: torch.Tensor) -> torch.Tensor:
-    """Boxes with their centre, and their longer side for both."""
+    """Make boxes square: same centre, longer side."""
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     half = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1, keepdim=True) / 2
     return torch.cat([centres - half, centres + half], dim=1)

@@ -1,4 +1,4 @@
-"""Clips among a job's inputs: which they are, and passing them over aloud."""
+"""Clips among a job's inputs: recognise them, or pass them over with a warning."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLIP_EXTENSIONS = frozenset(
 
 
 def is_clip(item: Input) -> bool:
-    """Say whether an input counts as a clip, by its extension; in an archive nothing does."""
+    """Tell whether an input is a clip, by its extension; members of archives never are."""
     return item.offset < 0 and os.path.splitext(item.path)[1].lower() in CLIP_EXTENSIONS
 
 

@@ -1,4 +1,4 @@
-"""The inputs of a job on disk: written once while they are found, then read in slices."""
+"""List of a job's inputs, kept on disk and read in slices: there may be millions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HIDDEN = "hidden://\0"  # no path and no address begins so
 
 
 class Listing:
-    """Inputs in their order, kept in an Arrow file; in memory, 16 bytes for each.
+    """Inputs in order, kept in an Arrow file; 16 bytes each in memory.
 
     Args:
         path: the file, which is replaced.
@@ -66,7 +66,7 @@ class Listing:
         return len(self.names)
 
     def read(self, indices: npt.NDArray[np.int64]) -> list[Input]:
-        """Some of the inputs; quickest where the indices are near each other and rise."""
+        """Read some inputs; fastest for rising indices that are close together."""
         found: list[Input] = []
         for batch, first in _runs(indices):
             if self._loaded is None or self._loaded[0] != batch:
@@ -75,7 +75,7 @@ class Listing:
         return list(map(self._reveal, found)) if self._secrets else found
 
     def _hide(self, one: Input) -> Input:
-        """An input whose address has no secrets, which don't belong on a disk."""
+        """Replace the secrets in an input's address, which must not be written to disk."""
         if redact(one.path) == one.path:
             return one
         parts = urlsplit(one.path)
@@ -92,7 +92,7 @@ class Listing:
 
 
 def _runs(indices: npt.NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
-    """Where the indices go on to another batch."""
+    """Split indices into runs within one batch."""
     batches = indices // _BATCH
     starts = np.flatnonzero(np.diff(batches, prepend=-1)).tolist()
     for start, stop in zip(starts, [*starts[1:], len(indices)]):
@@ -122,7 +122,7 @@ def _schema() -> pa.Schema:
 
 
 def to_arrow(inputs: list[Input]) -> pa.RecordBatch:
-    """A row an input; names and paths are binary, as they may be any bytes."""
+    """Convert inputs to rows; names and paths are binary, as they may be any bytes."""
     import pyarrow as pa
 
     columns = [
@@ -141,7 +141,7 @@ def to_arrow(inputs: list[Input]) -> pa.RecordBatch:
 
 
 def from_arrow(rows: pa.RecordBatch | pa.Table) -> list[Input]:
-    """The inputs of `to_arrow`; other columns are passed over."""
+    """Convert rows of `to_arrow` back to inputs; other columns are ignored."""
     columns = (rows[name].to_pylist() for name in _schema().names)
     return [
         Input(os.fsdecode(name), os.fsdecode(path), offset, size, time, problem, Status(status))

@@ -1,4 +1,4 @@
-"""How a job goes: a bar for people, a log in JSON lines for programs, counts for both."""
+"""Progress bar and JSON-lines log of a job."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KEPT_FAILURES = 1000
 
 
 class Progress:
-    """Counts what comes out; use as a context.
+    """Count results, show a bar and write the log; a context manager.
 
     Args:
         log: the file that lines are added to.
@@ -85,7 +85,7 @@ class Progress:
 
 
 def append_line(log: Path, fields: dict[str, Any]) -> None:
-    """Add one whole line; a log that can't be written is no reason to stop the work."""
+    """Append one line to a log; errors are ignored, so that a full disk stops no job."""
     try:
         descriptor = os.open(log, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:

@@ -1,4 +1,4 @@
-"""The folder job on many machines, by Ray Data: the same shards, in the same order.
+"""Ray engine: a job on many machines, with the same shards in the same order.
 
 Ray Data sends batches of inputs to actors and their rows back; an actor watches a worker
 process of its own (`fever_extract.jobs.supervisor`), so that a file that kills its decoder is a
@@ -91,7 +91,7 @@ def on_ray(
 
 
 def _room(resources: Mapping[str, float], num_cpus: float, num_gpus: float) -> int:
-    """How many actors fit."""
+    """Count the actors that fit."""
     rooms = [resources.get("CPU", 1) / num_cpus] if num_cpus else []
     if num_gpus:
         rooms.append(resources.get("GPU", 0) / num_gpus)
@@ -149,7 +149,7 @@ class _RayEngine:
 
 
 class _Actor:
-    """One worker process, kept for as long as the actor lives."""
+    """Ray actor that supervises one worker process of its own."""
 
     def __init__(self, work: Any, widths: Widths, timeout: float, together: int) -> None:
         memory = machine.memory_share(together)

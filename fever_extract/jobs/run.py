@@ -1,4 +1,4 @@
-"""The one door to a job: from any sources to a table, or to a folder of shards.
+"""Entry point of every job: check the arguments, choose table or shards, run.
 
 `Extractor.extract_folder` and the command both end here. What an output or an engine can't do
 is refused by name before any work begins.

@@ -1,4 +1,4 @@
-"""A process that extracts: it gets batches of inputs on a pipe and answers with Arrow tables.
+"""Worker process: batches of inputs in by a pipe, Arrow tables out.
 
 `fever_extract.jobs.supervisor` starts it and replaces it. It is a program of its own rather than
 a `multiprocessing.Process`, which would run its user's script again.
@@ -42,7 +42,7 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Work:
-    """All that a worker needs to know.
+    """What a worker needs: weights, options, settings, device.
 
     Attributes:
         config, weights, source: a checkpoint's config.json, model.safetensors and origin, so
@@ -64,7 +64,7 @@ class Work:
 
 
 def build(work: Work) -> Pipeline:
-    """The networks.
+    """Build the pipeline.
 
     Raises:
         WeightsError, ValueError: as `fever_extract.pipeline.Pipeline`.
@@ -81,14 +81,14 @@ def build(work: Work) -> Pipeline:
 
 
 def process(pipeline: Pipeline, work: Work, task: Task) -> pa.Table:
-    """The rows of some inputs, as in `fever_extract.tables.shards`, after a column `INDEX`."""
+    """Extract inputs to rows as in `fever_extract.tables.shards`, after a column `INDEX`."""
     images = [item.load_or_error() for _, item in task]
     records = list(pipeline.stream(images, work.options, work.all_faces))
     return to_table(task, records, Widths.of(pipeline.config))
 
 
 def to_table(task: Task, records: Sequence[Record], widths: Widths) -> pa.Table:
-    """Inputs and what became of them as rows."""
+    """Convert inputs and their records to rows."""
     import pyarrow as pa
 
     rows = [max(1, len(record.faces)) for record in records]
@@ -105,7 +105,7 @@ def to_table(task: Task, records: Sequence[Record], widths: Widths) -> pa.Table:
 
 
 def main() -> None:
-    """Work until the pipe is closed.
+    """Run tasks until the pipe is closed.
 
     Arguments of the command line: the number of the pipe, that of a file with the pickled
     `Work`, and the supervisor's process id.

@@ -1,4 +1,4 @@
-"""The typed ``config.json`` that travels with the weights.
+"""The typed ``config.json`` of a checkpoint: preprocessing, backbone, heads.
 
 One file says everything that is needed to use them: the architecture, what a crop
 must look like, and what each output means. It is read from the internet, so every
@@ -293,7 +293,7 @@ def _tuple(name: str, value: object) -> tuple[object, ...]:
 
 
 def _is_nested(value: object, depth: int) -> bool:
-    """Whether objects and lists lie in one another more than so deep."""
+    """Tell whether objects and lists are nested deeper than ``depth``."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if not isinstance(value, (list, tuple)):

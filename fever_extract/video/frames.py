@@ -1,4 +1,4 @@
-"""From a clip to records: choose frames, extract in batches, follow the faces."""
+"""Clips to records: sample frames, extract in batches, track the faces."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def extract(
 def sample(
     frames: Iterable[tuple[float, _Timed]], fps: float | None
 ) -> Iterator[tuple[float, _Timed]]:
-    """Of frames at any times, those nearest to every 1/fps seconds; none comes twice.
+    """Sample the frames nearest to every 1/fps seconds; none comes twice.
 
     Args:
         frames: each with its time in seconds, in order.

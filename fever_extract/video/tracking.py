@@ -1,4 +1,4 @@
-"""Following faces from frame to frame by the overlap of their boxes, and nothing else.
+"""Face tracking by the overlap of boxes (IoU).
 
 The method is the IoU tracker of Bochinski, Eiselein and Sikora, "High-Speed
 Tracking-by-Detection Without Using Image Information", AVSS 2017.
@@ -28,7 +28,7 @@ class _Track:
 
 
 class Tracker:
-    """Gives each face of a clip an id, counted from 0, that it keeps while it is followed.
+    """Give each face of a clip an id, counted from 0, that it keeps while it is tracked.
 
     The pairs of known and new boxes that overlap most are joined first. A face that is not
     found keeps its place and its id for `MAX_GAP` seconds (in a frame later than that, it is
@@ -41,7 +41,7 @@ class Tracker:
         self._next_id = 0
 
     def update(self, boxes: npt.NDArray[np.float32], time: float) -> list[int]:
-        """The id of each face of the next frame.
+        """Return the id of each face of the next frame.
 
         Args:
             boxes: ``(k, 4)``: x1, y1, x2, y2 in pixels.
