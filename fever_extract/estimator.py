@@ -173,8 +173,8 @@ class FeverTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _load(self) -> Extractor:
         """Make the extractor, once per weights and device."""
-        wanted = (self.weights, self.revision, self.device)
-        if getattr(self, "_loaded", (None, None))[0] != wanted:
+        source = (self.weights, self.revision, self.device)
+        if getattr(self, "_loaded", (None, None))[0] != source:
             extractor = Extractor(self.weights, revision=self.revision, device=self.device)
             fitted = getattr(self, "_fitted", None)
             now = (self.weights, self.revision, _identity(extractor))
@@ -184,7 +184,7 @@ class FeverTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                     "fitted and pickled: fit it again, or use the weights of that time (another "
                     "version of fever-extract, or revision=)"
                 )
-            self._loaded = (wanted, extractor)
+            self._loaded = (source, extractor)
         return self._loaded[1]
 
 

@@ -40,7 +40,7 @@ class _Picture:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Cropped:
     """The k faces of one image, not embedded yet: ``crops`` is ``(k, 3, s, s)``."""
 
     faces: Detections
@@ -106,14 +106,14 @@ class Pipeline:
             options: see there.
             all_faces: keep every face of an image rather than the one that comes first.
         """
-        found = list(self._find(batch, options, all_faces))
-        crops = [item.crops for item in found if isinstance(item, _Found)]
+        items = list(self._find(batch, options, all_faces))
+        crops = [item.crops for item in items if isinstance(item, _Cropped)]
         outputs = self._embed(crops, options)
         return [
             Record(Status.OK, faces=tuple(self._faces(item, outputs)))
-            if isinstance(item, _Found)
+            if isinstance(item, _Cropped)
             else item
-            for item in found
+            for item in items
         ]
 
     def _find(
@@ -121,25 +121,25 @@ class Pipeline:
         batch: Iterable[ImageLike | ExtractionError],
         options: Options,
         all_faces: bool,
-    ) -> Iterator[_Found | Record]:
+    ) -> Iterator[_Cropped | Record]:
         """Decode images and crop their faces, as many together as memory and caches allow."""
         limit = _PIXELS if self.device.type == "cpu" else _PIXELS_ON_GPU
-        opened: list[_Picture | _Found | Record] = []
+        opened: list[_Picture | _Cropped | Record] = []
         pixels = 0
         for image in batch:
             try:
-                one = self._open(image, options)
+                item = self._open(image, options)
             except ExtractionError as error:
                 opened.append(_failed(error))
                 continue
-            opened.append(one)
-            pixels += one.pixels.size // 3 if isinstance(one, _Picture) else 0
+            opened.append(item)
+            pixels += item.pixels.size // 3 if isinstance(item, _Picture) else 0
             if pixels >= limit:
                 yield from self._search(opened, options, all_faces)
                 opened, pixels = [], 0
         yield from self._search(opened, options, all_faces)
 
-    def _open(self, image: ImageLike | ExtractionError, options: Options) -> _Picture | _Found:
+    def _open(self, image: ImageLike | ExtractionError, options: Options) -> _Picture | _Cropped:
         """Decode one image."""
         if isinstance(image, ExtractionError):
             raise image
@@ -160,24 +160,23 @@ class Pipeline:
 
     def _search(
         self,
-        opened: list[_Picture | _Found | Record],
+        opened: list[_Picture | _Cropped | Record],
         options: Options,
         all_faces: bool,
-    ) -> Iterator[_Found | Record]:
+    ) -> Iterator[_Cropped | Record]:
         """Detect and crop the faces of decoded images; pass the other items on."""
-        pictures = [one for one in opened if isinstance(one, _Picture)]
+        pictures = [item for item in opened if isinstance(item, _Picture)]
         answers = iter(self._detect(pictures, options))
-        for one in opened:
-            if not isinstance(one, _Picture):
-                yield one
+        for item in opened:
+            if not isinstance(item, _Picture):
+                yield item
                 continue
             try:
-                found = self._cut_out(one, next(answers), options, all_faces)
+                yield self._cut_out(item, next(answers), options, all_faces)
             except ExtractionError as error:
-                found = _failed(error)
+                yield _failed(error)
             except Exception as error:
-                found = Record(Status.DETECT_ERROR, f"its faces can't be cut out: {error}")
-            yield found
+                yield Record(Status.DETECT_ERROR, f"its faces can't be cut out: {error}")
 
     def _detect(self, pictures: list[_Picture], options: Options) -> list[Detections | Record]:
         """Detect all faces of each image, in the pixels it was decoded to."""
@@ -185,21 +184,21 @@ class Pipeline:
             return []
         looks = turning.TURNS if options.any_orientation else 1
         try:
-            found = self._detector.detect(
-                [look for one in pictures for look in turning.turned(one.pixels, looks)],
-                [one.smallest / one.reduction for one in pictures for _ in range(looks)],
+            detections = self._detector.detect(
+                [look for item in pictures for look in turning.turned(item.pixels, looks)],
+                [item.smallest / item.reduction for item in pictures for _ in range(looks)],
                 options.min_confidence,
             )
             if looks == 1:
-                return list(found)
+                return list(detections)
             return [
-                turning.merge(found[looks * index :][:looks], *one.pixels.shape[:2])
-                for index, one in enumerate(pictures)
+                turning.merge(detections[looks * index :][:looks], *item.pixels.shape[:2])
+                for index, item in enumerate(pictures)
             ]
         except Exception as error:
             # Out of memory, say: one image's trouble, not the others' nor the run's.
             if len(pictures) > 1:
-                return [self._detect([one], options)[0] for one in pictures]
+                return [self._detect([item], options)[0] for item in pictures]
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             return [Record(Status.DETECT_ERROR, f"detection failed: {reason}")]
 
@@ -209,7 +208,7 @@ class Pipeline:
         faces: Detections | Record,
         options: Options,
         all_faces: bool,
-    ) -> _Found | Record:
+    ) -> _Cropped | Record:
         """Select faces among the detections and crop them."""
         if isinstance(faces, Record):
             return faces
@@ -228,9 +227,9 @@ class Pipeline:
             pixels = images.read(picture.image)
             faces, reduction = faces.scaled(reduction), 1
         crops = alignment.align(pixels, faces.landmarks, self.config.preprocessing)
-        return _Found(faces.scaled(reduction), crops, detected=True)
+        return _Cropped(faces.scaled(reduction), crops, detected=True)
 
-    def _whole(self, pixels: npt.NDArray[np.uint8]) -> _Found:
+    def _whole(self, pixels: npt.NDArray[np.uint8]) -> _Cropped:
         """Take the whole image as the face (options ``aligned`` and ``fallback``)."""
         height, width = pixels.shape[:2]
         if min(height, width) < SMALLEST_FACE:
@@ -243,7 +242,7 @@ class Pipeline:
             scores=np.full(1, np.nan, np.float32),
             landmarks=np.full((1, 5, 2), np.nan, np.float32),
         )
-        return _Found(face, alignment.whole(pixels, self.config.preprocessing), detected=False)
+        return _Cropped(face, alignment.whole(pixels, self.config.preprocessing), detected=False)
 
     @torch.inference_mode()
     def _embed(
@@ -269,23 +268,23 @@ class Pipeline:
 
     def _faces(
         self,
-        found: _Found,
+        cropped: _Cropped,
         outputs: Iterator[tuple[npt.NDArray[np.float32], dict[str, list[float]]]],
     ) -> Iterator[Face]:
         """Yield one image's faces, each with the next of the outputs."""
-        for index in range(len(found.faces)):
+        for index in range(len(cropped.faces)):
             vector, heads = next(outputs)
             valence, arousal = heads.get("valence_arousal", (None, None))
             yield Face(
-                box=found.faces.boxes[index],
-                score=float(found.faces.scores[index]),
-                landmarks=found.faces.landmarks[index],
+                box=cropped.faces.boxes[index],
+                score=float(cropped.faces.scores[index]),
+                landmarks=cropped.faces.landmarks[index],
                 vector=vector,
                 expressions=dict(zip(self.config.expressions, heads.get("expression", ()))),
                 blendshapes=dict(zip(self.config.blendshapes, heads.get("blendshapes", ()))),
                 valence=valence,
                 arousal=arousal,
-                detected=found.detected,
+                detected=cropped.detected,
             )
 
 

@@ -59,11 +59,11 @@ def check_collection(inputs: object) -> None:
     Raises:
         TypeError: saying what to pass instead.
     """
-    kind = type(inputs).__name__
+    name = type(inputs).__name__
     if isinstance(inputs, AbstractSet) and not isinstance(inputs, Mapping):
         if hasattr(inputs, "mapping"):  # a dict's keys or items, which have an order
             return
-        raise TypeError(f"a {kind} has no order, so that no row has its image; pass a list")
+        raise TypeError(f"a {name} has no order, so that no row has its image; pass a list")
     if isinstance(inputs, np.ndarray) and inputs.dtype.names is None:
         if inputs.dtype.kind == "S":
             raise TypeError(
@@ -83,7 +83,7 @@ def check_collection(inputs: object) -> None:
     shown = ", ".join(repr(name) for name in columns[:10]) + (", ..." if len(columns) > 10 else "")
     example = f", such as x[{likely[0]!r}]" if likely else ""
     raise TypeError(
-        f"got a {kind} with the {what} {shown or '(none)'}, and no list of images; pass the one "
+        f"got a {name} with the {what} {shown or '(none)'}, and no list of images; pass the one "
         f"that holds the images{example}"
     )
 

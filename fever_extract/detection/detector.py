@@ -125,16 +125,16 @@ class Detector:
         self, pyramids: Pyramids, smallest: Sequence[float]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Run P-Net at all scales: image indices ``(k,)`` and candidate squares ``(k, 4)``."""
-        found, count = [], 0
+        proposals, count = [], 0
         for sheet in pyramids.sheets([CELL / side for side in smallest]):
             rows, columns, scores, offsets = self._networks.propose(sheet.pixels, _P_THRESHOLD)
             inside, levels, owners, boxes = sheet.find(rows, columns)
-            found.append((owners, boxes, scores[inside], offsets[inside], levels + count))
+            proposals.append((owners, boxes, scores[inside], offsets[inside], levels + count))
             count += sheet.count
-        if not found:
+        if not proposals:
             nothing = torch.zeros(0, 4, device=self.device)
             return nothing[:, 0].long(), nothing
-        owners, boxes, scores, offsets, levels = map(torch.cat, zip(*found))
+        owners, boxes, scores, offsets, levels = map(torch.cat, zip(*proposals))
         keep = _suppress(boxes, scores, levels, 0.5)
         owners, boxes, scores, offsets = owners[keep], boxes[keep], scores[keep], offsets[keep]
         keep = _suppress(boxes, scores, owners, _P_OVERLAP)

@@ -57,7 +57,7 @@ class Mtcnn:
         height, width = image.shape[:2]
         rows = (height - CELL) // STRIDE + 1
         step = rows if image.is_cuda else max(1, (_STRIP // width - CELL) // STRIDE)
-        found = []
+        chunks = []
         for row in range(0, rows, step):
             strip = image[STRIDE * row : STRIDE * (min(row + step, rows) - 1) + CELL]
             features = self._pnet.features(strip[None])[0]
@@ -65,8 +65,8 @@ class Mtcnn:
             likely = self._pnet.margin(features) > math.log(threshold / (1 - threshold))
             below, columns = likely.nonzero(as_tuple=True)
             output = self._pnet.heads(features[below, columns])
-            found.append((below + row, columns, _scores(output), output[:, 2:]))
-        below, columns, scores, offsets = (torch.cat(parts) for parts in zip(*found))
+            chunks.append((below + row, columns, _scores(output), output[:, 2:]))
+        below, columns, scores, offsets = (torch.cat(parts) for parts in zip(*chunks))
         return below, columns, scores, offsets
 
     def refine(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

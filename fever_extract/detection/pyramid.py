@@ -165,7 +165,7 @@ class Pyramids:
 
     def __init__(self, images: Sequence[npt.NDArray[np.uint8]], device: torch.device) -> None:
         self._pyramids = [Pyramid(image, device) for image in images]
-        sizes = [(one.width, one.height) for one in self._pyramids]
+        sizes = [(pyramid.width, pyramid.height) for pyramid in self._pyramids]
         self._sizes = torch.tensor(sizes, dtype=torch.float32, device=device).reshape(-1, 2)
 
     def sheets(self, scales: Sequence[float]) -> Iterator[Sheet]:

@@ -132,11 +132,11 @@ class _Links:
             for info, _ in _headers(path):
                 if info.issym() or info.islnk():
                     self._links[_plain(info.name)] = _target(info)
-        wanted = set(map(self._follow, self._links.values()))
+        targets = set(map(self._follow, self._links.values()))
         self._files: dict[str | None, list[tarfile.TarInfo]] = {}
         with suppress(DamagedError):
             for info, _ in _headers(path):
-                if info.isreg() and _plain(info.name) in wanted:
+                if info.isreg() and _plain(info.name) in targets:
                     self._files.setdefault(_plain(info.name), []).append(info)
 
     def target(self, link: tarfile.TarInfo) -> tarfile.TarInfo | str:

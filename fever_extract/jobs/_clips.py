@@ -33,13 +33,13 @@ def without_clips(inputs: Iterable[Input], why: str) -> Iterator[Input]:
         warnings.warn(f"passed over {len(names)} clips, {why}; first {names[0]}", stacklevel=2)
 
 
-def readable(found: Iterable[Input]) -> list[Input]:
+def readable(items: Iterable[Input]) -> list[Input]:
     """List the inputs; without PyAV, clips are passed over with a warning.
 
     Raises:
         ImportError: if there are clips only, and PyAV is missing.
     """
-    inputs = list(found)
+    inputs = list(items)
     if importlib.util.find_spec("av") is not None:
         return inputs
     if inputs and all(map(is_clip, inputs)):

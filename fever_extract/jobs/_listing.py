@@ -51,7 +51,7 @@ class Listing:
             pa.ipc.new_file(file, _schema(), options=options) as writer,
         ):
             for batch in _batches(inputs):
-                keys = [(to_text(one.name), one.size, one.mtime_ns) for one in batch]
+                keys = [(to_text(item.name), item.size, item.mtime_ns) for item in batch]
                 hashed = identify(keys)
                 names.append(hashed[0])
                 identities.append(hashed[1])
@@ -67,28 +67,28 @@ class Listing:
 
     def read(self, indices: npt.NDArray[np.int64]) -> list[Input]:
         """Read some inputs; fastest for rising indices that are close together."""
-        found: list[Input] = []
+        inputs: list[Input] = []
         for batch, first in _runs(indices):
             if self._loaded is None or self._loaded[0] != batch:
                 self._loaded = batch, self._file.get_batch(batch)
-            found += from_arrow(self._loaded[1].take(indices[first] - batch * _BATCH))
-        return list(map(self._reveal, found)) if self._secrets else found
+            inputs += from_arrow(self._loaded[1].take(indices[first] - batch * _BATCH))
+        return list(map(self._reveal, inputs)) if self._secrets else inputs
 
-    def _hide(self, one: Input) -> Input:
+    def _hide(self, item: Input) -> Input:
         """Replace the secrets in an input's address, which must not be written to disk."""
-        if redact(one.path) == one.path:
-            return one
-        parts = urlsplit(one.path)
+        if redact(item.path) == item.path:
+            return item
+        parts = urlsplit(item.path)
         secrets = urlunsplit(parts._replace(path=""))
         number = self._secrets.setdefault(secrets, len(self._secrets))
-        return dataclasses.replace(one, path=f"{_HIDDEN}{number} {parts.path}")
+        return dataclasses.replace(item, path=f"{_HIDDEN}{number} {parts.path}")
 
-    def _reveal(self, one: Input) -> Input:
-        if not one.path.startswith(_HIDDEN):
-            return one
-        number, path = one.path.removeprefix(_HIDDEN).split(" ", 1)
+    def _reveal(self, item: Input) -> Input:
+        if not item.path.startswith(_HIDDEN):
+            return item
+        number, path = item.path.removeprefix(_HIDDEN).split(" ", 1)
         parts = urlsplit(list(self._secrets)[int(number)])
-        return dataclasses.replace(one, path=urlunsplit(parts._replace(path=path)))
+        return dataclasses.replace(item, path=urlunsplit(parts._replace(path=path)))
 
 
 def _runs(indices: npt.NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
@@ -126,13 +126,13 @@ def to_arrow(inputs: list[Input]) -> pa.RecordBatch:
     import pyarrow as pa
 
     columns = [
-        [os.fsencode(one.name) for one in inputs],
-        [os.fsencode(one.path) for one in inputs],
-        [one.offset for one in inputs],
-        [one.size for one in inputs],
-        [one.mtime_ns for one in inputs],
-        [printable(one.problem) for one in inputs],
-        [one.status.value for one in inputs],
+        [os.fsencode(item.name) for item in inputs],
+        [os.fsencode(item.path) for item in inputs],
+        [item.offset for item in inputs],
+        [item.size for item in inputs],
+        [item.mtime_ns for item in inputs],
+        [printable(item.problem) for item in inputs],
+        [item.status.value for item in inputs],
     ]
     return pa.record_batch(
         [pa.array(column, field.type) for column, field in zip(columns, _schema())],

@@ -68,8 +68,8 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
     for block in _blocks(file):
         if not separator:
             separator = _separator(block)
-        *found, rest = (rest + block).split(separator)
-        yield from (line.removesuffix(b"\r") for line in found) if separator == b"\n" else found
+        *whole, rest = (rest + block).split(separator)
+        yield from (line.removesuffix(b"\r") for line in whole) if separator == b"\n" else whole
     yield rest.removesuffix(b"\r") if separator == b"\n" else rest
 
 
@@ -172,11 +172,11 @@ def _parquet_column(path: str) -> Iterator[str]:
         index = 0 if len(names) == 1 else _index(names)
         if index is None:
             raise ValueError(f"it has no column {_COLUMN!r}, but {', '.join(names)}")
-        kind = file.schema_arrow.types[index]
-        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-        is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-        if not is_text and not pa.types.is_binary(kind) and not pa.types.is_null(kind):
-            raise ValueError(f"its column {names[index]!r} holds {kind}, and not paths")
+        dtype = file.schema_arrow.types[index]
+        dtype = dtype.value_type if pa.types.is_dictionary(dtype) else dtype
+        is_text = pa.types.is_string(dtype) or pa.types.is_large_string(dtype)
+        if not is_text and not pa.types.is_binary(dtype) and not pa.types.is_null(dtype):
+            raise ValueError(f"its column {names[index]!r} holds {dtype}, not paths")
         for batch in file.iter_batches(columns=[names[index]]):
             for value in batch[0].to_pylist():
                 yield os.fsdecode(value) if isinstance(value, bytes) else from_text(value or "")

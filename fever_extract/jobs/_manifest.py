@@ -142,20 +142,20 @@ def _is_manifest(manifest: Any) -> bool:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}); restore it or use --overwrite") from None
-    return found
+    return manifest
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    found = []
+    differences = []
     for key in sorted({*old, *new} - set(_IRRELEVANT)):
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
-            found += _differences(before, after)
+            differences += _differences(before, after)
         elif before != after:
-            found.append(f"{key} was {before}, is {after}")
-    return found
+            differences.append(f"{key} was {before}, is {after}")
+    return differences

@@ -143,10 +143,10 @@ def _groups(listing: Listing, done: Done, size: int) -> list[Group]:
             by_first.setdefault(int(done.identities[start]), []).append(file)
 
     def group(start: int, stop: int) -> Group:
-        wanted = listing.identities[start:stop]
-        for file in by_first.get(int(wanted[0]), ()):
-            if np.array_equal(_identities(done, file), wanted):
-                by_first[int(wanted[0])].remove(file)
+        expected = listing.identities[start:stop]
+        for file in by_first.get(int(expected[0]), ()):
+            if np.array_equal(_identities(done, file), expected):
+                by_first[int(expected[0])].remove(file)
                 return Group(start, stop, file)
         return Group(start, stop)
 
@@ -172,17 +172,17 @@ def _blocks(listing: Listing, done: Done) -> list[Group]:
     """Find the shards whose inputs are contiguous in the listing."""
     order = np.argsort(listing.identities, kind="stable")
     blocks = []
-    expected = 0
+    following = 0  # where a shard begins that comes right after the last
     for file in range(len(done.files)):
-        wanted = _identities(done, file)
-        if not len(wanted):
+        shard = _identities(done, file)
+        if not len(shard):
             continue
-        place = int(np.searchsorted(listing.identities, wanted[0], sorter=order))
-        found = int(order[place]) if place < len(order) else 0
-        for start in (expected, found):
-            if np.array_equal(listing.identities[start : start + len(wanted)], wanted):
-                expected = start + len(wanted)
-                blocks.append(Group(start, expected, file))
+        place = int(np.searchsorted(listing.identities, shard[0], sorter=order))
+        first = int(order[place]) if place < len(order) else 0
+        for start in (following, first):
+            if np.array_equal(listing.identities[start : start + len(shard)], shard):
+                following = start + len(shard)
+                blocks.append(Group(start, following, file))
                 break
     return blocks
 

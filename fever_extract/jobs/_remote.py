@@ -57,9 +57,9 @@ def walk(
     while waiting:
         below = waiting.pop()
         folder = f"{root.rstrip('/')}/{below}".rstrip("/") or "/"
-        found = filesystem.get_file_info(fs.FileSelector(folder))
+        entries = filesystem.get_file_info(fs.FileSelector(folder))
         folders = []
-        for info in sorted(found, key=lambda info: info.base_name):
+        for info in sorted(entries, key=lambda info: info.base_name):
             name = f"{below}/{info.base_name}".lstrip("/")
             if info.base_name.startswith("."):
                 continue
@@ -90,5 +90,7 @@ def _filesystem(scheme: str, place: str, query: str) -> tuple[Any, str]:
     require("pyarrow", extra="parquet", needed_by=redact(f"{scheme}://{place}"))
     from pyarrow import fs
 
-    found = fs.FileSystem.from_uri(f"{scheme}://{place}/" + (f"?{query}" if query else ""))
-    return found[0], str(found[1])
+    filesystem, path = fs.FileSystem.from_uri(
+        f"{scheme}://{place}/" + (f"?{query}" if query else "")
+    )
+    return filesystem, str(path)

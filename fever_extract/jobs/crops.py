@@ -89,15 +89,15 @@ class Crops:
         self._cleaned: set[Path] = set()
         self.failed = 0
 
-    def save(self, one: Input, record: Record) -> None:
+    def save(self, item: Input, record: Record) -> None:
         """Write each face of an input; to be called for all inputs, in the order of the table."""
-        name = to_text(one.name)
+        name = to_text(item.name)
         place = crop_path(name, 0)
         self._times[place] += 1
         if not record.faces:
             return
         try:
-            pixels = images.read(one.load())
+            pixels = images.read(item.load())
             for index, face in enumerate(record.faces):
                 self._write(crop_path(name, index, self._times[place]), pixels, face)
         except (ExtractionError, OSError, ValueError) as error:

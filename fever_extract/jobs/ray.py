@@ -166,7 +166,7 @@ class _Actor:
 def _to_block(task: Task) -> pa.Table:
     import pyarrow as pa
 
-    inputs = pa.Table.from_batches([to_arrow([one for _, one in task])])
+    inputs = pa.Table.from_batches([to_arrow([item for _, item in task])])
     return inputs.append_column(_PLACE, [[place for place, _ in task]])
 
 

@@ -72,12 +72,12 @@ def run(
     output = Path(output)
     made_by = provenance(checkpoint, {**options.settings(), "all_faces": all_faces})
     passed_over = PassedOver()
-    found = without_clips(
+    photographs = without_clips(
         find(sources, EXTENSIONS | CLIP_EXTENSIONS, passed_over),
         "which one table takes (a .parquet, .npz or .csv file as output), and shards don't",
     )
     # Before anything is overwritten.
-    first = next(found, None)
+    first = next(photographs, None)
     if first is None:
         raise describe_nothing(sources, passed_over)
     work = Work(
@@ -93,7 +93,7 @@ def run(
     with _told_if_full(output), manifest.locked(output):
         folder = manifest.prepare(output, made_by, overwrite=overwrite)
         previous = folder / manifest.PREVIOUS
-        listing = Listing(folder / "inputs.arrow", chain([first], found))
+        listing = Listing(folder / "inputs.arrow", chain([first], photographs))
         done = shards.Done.scan([*shards.shards_in(output), *sorted(previous.glob("*.old"))])
         planned = plan.make(listing, done, shard_rows)
         if len(done) and (planned.origin < 0).all() and not planned.changed:

@@ -134,9 +134,9 @@ def find(
     for source in listed:
         check(source)
     return (
-        found
+        item
         for source in listed
-        for found in _of(source, "" if len(listed) == 1 else source, extensions, passed_over)
+        for item in _of(source, "" if len(listed) == 1 else source, extensions, passed_over)
     )
 
 
@@ -211,10 +211,10 @@ def _standard_input() -> BinaryIO:
 
 def _file(name: str, path: str) -> Input:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except (OSError, ValueError):  # reported when the image is read
         return Input(name, path)
-    return Input(name, path, -1, found.st_size, found.st_mtime_ns)
+    return Input(name, path, -1, status.st_size, status.st_mtime_ns)
 
 
 def _listed(paths: Iterable[str]) -> Iterator[Input]:
@@ -225,11 +225,11 @@ def _listed(paths: Iterable[str]) -> Iterator[Input]:
             # It is not asked about: that would be a request for each of millions.
             yield Input(redact(lists.clean(path)), lists.clean(path))
         else:
-            found = _file(path, path)
-            if found.mtime_ns < 0 and (plain := lists.clean(path)) != path:
+            item = _file(path, path)
+            if item.mtime_ns < 0 and (plain := lists.clean(path)) != path:
                 # Blanks and quotes may be the name's own, but mostly are the list's.
-                found = _file(plain, plain) if os.path.lexists(plain) else found
-            yield found
+                item = _file(plain, plain) if os.path.lexists(plain) else item
+            yield item
 
 
 def _members(path: str, prefix: str, passed_over: PassOver) -> Iterator[Input]:

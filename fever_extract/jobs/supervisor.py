@@ -223,7 +223,7 @@ class Supervisor:
 
     def _again(self, task: Task, reason: str, tries: int) -> Iterator[pa.Table]:
         if not self._is_alone(task):
-            self._alone.extend([one] for one in task)
+            self._alone.extend([item] for item in task)
             self._suspects.update(index for index, _ in task)
             return
         index = task[0][0]
@@ -255,7 +255,7 @@ class Supervisor:
         file = self._works[slot]
         # Not 0 to 2, which may be free here, and are the worker's own there.
         least = fcntl.F_DUPFD_CLOEXEC
-        numbers = tuple(fcntl.fcntl(one.fileno(), least, 3) for one in (theirs, file))
+        numbers = tuple(fcntl.fcntl(end.fileno(), least, 3) for end in (theirs, file))
         # Found wherever this process found it; not in the working directory, as with -m.
         code = (
             f"import sys; sys.path[:] = {sys.path!r}; from fever_extract.jobs.worker import main; "

@@ -93,14 +93,14 @@ def to_table(task: Task, records: Sequence[Record], widths: Widths) -> pa.Table:
 
     rows = [max(1, len(record.faces)) for record in records]
     table = to_arrow(
-        Columns.of(((one.name, record) for (_, one), record in zip(task, records)), widths)
+        Columns.of(((item.name, record) for (_, item), record in zip(task, records)), widths)
     )
 
     def column(values: list[int]) -> pa.Array:
         return pa.array(np.repeat(np.array(values, np.int64), rows))
 
-    table = table.append_column("file_size", column([one.size for _, one in task]))
-    table = table.append_column("mtime_ns", column([one.mtime_ns for _, one in task]))
+    table = table.append_column("file_size", column([item.size for _, item in task]))
+    table = table.append_column("mtime_ns", column([item.mtime_ns for _, item in task]))
     return table.add_column(0, INDEX, column([index for index, _ in task]))
 
 

@@ -256,11 +256,11 @@ class Config:
         return config
 
 
-def _build(kind: type, where: str, values: object) -> Any:
+def _build(dataclass_: type, where: str, values: object) -> Any:
     """Make a dataclass from a JSON object, turning lists into tuples."""
     if not isinstance(values, dict):
         raise ConfigError(f"{where} must be a JSON object")
-    known = {item.name: item for item in dataclasses.fields(kind)}
+    known = {item.name: item for item in dataclasses.fields(dataclass_)}
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise ConfigError(f"{where} has unknown field(s): {', '.join(unknown)}")
@@ -275,7 +275,7 @@ def _build(kind: type, where: str, values: object) -> Any:
         raise ConfigError(f"{where} lacks field(s): {', '.join(missing)}")
     lists = {name for name, item in known.items() if str(item.type).startswith("tuple")}
     try:
-        return kind(
+        return dataclass_(
             **{
                 name: _tuple(f"{where}.{name}", value) if name in lists else value
                 for name, value in values.items()

@@ -105,8 +105,8 @@ def write_report(
         # The metadata may quote names that are not UTF-8; in JSON such escapes are right.
         content = _html(to_text(table.name), page).encode("utf-8", "backslashreplace")
         temporary.write_bytes(content)
-    found = int((pictures.slots >= 0).sum()) if pictures else 0
-    return Report(output, faces=len(faces), shown=len(shown), pictures=found)
+    count = int((pictures.slots >= 0).sum()) if pictures else 0
+    return Report(output, faces=len(faces), shown=len(shown), pictures=count)
 
 
 def _check(output: Path, photos: str | os.PathLike[str] | None) -> None:

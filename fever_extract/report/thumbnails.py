@@ -115,10 +115,10 @@ def make(
     # Threads are enough: Pillow's decoders let other threads run.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         work = pool.map(tiles_of, faces_of)
-        for found in progress.bar(
+        for cut_out in progress.bar(
             work, show_progress, desc="thumbnails", total=len(faces_of), unit="image"
         ):
-            tiles.update(found)
+            tiles.update(cut_out)
     slots = np.full(len(paths), -1, np.int64)
     shown = sorted(tiles)
     slots[shown] = np.arange(len(shown))
