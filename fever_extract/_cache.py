@@ -1,7 +1,7 @@
 """On-disk cache of records (joblib): no image is extracted twice.
 
 A record is found by all that it depends on, and by no name: the content of the image, the
-weights and their config, the options that change a vector, and the version of this package.
+weights and their config, the options that change an embedding, and the version of this package.
 """
 
 from __future__ import annotations

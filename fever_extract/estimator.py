@@ -119,11 +119,11 @@ class FeverTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             X: images.
 
         Returns:
-            ``(n, d)`` float32, or what `set_output` asked for. An image without a vector is
+            ``(n, d)`` float32, or what `set_output` asked for. An image without an embedding is
             a row of NaN; one warning counts them.
 
         Raises:
-            fever_extract.ExtractionError: for the first image without a vector, if
+            fever_extract.ExtractionError: for the first image without an embedding, if
                 ``on_error="raise"``.
             fever_extract.WeightsError, TypeError, ValueError: as in `fit`.
         """

@@ -45,7 +45,7 @@ class Extractor:
     Args:
         weights: the embedded default if left out; else a local folder, or a Hugging Face
             Hub repository ``org/name`` or ``org/name@revision``.
-        revision, cache_dir, token, local_files_only: how to speak to the Hub; see
+        revision, cache_dir, token, local_files_only: Hub settings; see
             `fever_extract.hub.HubOptions`.
         device: torch device; by default CUDA where there is one, else the CPU.
         options: any of `fever_extract.Options`, as defaults for every call.
@@ -54,12 +54,12 @@ class Extractor:
         fever_extract.WeightsError: if the weights can't be found or used.
         ValueError: if an option is out of range or the device does not exist.
 
-    Threads can share one. A process that is forked from this one can use it too, on the CPU,
-    with one of torch's threads. It can be pickled and copied: the embedded weights travel by
-    their SHA-256, others whole, so that the receiver needs no folder and no network.
+    An image is a path, the bytes of an image file, a PIL image, or a ``(h, w, 3)`` uint8 RGB
+    array. EXIF orientation is applied.
 
-    An image is a path, the bytes of an image file, a PIL image, or a ``(h, w, 3)`` uint8
-    RGB array. A path's, bytes' or PIL image's EXIF orientation is applied.
+    Threads can share an Extractor, and a forked child can use it on the CPU, with one thread.
+    It can be pickled and copied: the embedded weights travel by their SHA-256, others whole, so
+    that the receiver needs neither files nor a network.
     """
 
     def __init__(
@@ -131,18 +131,18 @@ class Extractor:
         """Embed images: one row per image, row *i* for input *i*, always.
 
         Args:
-            inputs: one image, or any number of them. A generator's are taken as they are used,
-                a few batches ahead, so that its images are never in memory together.
+            inputs: one image, or many. A generator is consumed a few batches ahead, so that its
+                images are never in memory together.
             options: any of `fever_extract.Options`, for this call.
 
         Returns:
-            ``(n, d)`` float32, or ``(d,)`` for one image. An input without a vector is a
-            row of NaN; one warning counts them.
+            ``(n, d)`` float32, or ``(d,)`` for one image. An input without an embedding
+            is a row of NaN; one warning counts them.
 
         Raises:
-            ExtractionError: for the first input without a vector, if ``on_error="raise"``.
-            TypeError, ValueError: if something given can't be an image, or an option is
-                out of range.
+            ExtractionError: for the first input without an embedding, if ``on_error="raise"``.
+            TypeError, ValueError: if an input can't be an image, or an option is out of
+                range.
         """
         chosen = self._chosen(options)
         hints.check_collection(inputs)
@@ -167,12 +167,12 @@ class Extractor:
         """Extract a record per image: its status, and its faces or the reason why there are none.
 
         Args:
-            inputs: one image, or any number of them.
+            inputs: one image, or many.
             all_faces: keep every face of an image, in the order of ``select``.
             options: any of `fever_extract.Options`, for this call.
 
         Returns:
-            One record an image, in the order of the input.
+            One record per image, in the order of the input.
 
         Raises:
             TypeError, ValueError: as in `extract`; never for a damaged or missing file.
@@ -216,20 +216,20 @@ class Extractor:
         memory at a time.
 
         Args:
-            clip: a path, a URL, an open binary file, or what ``av.open`` gave.
+            clip: a path, a URL, an open binary file, or a container from ``av.open``.
             fps: take the frames nearest to this many times a second; None for every frame.
             start, end: from ``start`` to before ``end``, in seconds.
             all_faces: keep every face of a frame, in the order of ``select``.
             options: any of `fever_extract.Options`, for this call.
 
         Yields:
-            One `Frame` for each frame taken, in order. If the clip can't be read, or some
-            of it can't, the last one says so: its status is not ``ok``.
+            One `Frame` per frame taken, in order. If the clip, or part of it, can't be read, the
+            last frame says so: its status is not ``ok``.
 
         Raises:
             ImportError: at once, if PyAV is missing.
-            TypeError, ValueError: at once, if what was given can't be a clip, or an option
-                is out of range.
+            TypeError, ValueError: at once, if ``clip`` can't be a clip, or an option is out
+                of range.
         """
         from fever_extract.video import decoding, frames
 
@@ -261,16 +261,17 @@ class Extractor:
         passed over with a warning.
 
         Args:
-            folder: the folder, one photograph or clip, or any of the sources (or several) of
+            folder: a folder, a photograph, a clip, or any other source (or several): see
                 `fever_extract.jobs.sources.find`.
-            output: a ``.parquet``, ``.npz`` or ``.csv`` file, replaced when it is whole; or, for
-                many photographs, a folder of Parquet shards (it exists, ends in a slash or has
-                no extension), where a job that was stopped goes on: see docs/scale.md.
+            output: a ``.parquet``, ``.npz`` or ``.csv`` file, replaced when complete; or, for many
+                photographs, a folder of Parquet shards (an existing folder, a name that ends in a
+                slash or has no extension), where a stopped job resumes: see docs/scale.md.
             all_faces: a row per face rather than per image.
             save_crops: a folder for the aligned faces of photographs as JPEGs of 224x224 pixels,
                 named by `fever_extract.jobs.crops.crop_path`; for one table, not for shards.
-            overwrite: begin a folder of shards anew, rather than go on; one table always is.
-            engine: fills shards: ``"local"`` with processes of this machine, ``"ray"`` on a
+            overwrite: start a folder of shards afresh instead of resuming; a single table is
+                always replaced.
+            engine: what fills shards: ``"local"`` with processes of this machine, ``"ray"`` on a
                 cluster, or an engine with settings (`fever_extract.jobs.ray.on_ray`).
             workers: processes that fill shards; by default one per core, or per GPU.
             options: any of `fever_extract.Options`, for this call.

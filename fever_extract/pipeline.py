@@ -79,7 +79,7 @@ class Pipeline:
     ) -> Iterator[Record]:
         """Yield a record per image, in order, using several threads.
 
-        Each thread takes some images from decoding to vectors: the networks are too small to
+        Each thread takes some images from decoding to embeddings: the networks are too small to
         gain from being shared out, and decoders don't share.
 
         Args:
@@ -257,14 +257,14 @@ class Pipeline:
             size = min(size, _FACES)
         for chunk in torch.split(torch.cat(crops), size) if crops else ():
             output = network(chunk.to(self.device))
-            vectors, heads = output.embedding, dict(output.heads)
+            embeddings, heads = output.embedding, dict(output.heads)
             if "expression" in heads:
                 heads["expression"] = network.probabilities(heads["expression"], options.prior)
             if options.normalize:
-                vectors = torch.nn.functional.normalize(vectors)
+                embeddings = torch.nn.functional.normalize(embeddings)
             rows = {name: values.tolist() for name, values in heads.items()}
-            for index, vector in enumerate(vectors.cpu().numpy()):
-                yield vector.copy(), {name: values[index] for name, values in rows.items()}
+            for index, embedding in enumerate(embeddings.cpu().numpy()):
+                yield embedding.copy(), {name: values[index] for name, values in rows.items()}
 
     def _faces(
         self,
@@ -273,13 +273,13 @@ class Pipeline:
     ) -> Iterator[Face]:
         """Yield one image's faces, each with the next of the outputs."""
         for index in range(len(cropped.faces)):
-            vector, heads = next(outputs)
+            embedding, heads = next(outputs)
             valence, arousal = heads.get("valence_arousal", (None, None))
             yield Face(
                 box=cropped.faces.boxes[index],
                 score=float(cropped.faces.scores[index]),
                 landmarks=cropped.faces.landmarks[index],
-                vector=vector,
+                embedding=embedding,
                 expressions=dict(zip(self.config.expressions, heads.get("expression", ()))),
                 blendshapes=dict(zip(self.config.blendshapes, heads.get("blendshapes", ()))),
                 valence=valence,

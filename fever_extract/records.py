@@ -61,14 +61,14 @@ class ExtractionError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """One face and its vector.
+    """One face and its embedding.
 
     Attributes:
         box: ``(4,)`` float32: x1, y1, x2, y2 in pixels of the upright picture.
         score: the detector's confidence, 0 to 1; NaN if there was no detection.
         landmarks: ``(5, 2)`` float32 in pixels: left eye, right eye, nose, left and right
             mouth corner, as seen in the upright face; NaN if there was no detection.
-        vector: ``(d,)`` float32, the embedding.
+        embedding: ``(d,)`` float32; `vector` is another name for it.
         expressions: probability of each expression; empty if the weights have no such head.
         blendshapes: each blendshape, 0 to 1; empty if the weights have no such head.
         valence, arousal: -1 to 1; None if the weights have no such head.
@@ -80,13 +80,18 @@ class Face:
     box: npt.NDArray[np.float32]
     score: float
     landmarks: npt.NDArray[np.float32]
-    vector: npt.NDArray[np.float32]
+    embedding: npt.NDArray[np.float32]
     expressions: Mapping[str, float] = field(default_factory=dict)
     blendshapes: Mapping[str, float] = field(default_factory=dict)
     valence: float | None = None
     arousal: float | None = None
     detected: bool = True
     track: int | None = None
+
+    @property
+    def vector(self) -> npt.NDArray[np.float32]:
+        """The embedding."""
+        return self.embedding
 
     @property
     def expression(self) -> str | None:
@@ -159,9 +164,9 @@ class Summary:
     Attributes:
         output: the table that was written.
         images: number of photographs and of frames.
-        faces: number of vectors.
+        faces: number of embeddings.
         statuses: number of images by status; statuses that did not occur are left out.
-        failures: (path, status, message) of every image without a vector; where the output is
+        failures: (path, status, message) of every image without an embedding; where the output is
             a folder, of the first 1000 in this run.
         seconds: wall-clock time.
         reused: inputs whose rows an earlier run of the same job had made.
@@ -217,12 +222,12 @@ def stack_vectors(
     """Stack the first embedding of each record: ``(n, dim)`` float32; see `Options.on_error`.
 
     Raises:
-        ExtractionError: for the first record without a vector, if ``on_error="raise"``.
+        ExtractionError: for the first record without an embedding, if ``on_error="raise"``.
     """
     vectors, failed = [], []
     for index, record in enumerate(records):
         if record.face is not None:
-            vectors.append(record.face.vector)
+            vectors.append(record.face.embedding)
             continue
         if on_error == "raise":
             raise ExtractionError(record.status, f"image {index}: {record.error}")

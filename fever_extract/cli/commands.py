@@ -113,8 +113,8 @@ def demo(chosen: argparse.Namespace) -> int:
         say(f"face: box {face.box.round().astype(int).tolist()}, score {face.score:.3f}")
         ranked = sorted(face.expressions.items(), key=lambda item: -item[1])
         say("expressions: " + ", ".join(f"{name} {value:.2f}" for name, value in ranked))
-        start = ", ".join(f"{value:.3f}" for value in face.vector[:4])
-        say(f"vector: {len(face.vector)} numbers, starting {start}")
+        start = ", ".join(f"{value:.3f}" for value in face.embedding[:4])
+        say(f"vector: {len(face.embedding)} numbers, starting {start}")
     with replace_atomically(output) as temporary:
         annotate(pixels, faces).save(temporary, format=format_)
     say(f"annotated picture: {output}")

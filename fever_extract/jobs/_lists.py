@@ -176,7 +176,7 @@ def _parquet_column(path: str) -> Iterator[str]:
         dtype = dtype.value_type if pa.types.is_dictionary(dtype) else dtype
         is_text = pa.types.is_string(dtype) or pa.types.is_large_string(dtype)
         if not is_text and not pa.types.is_binary(dtype) and not pa.types.is_null(dtype):
-            raise ValueError(f"its column {names[index]!r} holds {dtype}, not paths")
+            raise ValueError(f"its column {names[index]!r} holds {dtype}, and not paths")
         for batch in file.iter_batches(columns=[names[index]]):
             for value in batch[0].to_pylist():
                 yield os.fsdecode(value) if isinstance(value, bytes) else from_text(value or "")

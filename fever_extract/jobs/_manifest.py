@@ -26,7 +26,7 @@ def prepare(output: Path, made_by: Mapping[str, object], *, overwrite: bool) -> 
 
     Args:
         output: the folder.
-        made_by: all that a vector depends on, as `fever_extract.jobs.table.metadata` gives it.
+        made_by: what embeddings depend on: see `fever_extract.models.checkpoint.provenance`.
         overwrite: begin anew: what a job of this package wrote there is removed, and nothing else.
 
     Returns:

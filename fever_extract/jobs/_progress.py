@@ -30,7 +30,7 @@ class Progress:
 
     Attributes:
         statuses, faces: of all rows so far.
-        failures: (path, status, message) of the first 1000 inputs of this run without a vector.
+        failures: (path, status, message) of the first 1000 inputs of this run without an embedding.
     """
 
     def __init__(

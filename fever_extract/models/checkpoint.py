@@ -42,7 +42,7 @@ class Checkpoint:
 
     Attributes:
         config: its ``config.json``.
-        sha256: of ``model.safetensors``, in hexadecimal: the identity of the vectors.
+        sha256: of ``model.safetensors``, in hexadecimal: the identity of the embeddings.
         source: where it came from, in words.
         data: the bytes of ``model.safetensors``, to be saved and published as they are.
     """
@@ -80,7 +80,7 @@ def provenance(weights: Weights, settings: Mapping[str, object]) -> dict[str, ob
         settings: as `fever_extract.Options.settings` gives them, and what else there is.
 
     Returns:
-        What JSON takes. All but ``weights_source`` decides about the vectors.
+        What JSON takes. All but ``weights_source`` decides about the embeddings.
     """
     return {
         "version": version("fever-extract"),

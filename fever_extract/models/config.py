@@ -145,7 +145,7 @@ class Config:
         name: what the weights are called.
         preprocessing: how a face becomes the network's input.
         backbone: the convolutional part.
-        embedding_dim: length of a vector.
+        embedding_dim: length of an embedding.
         expressions: the classes of the expression head, in order; empty if there is none.
         blendshapes: the names of the blendshape head's outputs; empty if there is none.
         valence_arousal: whether there is a valence and arousal head.

@@ -46,7 +46,7 @@ class Report:
 
     Attributes:
         output: the page.
-        faces: number of vectors in the table.
+        faces: number of embeddings in the table.
         shown: number of faces on the map.
         pictures: number of those with a thumbnail.
     """
