@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
+import logging
 import pickle
-import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,8 @@ from PIL import Image, ImageFile
 
 from fever_extract._utils.extras import install
 from fever_extract.records import ExtractionError, Status
+
+_logger = logging.getLogger(__name__)
 
 # Raster formats only: others run programs (EPS calls Ghostscript) or are no photographs.
 _FORMATS = "JPEG PNG WEBP MPO BMP DIB GIF TIFF PPM JPEG2000 AVIF TGA HEIF".split()
@@ -95,7 +97,7 @@ class PillowSettings:
             try:
                 Image.register_open(name, *pickle.loads(pickled))
             except Exception as error:  # a module of someone else's is imported
-                print(f"Pillow's plug-in for {name} files is not here: {error}", file=sys.stderr)
+                _logger.warning("Pillow's plug-in for %s files is not here: %s", name, error)
 
 
 def _is_plugin(name: str) -> bool:

@@ -182,22 +182,32 @@ def export(chosen: argparse.Namespace) -> int:
 
 def add_face_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of face detection to a command; `face_options` reads them."""
-    parser.add_argument("--select", choices=SELECT, help="which of several faces")
-    parser.add_argument(
-        "--detect-size", type=int, metavar="PIXELS", help="look for faces at this size, for speed"
+    faces = parser.add_argument_group("face detection")
+    faces.add_argument("--select", choices=SELECT, help="which of several faces comes first")
+    faces.add_argument(
+        "--detect-size",
+        type=int,
+        metavar="PIXELS",
+        help="detect as in an image with this longer side, for speed (default: full size)",
     )
-    parser.add_argument("--min-face-size", type=float, metavar="PIXELS")
-    parser.add_argument("--min-confidence", type=float, metavar="0..1")
-    parser.add_argument(
-        "--aligned", action="store_true", help="the images are aligned face crops: don't detect"
+    faces.add_argument(
+        "--min-face-size", type=float, metavar="PIXELS", help="smallest face to detect"
     )
-    parser.add_argument(
-        "--fallback", choices=["whole"], help="take the whole picture where no face is found"
+    faces.add_argument(
+        "--min-confidence", type=float, metavar="0..1", help="drop less certain detections"
     )
-    parser.add_argument(
+    faces.add_argument(
+        "--aligned", action="store_true", help="the images are aligned face crops: skip detection"
+    )
+    faces.add_argument(
+        "--fallback",
+        choices=["whole"],
+        help="take the whole image as the face where none is detected",
+    )
+    faces.add_argument(
         "--any-orientation",
         action="store_true",
-        help="look for faces that lie or are upside down, too; takes four times as long",
+        help="also detect faces that lie or are upside down; takes four times as long",
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import re
 import sys
@@ -20,6 +21,8 @@ from pathlib import Path
 
 from fever_extract.models import checkpoint
 from fever_extract.models.config import WeightsError
+
+_logger = logging.getLogger(__name__)
 
 EMBEDDED = "embedded"
 """What the weights inside the package are called where a source is shown."""
@@ -69,7 +72,9 @@ def load(
         WeightsError: if nothing is found there, or what is there can't be used.
     """
     with _locate(source, options or HubOptions()) as (folder, name):
-        return checkpoint.read(folder, name)
+        weights = checkpoint.read(folder, name)
+    _logger.info("weights %s from %s, SHA-256 %s", weights.config.name, name, weights.sha256)
+    return weights
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections import Counter
@@ -14,6 +15,8 @@ from fever_extract.records import Status
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_logger = logging.getLogger(__name__)
 
 _EVERY = 10.0  # seconds between two lines of progress
 _KEPT_FAILURES = 1000
@@ -67,7 +70,8 @@ class Progress:
             self.say(event="progress")
 
     def say(self, **fields: Any) -> None:
-        """Add a line to the log: these fields, and how far the job is."""
+        """Add a line to the log, with these fields and the job's progress; and tell `logging`."""
+        _logger.info("%s", " ".join(f"{name}={value!r}" for name, value in fields.items()))
         done = self.statuses.total()
         seconds = time.monotonic() - self._start
         rate = (done - self._before) / seconds if seconds else 0.0
