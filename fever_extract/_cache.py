@@ -1,7 +1,7 @@
-"""Records of images kept on disk by joblib, so that no image is extracted twice.
+"""On-disk cache of records (joblib): no image is extracted twice.
 
 A record is found by all that it depends on, and by no name: the content of the image, the
-weights and their config, the options that change a vector, and the version of this package.
+weights and their config, the options that change an embedding, and the version of this package.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LASTING = (Status.OK, Status.NO_FACE, Status.TOO_SMALL)
 def cached_records(
     inputs: Sequence[ImageLike], extractor: Extractor, options: Options, memory: joblib.Memory
 ) -> Iterator[Record]:
-    """A record an image, in order, with vectors but without expressions and blendshapes.
+    """Yield a record per image, in order, with embeddings but no expressions or blendshapes.
 
     Those that ``memory`` does not hold are extracted first, and stored as soon as their batch
     is done, so that a stopped run loses little.
@@ -72,13 +72,13 @@ def cached_records(
 
 
 def _lean(record: Record) -> Record:
-    """Without what the heads say, which is most of a record and is not asked for here."""
+    """Drop the heads' outputs, most of a record's size and not used here."""
     faces = (dataclasses.replace(face, expressions={}, blendshapes={}) for face in record.faces)
     return dataclasses.replace(record, faces=tuple(faces))
 
 
 def _record(key: str | int, record: Record | None) -> Record:
-    """What joblib remembers by ``key`` alone; it is called where there is nothing to remember."""
+    """Return the record; joblib caches it by ``key`` alone and calls this on a cache miss."""
     if record is None:
         raise KeyError(key)
     return record

@@ -1,10 +1,10 @@
-"""Pillow's settings and plug-ins: used as the caller has set them, here and in worker processes."""
+"""Pillow's settings and plug-ins, carried over to worker processes as the caller set them."""
 
 from __future__ import annotations
 
 import io
+import logging
 import pickle
-import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,8 @@ from PIL import Image, ImageFile
 
 from fever_extract._utils.extras import install
 from fever_extract.records import ExtractionError, Status
+
+_logger = logging.getLogger(__name__)
 
 # Raster formats only: others run programs (EPS calls Ghostscript) or are no photographs.
 _FORMATS = "JPEG PNG WEBP MPO BMP DIB GIF TIFF PPM JPEG2000 AVIF HEIF".split()
@@ -59,7 +61,7 @@ def open_heif(source: Path | io.BytesIO) -> Image.Image | None:
 
 @dataclass(frozen=True)
 class PillowSettings:
-    """What the caller has set in Pillow, for another process.
+    """Pillow settings of this process, to be applied in another.
 
     Attributes:
         max_pixels: ``PIL.Image.MAX_IMAGE_PIXELS``.
@@ -74,7 +76,7 @@ class PillowSettings:
 
     @classmethod
     def of_this_process(cls) -> PillowSettings:
-        """Collect the settings; warns of a plug-in that can't be sent."""
+        """Collect the settings; warn about a plug-in that can't be sent."""
         Image.init()
         plugins = []
         for name in filter(_is_plugin, list(Image.OPEN)):
@@ -97,10 +99,10 @@ class PillowSettings:
             try:
                 Image.register_open(name, *pickle.loads(pickled))
             except Exception as error:  # a module of someone else's is imported
-                print(f"Pillow's plug-in for {name} files is not here: {error}", file=sys.stderr)
+                _logger.warning("Pillow's plug-in for %s files is not here: %s", name, error)
 
 
 def _is_plugin(name: str) -> bool:
-    """Whether what opens a format is not Pillow's own."""
+    """Tell whether a plug-in, rather than Pillow itself, opens a format."""
     module = getattr(Image.OPEN[name][0], "__module__", "")
     return not module.startswith("PIL.")

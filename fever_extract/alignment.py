@@ -1,4 +1,4 @@
-"""Five-point alignment: a similarity transform that puts each face in the same place.
+"""Five-point face alignment by a similarity transform.
 
 The transform is the least-squares similarity of Umeyama (1991). In the plane, and without
 reflection, it has a closed form in complex numbers: ``w = a z + b``. Training and inference
@@ -110,7 +110,7 @@ def align(
 
 
 def magnifies(landmarks: npt.NDArray[np.floating], preprocessing: Preprocessing) -> bool:
-    """Whether a crop of these faces, as in `align`, has more pixels than the image has there."""
+    """Tell whether aligning these faces would enlarge them."""
     matrices = sampling_matrices(landmarks, preprocessing)
     return bool((np.linalg.det(matrices[:, :, :2]) < 1).any())
 
@@ -136,7 +136,7 @@ def crop(
 
 
 def whole(image: npt.NDArray[np.uint8], preprocessing: Preprocessing) -> torch.Tensor:
-    """The whole picture as a crop, for pictures that are face crops already.
+    """Resize the whole image to a crop, for images that are face crops already.
 
     Args:
         image: ``(h, w, 3)`` uint8 RGB; if it is not square, it is stretched.

@@ -1,4 +1,4 @@
-"""`FeverTransformer`: photographs to vectors, as a step of a scikit-learn pipeline."""
+"""`FeverTransformer`: images to embeddings as a step of a scikit-learn pipeline."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class FeverTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """One facial-expression vector an image, by scikit-learn's rules.
+    """Embed images in a scikit-learn pipeline: one row per image.
 
     ``make_pipeline(FeverTransformer(), StandardScaler(), LogisticRegression())`` is a
     classifier of photographs. Nothing is learned from X: `fit` only finds the weights.
@@ -96,7 +96,7 @@ class FeverTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.memory = memory
 
     def fit(self, X: Iterable[ImageLike], y: object = None) -> FeverTransformer:
-        """Check the parameters and the kind of X, and find the weights.
+        """Check the parameters and the type of X, and load the weights.
 
         Args:
             X: images; none of them is opened.
@@ -113,17 +113,17 @@ class FeverTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def transform(self, X: Iterable[ImageLike]) -> npt.NDArray[np.float32]:
-        """One vector an image; row *i* is image *i*.
+        """Embed images; row *i* is image *i*.
 
         Args:
             X: images.
 
         Returns:
-            ``(n, d)`` float32, or what `set_output` asked for. An image without a vector is
+            ``(n, d)`` float32, or what `set_output` asked for. An image without an embedding is
             a row of NaN; one warning counts them.
 
         Raises:
-            fever_extract.ExtractionError: for the first image without a vector, if
+            fever_extract.ExtractionError: for the first image without an embedding, if
                 ``on_error="raise"``.
             fever_extract.WeightsError, TypeError, ValueError: as in `fit`.
         """
@@ -138,7 +138,7 @@ class FeverTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return stack_vectors(records, extractor.embedding_dim, self.on_error, stacklevel=4)
 
     def get_feature_names_out(self, input_features: object = None) -> npt.NDArray[np.object_]:
-        """``embedding_0`` and so on, as the columns of a csv table.
+        """Name the columns ``embedding_0`` and so on, as in a csv table.
 
         Args:
             input_features: not used; X has no features with names.
@@ -147,7 +147,7 @@ class FeverTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return np.array(names, dtype=object)
 
     def __sklearn_is_fitted__(self) -> bool:
-        """There is nothing to learn."""
+        """Return True: there is nothing to learn."""
         return True
 
     def __sklearn_tags__(self) -> Any:
@@ -173,9 +173,9 @@ class FeverTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return Options(**{name: getattr(self, name) for name in names})
 
     def _load(self) -> Extractor:
-        """The extractor, made once for the present weights and device."""
-        wanted = (self.weights, self.revision, self.device)
-        if getattr(self, "_loaded", (None, None))[0] != wanted:
+        """Make the extractor, once per weights and device."""
+        source = (self.weights, self.revision, self.device)
+        if getattr(self, "_loaded", (None, None))[0] != source:
             extractor = Extractor(self.weights, revision=self.revision, device=self.device)
             fitted = getattr(self, "_fitted", None)
             now = (self.weights, self.revision, _identity(extractor))
@@ -185,18 +185,18 @@ class FeverTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                     "fitted and pickled: fit it again, or use the weights of that time (another "
                     "version of fever-extract, or revision=)"
                 )
-            self._loaded = (wanted, extractor)
+            self._loaded = (source, extractor)
         return self._loaded[1]
 
 
 def _identity(extractor: Extractor) -> str:
-    """SHA-256 of the weights and of their config, in hexadecimal."""
+    """Hash the weights and their config: SHA-256, in hexadecimal."""
     config = hashlib.sha256(extractor.config.to_json().encode()).hexdigest()
     return f"{extractor.sha256} {config}"
 
 
 def _as_list(X: Any) -> list[ImageLike]:
-    """X as a list of what can be images.
+    """Convert X to a list of images.
 
     Raises:
         TypeError, ValueError: with what to pass instead.

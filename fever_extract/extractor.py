@@ -1,4 +1,4 @@
-"""`Extractor`, the public face of the package; the work is done in `fever_extract.pipeline`."""
+"""`Extractor`, the public API; it hands work on to the pipeline, jobs, hub and video."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ Faces = Union["npt.NDArray[Any]", Sequence[Any], None]
 
 
 class Extractor:
-    """Facial-expression vectors from images.
+    """Facial-expression embeddings from images.
 
     Args:
         weights: the embedded default if left out; else a local folder, or a Hugging Face
             Hub repository ``org/name`` or ``org/name@revision``.
-        revision, cache_dir, token, local_files_only: how to speak to the Hub; see
+        revision, cache_dir, token, local_files_only: Hub settings; see
             `fever_extract.hub.HubOptions`.
         device: torch device; by default CUDA where there is one, else the CPU.
         options: any of `fever_extract.Options`, as defaults for every call.
@@ -60,12 +60,12 @@ class Extractor:
         fever_extract.WeightsError: if the weights can't be found or used.
         ValueError: if an option is out of range or the device does not exist.
 
-    Threads can share one. A process that is forked from this one can use it too, on the CPU,
-    with one of torch's threads. It can be pickled and copied: the embedded weights travel by
-    their SHA-256, others whole, so that the receiver needs no folder and no network.
+    An image is a path, the bytes of an image file, a PIL image, or a ``(h, w, 3)`` uint8 RGB
+    array. EXIF orientation is applied.
 
-    An image is a path, the bytes of an image file, a PIL image, or a ``(h, w, 3)`` uint8
-    RGB array. A path's, bytes' or PIL image's EXIF orientation is applied.
+    Threads can share an Extractor, and a forked child can use it on the CPU, with one thread.
+    It can be pickled and copied: the embedded weights travel by their SHA-256, others whole, so
+    that the receiver needs neither files nor a network.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Extractor:
         self._pipeline = Pipeline(self._checkpoint, device)
 
     def __getstate__(self) -> dict[str, object]:
-        """Weights, device and options; the networks are built anew where they arrive."""
+        """Pickle weights, device and options; the networks are rebuilt where they arrive."""
         state = self.__dict__.copy()
         del state["_pipeline"]
         return {**state, "_checkpoint": hub.Portable.of(self._checkpoint)}
@@ -102,7 +102,7 @@ class Extractor:
 
     @property
     def embedding_dim(self) -> int:
-        """Length of a vector."""
+        """Length of an embedding."""
         return self.config.embedding_dim
 
     @property
@@ -112,12 +112,12 @@ class Extractor:
 
     @property
     def device(self) -> torch.device:
-        """Where the networks run."""
+        """The torch device that the networks run on."""
         return self._pipeline.device
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the weights' file in hexadecimal: which weights made a vector."""
+        """SHA-256 of the weights' file, in hexadecimal: the identity of the embeddings."""
         return self._checkpoint.sha256
 
     @property
@@ -187,23 +187,23 @@ class Extractor:
         landmarks: Faces = None,
         **options: Unpack[OptionArguments],
     ) -> npt.NDArray[np.float32]:
-        """One vector an image; row *i* is input *i*, always.
+        """Embed images: one row per image, row *i* for input *i*, always.
 
         Args:
-            inputs: one image, or any number of them. A generator's are taken as they are used,
-                a few batches ahead, so that its images are never in memory together.
+            inputs: one image, or many. A generator is consumed a few batches ahead, so that its
+                images are never in memory together.
             boxes, landmarks: faces that are known, so that none is looked for; see
                 `extract_records`.
             options: any of `fever_extract.Options`, for this call.
 
         Returns:
-            ``(n, d)`` float32, or ``(d,)`` for one image. An input without a vector is a
-            row of NaN; one warning counts them.
+            ``(n, d)`` float32, or ``(d,)`` for one image. An input without an embedding
+            is a row of NaN; one warning counts them.
 
         Raises:
-            ExtractionError: for the first input without a vector, if ``on_error="raise"``.
-            TypeError, ValueError: if something given can't be an image, or an option is
-                out of range.
+            ExtractionError: for the first input without an embedding, if ``on_error="raise"``.
+            TypeError, ValueError: if an input can't be an image, or an option is out of
+                range.
         """
         chosen = self._chosen(options)
         hints.check_collection(inputs)
@@ -227,10 +227,10 @@ class Extractor:
         landmarks: Faces = None,
         **options: Unpack[OptionArguments],
     ) -> list[Record]:
-        """What became of each image: its status, why there is no face, or the face.
+        """Extract a record per image: its status, and its faces or the reason why there are none.
 
         Args:
-            inputs: one image, or any number of them.
+            inputs: one image, or many.
             all_faces: keep every face of an image, in the order of ``select``.
             boxes: faces that are known, so that none is looked for: for each image x1, y1, x2, y2
                 in pixels of the upright picture, ``(4,)``; several, ``(k, 4)``; or None. MTCNN's
@@ -242,7 +242,7 @@ class Extractor:
                 of detection don't count, and given faces keep their order with ``all_faces``.
 
         Returns:
-            One record an image, in the order of the input. Of given faces, one that lies outside
+            One record per image, in the order of the input. Of given faces, one that lies outside
             the picture has no vector: the record's status, or with others its ``error``, says so.
 
         Raises:
@@ -254,7 +254,7 @@ class Extractor:
         return list(self._stream(inputs, chosen, all_faces, boxes=boxes, landmarks=landmarks))
 
     def extract_faces(self, image: ImageLike, **options: Unpack[OptionArguments]) -> list[Face]:
-        """Every face of one image, in the order of ``select``; empty if there is none.
+        """Extract every face of one image, in the order of ``select``; empty if there are none.
 
         Args:
             image: one image.
@@ -282,27 +282,27 @@ class Extractor:
         all_faces: bool = True,
         **options: Unpack[OptionArguments],
     ) -> Iterator[Frame]:
-        """What became of each frame of a clip, as it is decoded; needs PyAV.
+        """Extract the faces of a clip, frame by frame as it is decoded; needs PyAV.
 
         Each face has an id, `Face.track`, that it keeps from frame to frame; see
         `fever_extract.video.tracking`. Nothing is smoothed. Of the clip, a few frames are in
         memory at a time.
 
         Args:
-            clip: a path, a URL, an open binary file, or what ``av.open`` gave.
+            clip: a path, a URL, an open binary file, or a container from ``av.open``.
             fps: take the frames nearest to this many times a second; None for every frame.
             start, end: from ``start`` to before ``end``, in seconds.
             all_faces: keep every face of a frame, in the order of ``select``.
             options: any of `fever_extract.Options`, for this call.
 
         Yields:
-            One `Frame` for each frame taken, in order. If the clip can't be read, or some
-            of it can't, the last one says so: its status is not ``ok``.
+            One `Frame` per frame taken, in order. If the clip, or part of it, can't be read, the
+            last frame says so: its status is not ``ok``.
 
         Raises:
             ImportError: at once, if PyAV is missing.
-            TypeError, ValueError: at once, if what was given can't be a clip, or an option
-                is out of range.
+            TypeError, ValueError: at once, if ``clip`` can't be a clip, or an option is out
+                of range.
         """
         from fever_extract.video import decoding, frames
 
@@ -329,23 +329,24 @@ class Extractor:
         workers: int | None = None,
         **options: Unpack[OptionArguments],
     ) -> Summary:
-        """Write a table with a row per image (or per face) of a folder and all below it.
+        """Extract a folder, and all folders below it, to a table: a row per image or per face.
 
         An image is a photograph or a frame of a clip; without PyAV, a folder's clips are
         passed over with a warning.
 
         Args:
-            folder: the folder, one photograph or clip, or any of the sources (or several) of
+            folder: a folder, a photograph, a clip, or any other source (or several): see
                 `fever_extract.jobs.sources.find`.
-            output: a ``.parquet``, ``.npz`` or ``.csv`` file, replaced when it is whole; or, for
-                many photographs, a folder of Parquet shards (it exists, ends in a slash or has
-                no extension), where a job that was stopped goes on: see docs/scale.md.
+            output: a ``.parquet``, ``.npz`` or ``.csv`` file, replaced when complete; or, for many
+                photographs, a folder of Parquet shards (an existing folder, a name that ends in a
+                slash or has no extension), where a stopped job resumes: see docs/scale.md.
             all_faces: a row per face rather than per image.
             embedding: with the vectors; without, the table is small.
             save_crops: a folder for the aligned faces of photographs as JPEGs of 224x224 pixels,
                 named by `fever_extract.jobs.crops.crop_path`; for one table, not for shards.
-            overwrite: begin a folder of shards anew, rather than go on; one table always is.
-            engine: fills shards: ``"local"`` with processes of this machine, ``"ray"`` on a
+            overwrite: start a folder of shards afresh instead of resuming; a single table is
+                always replaced.
+            engine: what fills shards: ``"local"`` with processes of this machine, ``"ray"`` on a
                 cluster, or an engine with settings (`fever_extract.jobs.ray.on_ray`).
             workers: processes that fill shards; by default one per core, or per GPU.
             options: any of `fever_extract.Options`, for this call.
@@ -394,7 +395,7 @@ class Extractor:
         token: str | bool | None = None,
         bundle: bool | None = None,
     ) -> str:
-        """Publish the weights in use, with a model card; returns where they are to be seen.
+        """Publish the weights in use, with a model card; return their URL.
 
         Args:
             repo_id: ``org/name`` on the Hugging Face Hub; made if it does not exist.
@@ -433,7 +434,7 @@ class Extractor:
             )
 
     def _chosen(self, changes: OptionArguments) -> Options:
-        """The options of one call."""
+        """Merge the options of one call with the extractor's."""
         options = self._options.replace(changes)
         self.config.check_prior(options.prior)
         return options
@@ -447,7 +448,7 @@ class Extractor:
         boxes: Faces = None,
         landmarks: Faces = None,
     ) -> Iterator[Record]:
-        """A record an image, with a progress bar."""
+        """Yield a record per image, with a progress bar."""
         given: Iterable[ImageLike] = [inputs] if images.is_single(inputs) else inputs  # type: ignore[assignment]
         known = boxes is not None or landmarks is not None
         if known:
@@ -491,7 +492,7 @@ class Extractor:
 def _rebuild(
     weights: hub.Portable, device: str | torch.device | None
 ) -> tuple[Checkpoint, Pipeline]:
-    """What an `Extractor` works with, from what was pickled of it."""
+    """Rebuild an `Extractor`'s checkpoint and pipeline from its pickle."""
     from fever_extract.pipeline import Pipeline
 
     unpacked = weights.unpack()

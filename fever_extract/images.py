@@ -1,4 +1,4 @@
-"""Anything that a user has, as RGB pixels; and the pictures in a folder."""
+"""Decode any supported input to RGB; list the images in a folder."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def check(image: object) -> None:
 
 
 def is_single(images: ImageLike | Iterable[ImageLike]) -> TypeGuard[ImageLike]:
-    """Whether this is one image rather than a collection of them."""
+    """Tell one image from a collection of images."""
     if isinstance(images, np.ndarray):
         # An array of texts or objects is a column of paths or images.
         return images.dtype.kind not in "OUT" or images.ndim == 0
@@ -96,7 +96,7 @@ def is_single(images: ImageLike | Iterable[ImageLike]) -> TypeGuard[ImageLike]:
 
 
 def read(image: ImageLike) -> npt.NDArray[np.uint8]:
-    """Decode one image: upright, first frame, 8 bits, on white where it is transparent.
+    """Decode one image to RGB: upright, first frame, 8 bits, transparency on white.
 
     Returns:
         ``(h, w, 3)`` uint8 RGB, C-contiguous and writable.
@@ -115,7 +115,7 @@ def read_reduced(image: ImageLike, longest: int | None) -> tuple[npt.NDArray[np.
         longest: the longer side keeps at least so many pixels; None decodes in full.
 
     Returns:
-        Pixels as in `read`, and the number of the image's pixels to one of them, a side.
+        Pixels as in `read`, and the downscaling factor per side.
 
     Raises:
         ExtractionError: ``not_found`` or ``decode_error``, with the decoder's reason.
@@ -151,7 +151,7 @@ def read_reduced(image: ImageLike, longest: int | None) -> tuple[npt.NDArray[np.
 
 
 def looks_like_picture(beginning: bytes) -> bool:
-    """Whether a file that begins so is a picture, whatever its name; 32 bytes are enough."""
+    """Recognise an image file by its first bytes; 32 are enough."""
     return _BEGINNINGS.match(beginning) is not None
 
 
@@ -160,7 +160,7 @@ def list_images(
     extensions: Container[str] = EXTENSIONS,
     passed_over: Callable[[str], None] = lambda _: None,
 ) -> Iterator[str]:
-    """Paths of the pictures in a folder and below it, relative to it, in sorted order.
+    """List the images in a folder and below it: relative paths, sorted.
 
     A file with another extension or none is a picture if it begins like one. Names that begin
     with a dot are not looked at, and links to folders are not followed. A folder below that
@@ -227,7 +227,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 class _SortedNames:
-    """The names in one folder, of which there may be millions: packed, 20 to 40 bytes each."""
+    """Sorted names of one folder, packed to 20 to 40 bytes each: there may be millions."""
 
     def __init__(self) -> None:
         self._packed: list[npt.NDArray[np.bytes_]] = []
@@ -291,7 +291,7 @@ def _file(image: str | os.PathLike[str] | bytes) -> Path | io.BytesIO:
 
 
 def _head(image: str | os.PathLike[str] | bytes) -> bytes:
-    """The beginning of a file."""
+    """Read the first bytes of a file."""
     if isinstance(image, bytes):
         return image[: hints.HEAD]
     with contextlib.suppress(OSError), open(os.fspath(image), "rb") as file:
@@ -320,7 +320,7 @@ def _check_size(image: Image.Image) -> None:
 
 
 def _draft(file: Image.Image, longest: int) -> int:
-    """Ask the decoder for a smaller picture; returns how much smaller a side it will be."""
+    """Ask the decoder for a smaller image; return the downscaling factor per side."""
     _check_size(file)
     if file.format not in ("JPEG", "MPO"):  # a plug-in may offer a thumbnail of another shape
         return 1
@@ -350,7 +350,7 @@ def _decode(image: Image.Image) -> npt.NDArray[np.uint8]:
 
 
 def orientation(image: Image.Image) -> int:
-    """As EXIF says; 1, upright, if that can't be read, for which the picture is none the worse."""
+    """Read the EXIF orientation; 1 (upright) if it can't be read."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # Pillow raises nearly anything, as on damaged files
@@ -368,7 +368,7 @@ def _to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit, 32-bit and floating-point grey to 0 to 255; Pillow itself would clip.
+    """Scale 16-bit, 32-bit and floating-point grey to 0 to 255; Pillow itself would clip.
 
     White is 1 (floating-point only), 255, 1023, 4095, 16383 or 65535: the least below which, or
     nearly so, 99.9 % of the values lie. What is not finite is black or white.

@@ -1,4 +1,4 @@
-"""What a user may choose, for an `Extractor` or for one call of it."""
+"""`Options`: every option of an `Extractor` or of one call, with unit and default."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ SELECT = ("largest", "most_confident", "center")
 DTYPES = ("float32", "bfloat16")
 PRIORS = (None, "uniform", "training")
 SMALLEST_FACE = 12
-"""MTCNN's first network sees no less."""
-# Everything else is taken to change a vector, so that a new option is never forgotten.
+"""P-Net's receptive field is 12 px: smaller faces can't be detected."""
+# Everything else counts as changing embeddings, so that a new option is never forgotten.
 _WITHOUT_INFLUENCE = ("batch_size", "on_error", "show_progress")
 
 
 class OptionArguments(TypedDict, total=False):
-    """`Options` as keyword arguments; see there."""
+    """The keyword arguments of `Options`."""
 
     batch_size: int
     select: Literal["largest", "most_confident", "center"]
@@ -38,36 +38,35 @@ class OptionArguments(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Options:
-    """The options and their defaults.
+    """Options of an `Extractor` or of one call, with their defaults.
 
     Attributes:
-        batch_size: images at a time, at most; vectors don't depend on it. With 1, each is
-            done before the next is looked at, as with a camera.
+        batch_size: images at a time, at most; embeddings don't depend on it. With 1, each image
+            is finished before the next is read, as a camera needs it.
         select: which face comes first where there are several: the ``largest`` box, the
             ``most_confident`` detection, or the one nearest to the ``center``.
-        detect_size: for speed: faces are looked for as in a picture of this many pixels on
-            its longer side, so that in larger ones small faces are not found; large JPEGs
-            are decoded smaller. None looks at the whole picture.
-        min_face_size: smallest face that is looked for, in pixels; None for 40, less in
-            small images (a ninth of the shorter side, 20 at least), and more in very
-            large ones (a fiftieth).
-        min_confidence: detections with a lower score, 0 to 1, are left out.
-        aligned: images are aligned face crops already; detection is skipped.
-        fallback: ``"whole"`` takes the whole picture as the face where none is found.
-            For sets of face crops only.
-        any_orientation: look at the picture turned by 90, 180 and 270 degrees as well, for faces
-            that lie or are upside down; takes four times as long. Boxes and landmarks are in
-            the picture as it was given; `Face.roll` says how a face is turned.
-        normalize: scale each vector to length 1.
-        prior: what the probabilities of expressions presume before a face is seen: ``uniform``
-            takes each for equally likely, ``training`` takes them as frequent as in the labels
-            that the head learned from (a third neutral, for the embedded weights); None is
-            ``uniform`` where the weights allow it. Vectors don't depend on it.
-        dtype: of the embedding network's arithmetic; vectors are float32 in any case.
-            ``bfloat16`` is for speed, on processors that compute with it quickly.
-        on_error: what `extract` does about an input without a vector: a row of NaN and
-            one warning that counts them, or an exception.
-        show_progress: a progress bar; None shows it on a terminal, for several images.
+        detect_size: for speed: detect as in an image of this many pixels on its longer side.
+            Small faces of larger images are missed; large JPEGs are decoded smaller. None
+            detects at full size.
+        min_face_size: smallest face to detect, in pixels; None for 40, less in small images
+            (a ninth of the shorter side, at least 20), and more in very large ones (a fiftieth).
+        min_confidence: detections with a lower score, 0 to 1, are dropped.
+        aligned: the images are aligned face crops already; skip detection.
+        fallback: ``"whole"`` takes the whole image as the face where none is detected. For
+            data sets of face crops only.
+        any_orientation: also detect in the image rotated by 90, 180 and 270 degrees, for faces
+            that lie or are upside down; takes four times as long. Boxes and landmarks are in the
+            pixels of the given image; `Face.roll` is a face's rotation.
+        normalize: scale each embedding to length 1.
+        prior: class prior of the expression probabilities: ``uniform`` takes all expressions as
+            equally likely, ``training`` as frequent as in the labels that the head learned from
+            (a third neutral, for the embedded weights); None is ``uniform`` where the weights
+            know their prior. Embeddings don't depend on it.
+        dtype: the embedding network computes in; embeddings are float32 in any case.
+            ``bfloat16`` is faster on processors that support it.
+        on_error: what `extract` does for an input without an embedding: a row of NaN (and one
+            warning that counts them), or an exception.
+        show_progress: show a progress bar; None shows it on a terminal, for several images.
 
     Raises:
         ValueError, TypeError: if a value is not one of those above.
@@ -114,7 +113,7 @@ class Options:
         _check_choice("on_error", self.on_error, ("nan", "raise"))
 
     def _as_number(self, name: str, convert: Callable[[Any], float], expected: str) -> None:
-        """Keep NumPy's numbers as Python's, which JSON takes."""
+        """Convert NumPy's numbers to Python's, which JSON takes."""
         value = getattr(self, name)
         if value is None and name in ("detect_size", "min_face_size"):
             return
@@ -126,7 +125,7 @@ class Options:
             raise TypeError(f"{name} must be {expected}, not {value!r:.60}") from None
 
     def settings(self) -> dict[str, object]:
-        """Those on which a vector depends, by name."""
+        """Return the options on which an embedding depends, by name."""
         return {
             name: value
             for name, value in dataclasses.asdict(self).items()
@@ -134,7 +133,7 @@ class Options:
         }
 
     def replace(self, changes: OptionArguments) -> Options:
-        """These options with some of them changed.
+        """Return a copy with some options changed.
 
         Raises:
             TypeError: for one that does not exist.

@@ -1,4 +1,4 @@
-"""From a batch of images to records: read, detect, align, embed."""
+"""Images to records: decode, detect, align, embed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class _Picture:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Cropped:
     """The k faces of one image before they are embedded.
 
     ``crops`` is ``(k, 3, s, s)``, ``outside`` the share of each beyond the picture, ``(k,)``.
@@ -64,7 +64,7 @@ class _Found:
 
 
 class Pipeline:
-    """The networks, ready to work.
+    """Detector and embedding network, ready for images.
 
     Args:
         checkpoint: the weights of the embedding network.
@@ -97,9 +97,9 @@ class Pipeline:
         options: Options,
         all_faces: bool = False,
     ) -> Iterator[Record]:
-        """A record an image, in order; see `fever_extract._utils.threads`.
+        """Yield a record per image, in order, using several threads.
 
-        Each thread takes some images from decoding to vectors: the networks are too small to
+        Each thread takes some images from decoding to embeddings: the networks are too small to
         gain from being shared out, and decoders don't share.
 
         Args:
@@ -118,7 +118,7 @@ class Pipeline:
         options: Options,
         all_faces: bool = False,
     ) -> list[Record]:
-        """A record an image, in order; their crops are held in memory together.
+        """Process one batch: a record per image, in order; all crops are in memory together.
 
         Args:
             batch: images; whatever is wrong with one of them is in its record, and so is what
@@ -126,14 +126,14 @@ class Pipeline:
             options: see there.
             all_faces: keep every face of an image rather than the one that comes first.
         """
-        found = list(self._find(batch, options, all_faces))
-        crops = [item.crops for item in found if isinstance(item, _Found)]
+        items = list(self._find(batch, options, all_faces))
+        crops = [item.crops for item in items if isinstance(item, _Cropped)]
         outputs = self._embed(crops, options)
         return [
             Record(Status.OK, item.error, tuple(self._faces(item, outputs)))
-            if isinstance(item, _Found)
+            if isinstance(item, _Cropped)
             else item
-            for item in found
+            for item in items
         ]
 
     def _find(
@@ -141,25 +141,25 @@ class Pipeline:
         batch: Iterable[Input],
         options: Options,
         all_faces: bool,
-    ) -> Iterator[_Found | Record]:
-        """Read images and cut their faces out, as many together as memory and caches like."""
+    ) -> Iterator[_Cropped | Record]:
+        """Decode images and crop their faces, as many together as memory and caches allow."""
         limit = _PIXELS if self.device.type == "cpu" else _PIXELS_ON_GPU
-        opened: list[_Picture | _Found | Record] = []
+        opened: list[_Picture | _Cropped | Record] = []
         pixels = 0
         for image in batch:
             try:
-                one = self._open(image, options)
+                item = self._open(image, options)
             except ExtractionError as error:
                 opened.append(_failed(error))
                 continue
-            opened.append(one)
-            pixels += one.pixels.size // 3 if isinstance(one, _Picture) else 0
+            opened.append(item)
+            pixels += item.pixels.size // 3 if isinstance(item, _Picture) else 0
             if pixels >= limit:
                 yield from self._search(opened, options, all_faces)
                 opened, pixels = [], 0
         yield from self._search(opened, options, all_faces)
 
-    def _open(self, image: Input, options: Options) -> _Picture | _Found:
+    def _open(self, image: Input, options: Options) -> _Picture | _Cropped:
         """Read one image."""
         if isinstance(image, ExtractionError):
             raise image
@@ -182,27 +182,26 @@ class Pipeline:
 
     def _search(
         self,
-        opened: list[_Picture | _Found | Record],
+        opened: list[_Picture | _Cropped | Record],
         options: Options,
         all_faces: bool,
-    ) -> Iterator[_Found | Record]:
-        """Find and cut out the faces of those that are pictures; the others stay as they are."""
-        pictures = [one for one in opened if isinstance(one, _Picture)]
+    ) -> Iterator[_Cropped | Record]:
+        """Detect and crop the faces of decoded images; pass the other items on."""
+        pictures = [item for item in opened if isinstance(item, _Picture)]
         answers = iter(self._detect(pictures, options))
-        for one in opened:
-            if not isinstance(one, _Picture):
-                yield one
+        for item in opened:
+            if not isinstance(item, _Picture):
+                yield item
                 continue
             try:
-                found = self._cut_out(one, next(answers), options, all_faces)
+                yield self._cut_out(item, next(answers), options, all_faces)
             except ExtractionError as error:
-                found = _failed(error)
+                yield _failed(error)
             except Exception as error:
-                found = Record(Status.DETECT_ERROR, f"its faces can't be cut out: {error}")
-            yield found
+                yield Record(Status.DETECT_ERROR, f"its faces can't be cut out: {error}")
 
     def _detect(self, pictures: list[_Picture], options: Options) -> list[Detections | Record]:
-        """All faces of each picture, in the pixels it was decoded to."""
+        """Detect all faces of each image, in the pixels it was decoded to."""
         if not pictures:
             return []
         try:
@@ -212,7 +211,7 @@ class Pipeline:
         except Exception as error:
             # Out of memory, say: one image's trouble, not the others' nor the run's.
             if len(pictures) > 1:
-                return [self._detect([one], options)[0] for one in pictures]
+                return [self._detect([item], options)[0] for item in pictures]
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             return [Record(Status.DETECT_ERROR, f"detection failed: {reason}")]
 
@@ -258,8 +257,8 @@ class Pipeline:
         faces: Detections | Record,
         options: Options,
         all_faces: bool,
-    ) -> _Found | Record:
-        """The faces that are wanted, of those that were found."""
+    ) -> _Cropped | Record:
+        """Select faces among the detections and crop them."""
         if isinstance(faces, Record):
             return faces
         pixels, reduction = picture.pixels, picture.reduction
@@ -285,10 +284,10 @@ class Pipeline:
         crops = alignment.align(pixels, faces.landmarks, self.config.preprocessing)
         matrices = alignment.sampling_matrices(faces.landmarks, self.config.preprocessing)
         outside = share_outside(matrices, crops.shape[-1], *pixels.shape[:2])
-        return _Found(faces.scaled(reduction), crops, outside, detected=True, error=error)
+        return _Cropped(faces.scaled(reduction), crops, outside, detected=True, error=error)
 
-    def _whole(self, pixels: npt.NDArray[np.uint8]) -> _Found:
-        """The whole picture as a face, where the user said that it is one."""
+    def _whole(self, pixels: npt.NDArray[np.uint8]) -> _Cropped:
+        """Take the whole image as the face (options ``aligned`` and ``fallback``)."""
         height, width = pixels.shape[:2]
         if min(height, width) < SMALLEST_FACE:
             raise ExtractionError(
@@ -301,7 +300,7 @@ class Pipeline:
             landmarks=np.full((1, 5, 2), np.nan, np.float32),
         )
         crops = alignment.whole(pixels, self.config.preprocessing)
-        return _Found(face, crops, np.zeros(1, np.float32), detected=False)
+        return _Cropped(face, crops, np.zeros(1, np.float32), detected=False)
 
     def embed(self, crops: torch.Tensor, options: Options) -> Iterator[npt.NDArray[np.float32]]:
         """The vector of each aligned crop ``(n, 3, s, s)``, 0 to 255, of this network's size."""
@@ -329,42 +328,42 @@ class Pipeline:
             size = min(size, _FACES)
         for chunk in torch.split(torch.cat(crops), size) if crops else ():
             output = network(chunk.to(self.device))
-            vectors, heads = output.embedding, dict(output.heads)
+            embeddings, heads = output.embedding, dict(output.heads)
             if "expression" in heads:
                 heads["expression"] = network.probabilities(heads["expression"], options.prior)
             if options.normalize:
-                vectors = torch.nn.functional.normalize(vectors)
+                embeddings = torch.nn.functional.normalize(embeddings)
             rows = {name: values.tolist() for name, values in heads.items()}
             rows["crop"] = sharpness_and_exposure(chunk).tolist()
-            for index, vector in enumerate(vectors.cpu().numpy()):
-                yield vector.copy(), {name: values[index] for name, values in rows.items()}
+            for index, embedding in enumerate(embeddings.cpu().numpy()):
+                yield embedding.copy(), {name: values[index] for name, values in rows.items()}
 
     def _faces(
         self,
-        found: _Found,
+        cropped: _Cropped,
         outputs: Iterator[tuple[npt.NDArray[np.float32], dict[str, list[float]]]],
     ) -> Iterator[Face]:
-        """One image's faces, each taking the next of the outputs."""
-        for index in range(len(found.faces)):
-            vector, heads = next(outputs)
+        """Yield one image's faces, each with the next of the outputs."""
+        for index in range(len(cropped.faces)):
+            embedding, heads = next(outputs)
             valence, arousal = heads.get("valence_arousal", (None, None))
             sharpness, exposure = heads["crop"]
             yield Face(
-                box=found.faces.boxes[index],
-                score=float(found.faces.scores[index]),
-                landmarks=found.faces.landmarks[index],
-                vector=vector,
+                box=cropped.faces.boxes[index],
+                score=float(cropped.faces.scores[index]),
+                landmarks=cropped.faces.landmarks[index],
+                embedding=embedding,
                 expressions=dict(zip(self.config.expressions, heads.get("expression", ()))),
                 blendshapes=dict(zip(self.config.blendshapes, heads.get("blendshapes", ()))),
                 valence=valence,
                 arousal=arousal,
-                detected=found.detected,
+                detected=cropped.detected,
                 sharpness=sharpness,
                 exposure=exposure,
-                outside=float(found.outside[index]),
+                outside=float(cropped.outside[index]),
             )
 
 
 def _failed(error: ExtractionError) -> Record:
-    """What is kept of an error: its traceback would keep the decoded picture, too."""
+    """Convert an error to a record; keeping its traceback would keep the decoded image too."""
     return Record(error.status, str(error))

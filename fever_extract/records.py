@@ -1,4 +1,4 @@
-"""What a user gets back: statuses, faces, records and the summary of a job."""
+"""Results: Status, Face, Record, Frame, Summary."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Status(str, Enum):
 
 
 class ExtractionError(Exception):
-    """An input without a vector, where errors were asked for (``on_error="raise"``).
+    """Raised for an input without an embedding, with ``on_error="raise"``.
 
     The message is one line that can be printed: see `fever_extract._utils.names.printable`.
 
@@ -62,14 +62,14 @@ class ExtractionError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """One face and its vector.
+    """One face and its embedding.
 
     Attributes:
         box: ``(4,)`` float32: x1, y1, x2, y2 in pixels of the upright picture.
         score: the detector's confidence, 0 to 1; NaN if there was no detection.
         landmarks: ``(5, 2)`` float32 in pixels: left eye, right eye, nose, left and right
             mouth corner, as seen in the upright face; NaN if there was no detection.
-        vector: ``(d,)`` float32, the embedding.
+        embedding: ``(d,)`` float32; `vector` is another name for it.
         expressions: probability of each expression; empty if the weights have no such head.
         blendshapes: each blendshape, 0 to 1; empty if the weights have no such head.
         valence, arousal: -1 to 1; None if the weights have no such head.
@@ -87,7 +87,7 @@ class Face:
     box: npt.NDArray[np.float32]
     score: float
     landmarks: npt.NDArray[np.float32]
-    vector: npt.NDArray[np.float32]
+    embedding: npt.NDArray[np.float32]
     expressions: Mapping[str, float] = field(default_factory=dict)
     blendshapes: Mapping[str, float] = field(default_factory=dict)
     valence: float | None = None
@@ -97,6 +97,11 @@ class Face:
     sharpness: float = math.nan
     exposure: float = math.nan
     outside: float = math.nan
+
+    @property
+    def vector(self) -> npt.NDArray[np.float32]:
+        """The embedding."""
+        return self.embedding
 
     @property
     def expression(self) -> str | None:
@@ -136,7 +141,7 @@ class Face:
 
     @property
     def roll(self) -> float:
-        """How the face is turned in the picture's plane, in degrees from -180 to 180.
+        """In-plane rotation of the face, in degrees from -180 to 180.
 
         By the landmarks: 0 is upright, 90 with the forehead to the right, -90 to the left, 180
         upside down; NaN if there was no detection. Beyond 60 degrees or so, landmarks are right
@@ -189,9 +194,9 @@ class Summary:
     Attributes:
         output: the table that was written.
         images: number of photographs and of frames.
-        faces: number of vectors.
+        faces: number of embeddings.
         statuses: number of images by status; statuses that did not occur are left out.
-        failures: (path, status, message) of every image without a vector; where the output is
+        failures: (path, status, message) of every image without an embedding; where the output is
             a folder, of the first 1000 in this run.
         seconds: wall-clock time.
         reused: inputs whose rows an earlier run of the same job had made.
@@ -224,17 +229,17 @@ class Summary:
 
 
 def count_statuses(records: Iterable[Record]) -> Counter[Status]:
-    """How many records there are of each status."""
+    """Count records by status."""
     return Counter(record.status for record in records)
 
 
 def describe(statuses: Mapping[Status, int]) -> str:
-    """Counts by status in words, in the order of `Status`: ``3 ok, 1 no_face``."""
+    """Format counts by status, in the order of `Status`: ``3 ok, 1 no_face``."""
     return ", ".join(f"{statuses[status]} {status}" for status in Status if statuses.get(status))
 
 
 def describe_passed_over(count: int, names: Sequence[str]) -> str:
-    """Files that are no pictures, as the end of a sentence; empty if there is none."""
+    """Mention the files that are not images, as the end of a sentence; empty if there are none."""
     if not count:
         return ""
     some = ", ".join(map(printable, names[:_SOME])) + (", ..." if count > _SOME else "")
@@ -244,15 +249,15 @@ def describe_passed_over(count: int, names: Sequence[str]) -> str:
 def stack_vectors(
     records: Iterable[Record], dim: int, on_error: str, stacklevel: int = 3
 ) -> npt.NDArray[np.float32]:
-    """The first vector of each record, ``(n, dim)`` float32; see `Options.on_error`.
+    """Stack the first embedding of each record: ``(n, dim)`` float32; see `Options.on_error`.
 
     Raises:
-        ExtractionError: for the first record without a vector, if ``on_error="raise"``.
+        ExtractionError: for the first record without an embedding, if ``on_error="raise"``.
     """
     vectors, failed = [], []
     for index, record in enumerate(records):
         if record.face is not None:
-            vectors.append(record.face.vector)
+            vectors.append(record.face.embedding)
             continue
         if on_error == "raise":
             raise ExtractionError(record.status, f"image {index}: {record.error}")

@@ -1,4 +1,4 @@
-"""Old module names, which work for one release more, with a warning."""
+"""Old module names, which keep working for one release with a DeprecationWarning."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MOVED = {f"fever_extract.{old}": f"fever_extract.{new}" for old, new in _MOVED.i
 
 
 class _Moved(MetaPathFinder, Loader):
-    """Imports a module by its old name as the one that has its place."""
+    """Import a module under its old name."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None

@@ -1,4 +1,4 @@
-"""Optional packages: ask for one, and say how to install it."""
+"""Optional dependencies: check for them, and say how to install them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Output files that are whole or not there at all, and that touch nothing of others."""
+"""Atomic file replacement, locks, and clean-up of what killed runs left."""
 
 from __future__ import annotations
 

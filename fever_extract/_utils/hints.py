@@ -1,4 +1,4 @@
-"""What to do instead, in a line, about what is given for an image and is none."""
+"""One-line advice for inputs that are not images: archives, URLs, base64, data frames."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ HEAD = 512
 
 
 def check_collection(inputs: object) -> None:
-    """Refuse what would give its columns, its keys or an arbitrary order for images.
+    """Refuse tables, mappings and sets, whose iteration yields columns, keys or an arbitrary order.
 
     Raises:
         TypeError: saying what to pass instead.
     """
-    kind = type(inputs).__name__
+    name = type(inputs).__name__
     if isinstance(inputs, AbstractSet) and not isinstance(inputs, Mapping):
         if hasattr(inputs, "mapping"):  # a dict's keys or items, which have an order
             return
-        raise TypeError(f"a {kind} has no order, so that no row has its image; pass a list")
+        raise TypeError(f"a {name} has no order, so that no row has its image; pass a list")
     if isinstance(inputs, np.ndarray) and inputs.dtype.names is None:
         if inputs.dtype.kind == "S":
             raise TypeError(
@@ -83,13 +83,13 @@ def check_collection(inputs: object) -> None:
     shown = ", ".join(repr(name) for name in columns[:10]) + (", ..." if len(columns) > 10 else "")
     example = f", such as x[{likely[0]!r}]" if likely else ""
     raise TypeError(
-        f"got a {kind} with the {what} {shown or '(none)'}, and no list of images; pass the one "
+        f"got a {name} with the {what} {shown or '(none)'}, and no list of images; pass the one "
         f"that holds the images{example}"
     )
 
 
 def _columns(inputs: Any) -> list[Any] | None:
-    """The names of a table's columns or a mapping's keys; None for anything else."""
+    """List a table's column names or a mapping's keys; None for anything else."""
     if isinstance(inputs, Mapping):
         return list(inputs)
     if isinstance(inputs, np.ndarray):
@@ -111,7 +111,7 @@ def _columns(inputs: Any) -> list[Any] | None:
 
 
 def of_object(image: object) -> str:
-    """What to pass in place of an object of a wrong type; empty if nothing is known."""
+    """Advise what to pass in place of an object of the wrong type; empty if unknown."""
     if isinstance(image, (bytearray, memoryview)):
         return "; pass bytes(...) of it"
     if isinstance(image, Mapping):
@@ -122,7 +122,7 @@ def of_object(image: object) -> str:
 
 
 def of_path(text: str) -> str | None:
-    """What a text is that is no path of an image, and what to do; None if nothing is known."""
+    """Explain a string that is not an image's path, and what to do; None if unknown."""
     if not text:
         return "an empty text is no path"
     start = text.lstrip()[:HEAD].encode("utf-8", "replace")
@@ -147,7 +147,7 @@ def of_path(text: str) -> str | None:
 
 
 def of_content(head: bytes, *, is_file: bool = True) -> str | None:
-    """What the beginning of a file that is no image is, and what to do; None if not known.
+    """Explain a file that is not an image by its first bytes, and what to do; None if unknown.
 
     Args:
         head: its first `HEAD` bytes.

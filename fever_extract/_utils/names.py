@@ -1,4 +1,4 @@
-"""File names as text that can stand in a table, and back.
+"""File names as valid UTF-8 and back; text that is safe to print.
 
 A name on disk is bytes, and not always UTF-8. In a table such bytes are written ``\\xNN``,
 and so is a backslash that would read as one of these; any other name stays as it is.
@@ -21,7 +21,7 @@ _SECRET = re.compile(
 
 
 def to_text(name: str) -> str:
-    """A name as Python has it (odd bytes as surrogates) as text that is UTF-8."""
+    """Convert a file name (undecodable bytes as surrogates) to text that is valid UTF-8."""
     if name.isascii() and "\\x" not in name:  # nearly all; this is called for every image
         return name
     escaped = _ESCAPE.sub(rb"\\x5cx\1", os.fsencode(name))
@@ -29,21 +29,21 @@ def to_text(name: str) -> str:
 
 
 def from_text(text: str) -> str:
-    """The name that `to_text` was given: what ``open`` takes."""
+    """Undo `to_text`: return the name that ``open`` takes."""
     if "\\x" not in text:
         return text
     return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), os.fsencode(text)))
 
 
 def redact(text: str) -> str:
-    """An address, or a text that quotes some, without user, password and keys in its query."""
+    """Remove user names, passwords and keys from the URLs in a text."""
     if "://" not in text:
         return text
     return _SECRET.sub(r"\1***", _USER_INFO.sub("***@", text))
 
 
 def printable(text: str) -> str:
-    """A text that may quote names from outside, as one line that is safe to print.
+    """Escape a text that may quote outside names, to one line that is safe to print.
 
     Control characters (a terminal obeys them), line breaks and marks that turn the direction of
     writing are escaped as Python does it, odd bytes become ``\\xNN``, addresses are redacted.
@@ -64,5 +64,5 @@ def _escaped(character: str) -> str:
 
 
 def shortened(text: str, most: int = 200) -> str:
-    """A name for a message; of a longer one, the beginning."""
+    """Shorten a name for a message."""
     return text if len(text) <= most else text[:most] + "..."

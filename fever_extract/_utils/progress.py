@@ -1,4 +1,4 @@
-"""Progress bars for people, which never end the work they show."""
+"""Progress bar on a terminal, which never interrupts the job it shows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 
 class _Patient:
-    """An output whose faults end no job: full, closed, or none at all."""
+    """A stream whose write errors are ignored: full, closed, or missing."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
@@ -35,7 +35,7 @@ class _Patient:
 
 
 def bar(iterable: Iterable[Any] | None = None, show: bool | None = None, **settings: Any) -> Any:
-    """A tqdm bar on standard error, whatever has become of that.
+    """Make a tqdm bar on standard error, even if that is closed.
 
     Args:
         iterable: as tqdm's.

@@ -1,4 +1,4 @@
-"""Printing for people, who may have gone: a closed output never ends a job.
+"""Printing to a terminal that may close: a closed output never ends a job.
 
 What is printed may quote names from outside, so each line is made `printable` first.
 """
@@ -33,7 +33,7 @@ def complain(line: str) -> None:
 
 
 def prepare() -> None:
-    """Open what is closed of standard input, output and error, for a process of its own.
+    """Open those of standard input, output and error that are closed, as /dev/null.
 
     Else the next file that is opened would take the number of one of them, and whatever a
     library complains of would be written into it.
@@ -52,7 +52,7 @@ def prepare() -> None:
 
 
 def finish() -> None:
-    """Write what is left, argparse's lines too, so that Python need not complain at its end."""
+    """Flush both outputs, so that Python does not complain at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -72,7 +72,7 @@ def _print(line: str, stream: TextIO | None, required: bool) -> None:
 
 
 def _abandon(stream: TextIO) -> None:
-    """Let Python write what is left to nowhere, when it ends."""
+    """Redirect a broken stream to /dev/null, so that Python can flush it at exit."""
     with suppress(OSError, ValueError, AttributeError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())

@@ -1,4 +1,4 @@
-"""Batches shared out between threads, their results in order, and one of torch's threads in each.
+"""Thread pool over batches, results in order, one torch thread per worker thread.
 
 torch shares an operator out between threads of its own and waits for the slowest: beside a busy
 core that takes many times as long as one thread alone. Here each thread works alone.
@@ -26,7 +26,7 @@ R = TypeVar("R")
 def map_batches(
     work: Callable[[list[T]], list[R]], inputs: Iterable[T], size: int, alone: int = 1
 ) -> Iterator[R]:
-    """A result an input, in order, by as many threads as torch is set to use.
+    """Yield a result per input, in order, using as many threads as torch is set to use.
 
     Each thread has one of torch's threads to itself. Inputs are taken up a little ahead of the
     results that are asked for.
@@ -62,7 +62,7 @@ def map_batches(
 
 @contextmanager
 def thread_pool(name: str) -> Iterator[ThreadPoolExecutor]:
-    """As many threads as torch is set to use, each with one of torch's; what waits is dropped."""
+    """Open a pool of torch's number of threads, each limited to one; pending work is cancelled."""
     pool = ThreadPoolExecutor(torch.get_num_threads(), name, _limit)
     try:
         yield pool
@@ -90,7 +90,7 @@ def one_thread() -> Iterator[None]:
 
 @lru_cache(maxsize=1)
 def prepare_for_forks() -> None:
-    """See to it that torch has one thread in processes that are forked from this one.
+    """Limit torch to one thread in processes forked from this one.
 
     OpenMP's threads don't survive a fork, and a child that expects them waits for ever.
     """
@@ -99,7 +99,7 @@ def prepare_for_forks() -> None:
 
 
 def _limit(count: int = 1, count_in_mkl: int = 1) -> int:
-    """Set the calling thread's number of threads, and return what it was in MKL (0: no own)."""
+    """Set the calling thread's number of threads; return MKL's previous one (0 if unset)."""
     torch.get_num_threads()  # sets this thread's default, if nothing has yet
     setters = _setters()
     if setters is None:
@@ -111,7 +111,7 @@ def _limit(count: int = 1, count_in_mkl: int = 1) -> int:
 
 @lru_cache(maxsize=1)
 def _setters() -> tuple[Callable[[int], object], Callable[[int], int]] | None:
-    """OpenMP's and MKL's functions that set the number of threads for the calling thread only.
+    """Find OpenMP's and MKL's functions that set the calling thread's number of threads.
 
     They are those of the libraries that torch is linked to. None if there are none: then torch
     keeps its threads.
@@ -133,7 +133,7 @@ def _setters() -> tuple[Callable[[int], object], Callable[[int], int]] | None:
 
 
 def _shared_out(inputs: Iterator[T], size: int, threads: int) -> Iterator[list[T]]:
-    """Batches of ``size``, in order; the last ones smaller, so that every thread has its share."""
+    """Split into batches of ``size``, in order; the last are smaller, to keep all threads busy."""
     while some := deque(islice(inputs, size * threads)):
         ends = [len(some) * (thread + 1) // threads for thread in range(threads)]
         for start, end in zip([0, *ends], ends):

@@ -290,7 +290,7 @@ class Extractor:
                 box=found.boxes[index],
                 score=float(found.scores[index]),
                 landmarks=found.landmarks[index],
-                vector=vectors[index].copy(),
+                embedding=vectors[index].copy(),
                 expressions=dict(zip(self.config["expressions"], head.get("expression", ()))),
                 blendshapes=dict(zip(self.config["blendshapes"], head.get("blendshapes", ()))),
                 valence=valence,

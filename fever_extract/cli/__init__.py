@@ -1,4 +1,4 @@
-"""The command ``fever-extract``: parse the line, call the package, print.
+"""The command ``fever-extract``: parse arguments, call the package, print.
 
 No work of its own: what a command does is in the folder of that name or in the `Extractor`.
 """

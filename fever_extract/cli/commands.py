@@ -1,4 +1,4 @@
-"""What each command of ``fever-extract`` does; `fever_extract.cli` reads the line.
+"""The body of each ``fever-extract`` command; `fever_extract.cli.main` parses the arguments.
 
 Each takes the parsed line and returns the exit code. torch is imported as late as can be.
 """
@@ -32,7 +32,7 @@ _SHOWN_FAILURES = 10  # of each status
 
 
 def extract(chosen: argparse.Namespace) -> int:
-    """A folder of photographs to a table of vectors."""
+    """Run ``extract``: many images to a table of embeddings."""
     from fever_extract import hub
     from fever_extract.jobs.run import refuse, run
     from fever_extract.jobs.sources import NoImagesError
@@ -83,7 +83,7 @@ def _print_summary(summary: Summary) -> None:
 
 
 def report(chosen: argparse.Namespace) -> int:
-    """A table as one HTML page."""
+    """Run ``report``: a table as one HTML page."""
     from fever_extract.report.page import write_report
 
     done = write_report(chosen.table, chosen.output, photos=chosen.photos, color=chosen.color)
@@ -97,7 +97,7 @@ def report(chosen: argparse.Namespace) -> int:
 
 
 def demo(chosen: argparse.Namespace) -> int:
-    """One known photograph: its faces, printed and drawn."""
+    """Run ``demo``: print and draw the faces of a photograph that comes with the package."""
     from fever_extract import images
     from fever_extract._utils.files import replace_atomically
     from fever_extract.report.drawing import annotate
@@ -114,8 +114,8 @@ def demo(chosen: argparse.Namespace) -> int:
         say(f"face: box {face.box.round().astype(int).tolist()}, score {face.score:.3f}")
         ranked = sorted(face.expressions.items(), key=lambda item: -item[1])
         say("expressions: " + ", ".join(f"{name} {value:.2f}" for name, value in ranked))
-        start = ", ".join(f"{value:.3f}" for value in face.vector[:4])
-        say(f"vector: {len(face.vector)} numbers, starting {start}")
+        start = ", ".join(f"{value:.3f}" for value in face.embedding[:4])
+        say(f"vector: {len(face.embedding)} numbers, starting {start}")
     with replace_atomically(output) as temporary:
         annotate(pixels, faces).save(temporary, format=format_)
     say(f"annotated picture: {output}")
@@ -150,7 +150,7 @@ def info(chosen: argparse.Namespace) -> int:
 
 
 def download(chosen: argparse.Namespace) -> int:
-    """Weights from the Hub into its cache."""
+    """Run ``download``: weights from the Hub into its cache."""
     from fever_extract.hub import download as hub
 
     # Loaded, not only fetched: a repository that can't be used is told of now.
@@ -221,28 +221,38 @@ def conform(chosen: argparse.Namespace) -> int:
 
 
 def add_face_options(parser: argparse.ArgumentParser) -> None:
-    """Say on a command line how faces are found; `face_options` has what was said."""
-    parser.add_argument("--select", choices=SELECT, help="which of several faces")
-    parser.add_argument(
-        "--detect-size", type=int, metavar="PIXELS", help="look for faces at this size, for speed"
+    """Add the options of face detection to a command; `face_options` reads them."""
+    faces = parser.add_argument_group("face detection")
+    faces.add_argument("--select", choices=SELECT, help="which of several faces comes first")
+    faces.add_argument(
+        "--detect-size",
+        type=int,
+        metavar="PIXELS",
+        help="detect as in an image with this longer side, for speed (default: full size)",
     )
-    parser.add_argument("--min-face-size", type=float, metavar="PIXELS")
-    parser.add_argument("--min-confidence", type=float, metavar="0..1")
-    parser.add_argument(
-        "--aligned", action="store_true", help="the images are aligned face crops: don't detect"
+    faces.add_argument(
+        "--min-face-size", type=float, metavar="PIXELS", help="smallest face to detect"
     )
-    parser.add_argument(
-        "--fallback", choices=["whole"], help="take the whole picture where no face is found"
+    faces.add_argument(
+        "--min-confidence", type=float, metavar="0..1", help="drop less certain detections"
     )
-    parser.add_argument(
+    faces.add_argument(
+        "--aligned", action="store_true", help="the images are aligned face crops: skip detection"
+    )
+    faces.add_argument(
+        "--fallback",
+        choices=["whole"],
+        help="take the whole image as the face where none is detected",
+    )
+    faces.add_argument(
         "--any-orientation",
         action="store_true",
-        help="look for faces that lie or are upside down, too; takes four times as long",
+        help="also detect faces that lie or are upside down; takes four times as long",
     )
 
 
 def face_options(chosen: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of `add_face_options` that were given, as those of `Options`."""
+    """Return the options of `add_face_options` that were given, as arguments of `Options`."""
     names = "select detect_size min_face_size min_confidence fallback".split()
     options = {name: getattr(chosen, name) for name in names if getattr(chosen, name) is not None}
     return {

@@ -1,4 +1,4 @@
-"""The command ``fever-extract``: what may be said on its line, and how it ends."""
+"""The command ``fever-extract``: its arguments, exit codes and error messages."""
 
 from __future__ import annotations
 
@@ -51,24 +51,28 @@ def _parser() -> argparse.ArgumentParser:
         help="folder or Hub repository org/name[@revision] (default: the embedded weights)",
     )
     weights.add_argument("--revision", help="branch, tag or commit of a Hub repository")
-    weights.add_argument("--device", help="torch device (default: cuda where there is one)")
+    weights.add_argument("--device", help="torch device (default: cuda if available)")
 
     _add_extract(subparsers, weights)
     _add_report(subparsers)
 
     _add_similar(subparsers, weights)
 
-    demo = subparsers.add_parser("demo", parents=[weights], help="try it on one known photograph")
+    demo = subparsers.add_parser(
+        "demo", parents=[weights], help="try it on a photograph that comes with the package"
+    )
     demo.add_argument("-o", "--output", default="fever-demo.jpg", help="annotated picture to write")
     demo.set_defaults(run=commands.demo)
 
-    info = subparsers.add_parser("info", help="version, weights, device, packages")
+    info = subparsers.add_parser("info", help="show version, weights, device and packages")
     info.add_argument("weights", nargs="?", metavar="SOURCE", help="folder or org/name[@revision]")
     info.add_argument("--revision", help="branch, tag or commit of a Hub repository")
-    info.add_argument("--device", help="torch device (default: cuda where there is one)")
+    info.add_argument("--device", help="torch device (default: cuda if available)")
     info.set_defaults(run=commands.info)
 
-    download = subparsers.add_parser("download", help="weights from the Hub into its cache")
+    download = subparsers.add_parser(
+        "download", help="download weights from the Hub into its cache"
+    )
     download.add_argument("name", metavar="ORG/NAME[@REVISION]")
     download.add_argument("--revision", help="branch, tag or commit")
     download.set_defaults(run=commands.download)
@@ -76,7 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     push = subparsers.add_parser("push", parents=[weights], help="publish weights on the Hub")
     push.add_argument("name", metavar="ORG/NAME")
     push.add_argument("--to", metavar="BRANCH", help="branch to commit to (default: main)")
-    push.add_argument("--private", action="store_true", default=None, help="if it is made anew")
+    push.add_argument(
+        "--private", action="store_true", default=None, help="make a new repository private"
+    )
     push.add_argument("--create-pr", action="store_true", help="open a pull request")
     push.add_argument("--no-bundle", action="store_true", help="without ONNX files and programs")
     push.set_defaults(run=commands.push)
@@ -108,53 +114,70 @@ def _add_extract(
     weights: argparse.ArgumentParser,
 ) -> None:
     extract = subparsers.add_parser(
-        "extract", parents=[weights], help="a folder of photographs to a table of vectors"
+        "extract", parents=[weights], help="extract a folder of photographs to a table"
     )
     extract.add_argument(
         "sources",
         nargs="+",
         metavar="SOURCE",
-        help="a folder (recursive), an image, a clip, a glob, a .tar, a list of paths (.txt, .csv, "
-        ".parquet, or - for standard input), an address such as s3://bucket/folder",
+        help="a folder (with all folders below it), an image, a clip, a glob, a .tar, a list of "
+        "paths (.txt, .csv, .parquet, or - for standard input), or an address such as "
+        "s3://bucket/folder",
     )
     extract.add_argument(
         "-o",
         "--output",
         required=True,
         metavar="TABLE",
-        help="a .parquet, .npz or .csv file; or a folder for shards, to go on after a stop",
+        help="a .parquet, .npz or .csv file; or a folder for shards, where a stopped job resumes",
     )
     extract.add_argument("--all-faces", action="store_true", help="a row per face, not per image")
     extract.add_argument(
-        "--no-embedding", dest="embedding", action="store_false", help="leave the vectors out"
+        "--no-embedding", dest="embedding", action="store_false", help="leave the embeddings out"
     )
-    commands.add_face_options(extract)
-    extract.add_argument("--normalize", action="store_true", help="scale vectors to length 1")
     extract.add_argument(
-        "--prior", choices=PRIORS[1:], help="how frequent expressions are taken to be beforehand"
-    )
-    extract.add_argument("--dtype", choices=DTYPES, help="of the network's arithmetic")
-    extract.add_argument("--save-crops", metavar="FOLDER", help="each aligned face as a JPEG")
-    extract.add_argument("--batch-size", type=int, metavar="N", help="images at a time")
-    extract.add_argument("--workers", type=int, metavar="N", help="processes that fill shards")
-    extract.add_argument(
-        "--engine", choices=["local", "ray"], default="local", help="who fills shards"
-    )
-    extract.add_argument("--address", help="of a Ray cluster, or auto (default: one is made)")
-    extract.add_argument(
-        "--overwrite", action="store_true", help="begin a folder of shards anew, don't go on"
+        "--save-crops", metavar="FOLDER", help="save each aligned face as a JPEG (not for shards)"
     )
     extract.add_argument("--strict", action="store_true", help="exit 1 if any image has no vector")
     extract.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+    commands.add_face_options(extract)
+    network = extract.add_argument_group("embedding")
+    network.add_argument("--normalize", action="store_true", help="scale vectors to length 1")
+    network.add_argument(
+        "--prior",
+        choices=PRIORS[1:],
+        help="class prior of the expression probabilities (default: uniform, if the weights know "
+        "theirs)",
+    )
+    network.add_argument("--dtype", choices=DTYPES, help="that the network computes in")
+    network.add_argument("--batch-size", type=int, metavar="N", help="images per batch")
+    shards = extract.add_argument_group("a folder of shards as output")
+    shards.add_argument(
+        "--workers", type=int, metavar="N", help="processes (default: one per core, or per GPU)"
+    )
+    shards.add_argument(
+        "--engine",
+        choices=["local", "ray"],
+        default="local",
+        help="run workers on this machine, or on a Ray cluster",
+    )
+    shards.add_argument(
+        "--address", help="of the Ray cluster, or auto (default: start one on this machine)"
+    )
+    shards.add_argument("--overwrite", action="store_true", help="start afresh instead of resuming")
     extract.set_defaults(run=commands.extract)
 
 
 def _add_report(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    report = subparsers.add_parser("report", help="a table as one HTML page to look at")
-    report.add_argument("table", metavar="TABLE", help="what extract wrote")
+    report = subparsers.add_parser("report", help="write a table as one HTML page")
+    report.add_argument("table", metavar="TABLE", help="a table that extract wrote")
     report.add_argument("-o", "--output", required=True, metavar="PAGE", help="an .html file")
-    report.add_argument("--photos", metavar="PHOTOS", help="what was extracted, for thumbnails")
-    report.add_argument("--color", metavar="COLUMN", help="colours the map (default: expression)")
+    report.add_argument(
+        "--photos", metavar="PHOTOS", help="the folder that was extracted, for thumbnails"
+    )
+    report.add_argument(
+        "--color", metavar="COLUMN", help="column that colours the map (default: expression)"
+    )
     report.set_defaults(run=commands.report)
 
 

@@ -1,4 +1,4 @@
-"""Faces in images of any size, by MTCNN (Zhang et al. 2016, arXiv 1604.02878).
+"""MTCNN face detector for images of any size (Zhang et al. 2016, arXiv 1604.02878).
 
 What runs around the three networks is ours: facenet-pytorch's own pipeline fails where an
 image yields no candidate, and spends most of its time on resampling the full image again
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class Detector:
-    """MTCNN, for several images at a time.
+    """Detect faces with MTCNN, in several images at a time.
 
     Args:
         device: where its networks run.
@@ -52,7 +52,7 @@ class Detector:
         smallest: Sequence[float],
         min_confidence: float = 0.9,
     ) -> list[Detections]:
-        """Find all faces of some images; each has those that it has alone.
+        """Find all faces of some images; the result does not depend on what else is in the batch.
 
         Args:
             images: each ``(h, w, 3)`` uint8 RGB, of any size, C-contiguous and writable.
@@ -103,17 +103,17 @@ class Detector:
     def _propose(
         self, pyramids: Pyramids, smallest: Sequence[float]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """P-Net over all scales: images' indices ``(k,)`` and candidate squares ``(k, 4)``."""
-        found, count = [], 0
+        """Run P-Net at all scales: image indices ``(k,)`` and candidate squares ``(k, 4)``."""
+        proposals, count = [], 0
         for sheet in pyramids.sheets([CELL / side for side in smallest]):
             rows, columns, scores, offsets = self._networks.propose(sheet.pixels, THRESHOLD)
             inside, levels, owners, boxes = sheet.find(rows, columns)
-            found.append((owners, boxes, scores[inside], offsets[inside], levels + count))
+            proposals.append((owners, boxes, scores[inside], offsets[inside], levels + count))
             count += sheet.count
-        if not found:
+        if not proposals:
             nothing = torch.zeros(0, 4, device=self.device)
             return nothing[:, 0].long(), nothing
-        owners, boxes, scores, offsets, levels = map(torch.cat, zip(*found))
+        owners, boxes, scores, offsets, levels = map(torch.cat, zip(*proposals))
         keep = _suppress(boxes, scores, levels, LEVEL_OVERLAP)
         owners, boxes, scores, offsets = owners[keep], boxes[keep], scores[keep], offsets[keep]
         keep = _suppress(boxes, scores, owners, OVERLAP)
@@ -122,7 +122,7 @@ class Detector:
     def _refine(
         self, pyramids: Pyramids, owners: torch.Tensor, boxes: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """R-Net: fewer, better squares; as `_propose` returns them."""
+        """Run R-Net: fewer and better squares, in the form of `_propose`."""
         kept, crops = pyramids.crop(owners, boxes, R_SIZE)
         owners, boxes = owners[kept], boxes[kept]
         if not len(boxes):
@@ -140,7 +140,7 @@ class Detector:
         boxes: torch.Tensor,
         min_confidence: float,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """O-Net: images' indices and scores ``(k,)``, boxes ``(k, 4)``, landmarks ``(k, 5, 2)``.
+        """Run O-Net: image indices and scores ``(k,)``, boxes ``(k, 4)``, landmarks ``(k, 5, 2)``.
 
         They are in the order images, boxes, scores, landmarks.
         """
@@ -160,7 +160,7 @@ class Detector:
     def _look(
         self, boxes: torch.Tensor, crops: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """O-Net on crops: moved boxes ``(k, 4)``, scores ``(k,)``, landmarks ``(k, 5, 2)``."""
+        """Run O-Net on crops: new boxes ``(k, 4)``, scores ``(k,)``, landmarks ``(k, 5, 2)``."""
         scores, offsets, points = self._networks.locate(crops)
         sides = boxes[:, None, 2:] - boxes[:, None, :2] + 1
         return _move(boxes, offsets), scores, boxes[:, None, :2] - 1 + points * sides
@@ -172,7 +172,7 @@ class Detector:
         boxes: torch.Tensor,
         landmarks: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Look again where the faces were found: boxes ``(k, 4)``, landmarks ``(k, 5, 2)``.
+        """Run O-Net again on its own boxes: boxes ``(k, 4)``, landmarks ``(k, 5, 2)``.
 
         Where O-Net puts the landmarks depends a little on the square that it is given, and
         that on how the pyramid's levels fell. Looking at its own answer again forgets the
@@ -198,7 +198,7 @@ class Detector:
 def _suppress(
     boxes: torch.Tensor, scores: torch.Tensor, groups: torch.Tensor, overlap: float
 ) -> torch.Tensor:
-    """Indices of the boxes that non-maximum suppression within each group leaves, best first.
+    """Return the indices that non-maximum suppression within each group keeps, best first.
 
     In doubles, as groups are set apart by shifts.
     """
@@ -207,19 +207,19 @@ def _suppress(
 
 
 def _set_apart(boxes: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
-    """Boxes in doubles, so shifted that none meets one of another group."""
+    """Shift boxes (as float64) so that those of different groups never overlap."""
     boxes = boxes.double()
     extent = boxes.max() - boxes.min() + 1 if len(boxes) else 0
     return boxes + (groups * extent)[:, None]
 
 
 def _move(boxes: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
-    """Corners moved by a network's answer, which is in sides of the box."""
+    """Apply a network's box regression, whose offsets are in units of the box's sides."""
     return boxes + offsets * (boxes[:, 2:] - boxes[:, :2] + 1).repeat(1, 2)
 
 
 def _square(boxes: torch.Tensor) -> torch.Tensor:
-    """Boxes with their centre, and their longer side for both."""
+    """Make boxes square: same centre, longer side."""
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     half = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1, keepdim=True) / 2
     return torch.cat([centres - half, centres + half], dim=1)

@@ -1,4 +1,4 @@
-"""MTCNN's three networks (Zhang et al. 2016, arXiv 1604.02878), with facenet-pytorch's weights.
+"""P-Net, R-Net and O-Net, with facenet-pytorch's weights.
 
 The same functions as facenet-pytorch's modules, to rounding, in half their time on a CPU:
 the convolutions are few and thin, so what surrounds them counts. Images stay channels-last
@@ -33,7 +33,7 @@ HEADS = {
 
 
 class Mtcnn:
-    """The three networks.
+    """P-Net, R-Net and O-Net.
 
     Args:
         device: where they run.
@@ -47,7 +47,7 @@ class Mtcnn:
     def propose(
         self, image: torch.Tensor, threshold: float
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """P-Net over an image.
+        """Run P-Net over an image.
 
         Args:
             image: ``(h, w, 3)`` float32, 0 to 255, of 12 pixels or more a side, both even.
@@ -60,7 +60,7 @@ class Mtcnn:
         height, width = image.shape[:2]
         rows = (height - CELL) // STRIDE + 1
         step = rows if image.is_cuda else max(1, (_STRIP // width - CELL) // STRIDE)
-        found = []
+        chunks = []
         for row in range(0, rows, step):
             strip = image[STRIDE * row : STRIDE * (min(row + step, rows) - 1) + CELL]
             features = self._pnet.features(strip[None])[0]
@@ -68,17 +68,17 @@ class Mtcnn:
             likely = self._pnet.margin(features) > math.log(threshold / (1 - threshold))
             below, columns = likely.nonzero(as_tuple=True)
             output = self._pnet.heads(features[below, columns])
-            found.append((below + row, columns, _scores(output), output[:, 2:]))
-        below, columns, scores, offsets = (torch.cat(parts) for parts in zip(*found))
+            chunks.append((below + row, columns, _scores(output), output[:, 2:]))
+        below, columns, scores, offsets = (torch.cat(parts) for parts in zip(*chunks))
         return below, columns, scores, offsets
 
     def refine(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """R-Net: scores ``(k,)`` and offsets ``(k, 4)`` of crops ``(k, 24, 24, 3)``, 0 to 255."""
+        """Run R-Net on crops ``(k, 24, 24, 3)``, 0 to 255: scores ``(k,)``, offsets ``(k, 4)``."""
         output = torch.cat([self._rnet(chunk) for chunk in torch.split(crops, _R_CHUNK)])
         return _scores(output), output[:, 2:]
 
     def locate(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """O-Net on crops ``(k, 48, 48, 3)``, 0 to 255.
+        """Run O-Net on crops ``(k, 48, 48, 3)``, 0 to 255.
 
         Returns:
             Scores ``(k,)``, offsets ``(k, 4)`` and landmarks ``(k, 5, 2)``, x and y, in
@@ -90,7 +90,7 @@ class Mtcnn:
 
 
 class _Network:
-    """One of the three, from images ``(n, h, w, 3)`` to the outputs of its heads, side by side."""
+    """One network, from images ``(n, h, w, 3)`` to its heads' outputs, concatenated."""
 
     def __init__(self, name: str, device: torch.device) -> None:
         weights = load_weights(name)
@@ -117,7 +117,7 @@ class _Network:
         return self.heads(self.features(x))
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        """What the heads see, features last."""
+        """Compute the features that the heads take, channels last."""
         for weight, bias, prelu, pool in self._convolutions:
             x = F.conv2d(x.permute(0, 3, 1, 2), weight, bias).permute(0, 2, 3, 1)
             x = prelu(x.contiguous())
@@ -128,11 +128,11 @@ class _Network:
         return x
 
     def heads(self, features: torch.Tensor) -> torch.Tensor:
-        """The outputs of all heads, side by side."""
+        """Compute all heads' outputs, concatenated."""
         return F.linear(features, self._head_weight, self._head_bias)
 
     def margin(self, features: torch.Tensor) -> torch.Tensor:
-        """By how much the face's logit is above the other."""
+        """Return the face's logit minus the other."""
         weight, bias = (values[1] - values[0] for values in (self._head_weight, self._head_bias))
         margin: torch.Tensor = features @ weight + bias
         return margin
@@ -171,7 +171,7 @@ def load_weights(name: str) -> dict[str, torch.Tensor]:
 
 
 def _max_pool(x: torch.Tensor, size: int) -> torch.Tensor:
-    """Maxima over windows of 2 or 3 a side and stride 2, of ``(n, h, w, c)``.
+    """Max-pool ``(n, h, w, c)`` with windows of 2 or 3 a side and stride 2.
 
     As in Caffe, a last window that reaches over the border counts (``ceil_mode``). With
     windows of 2, sides must be even.
@@ -193,5 +193,5 @@ def _every_other(x: torch.Tensor, axis: int, start: int, count: int) -> torch.Te
 
 
 def _scores(output: torch.Tensor) -> torch.Tensor:
-    """A softmax over two logits, of which the second is the face's."""
+    """Return the softmax probability of the second of two logits, the face's."""
     return (output[..., 1] - output[..., 0]).sigmoid()

@@ -1,4 +1,4 @@
-"""Images at many scales: the whole of them for P-Net, squares of them for the others."""
+"""Image pyramid: whole images at many scales for P-Net, square crops for R-Net and O-Net."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class Level(NamedTuple):
 
     @property
     def area(self) -> int:
-        """In pixels."""
+        """Area in pixels."""
         return self.pixels.shape[0] * self.pixels.shape[1]
 
 
 class Sheet:
-    """Levels side by side in one picture, so that P-Net need not run for each.
+    """Levels packed into one image, so that P-Net runs once for all.
 
     Args:
         levels: of any images.
@@ -72,7 +72,7 @@ class Sheet:
     def find(
         self, rows: torch.Tensor, columns: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Where P-Net's cells lie in the images.
+        """Map P-Net's cells to boxes in the images.
 
         Args:
             rows, columns: ``(n,)``, of the cells.
@@ -91,14 +91,14 @@ class Sheet:
 
 
 class _Shelves:
-    """Places for ever smaller rectangles: each on the first shelf that has room for it."""
+    """Shelf packing of rectangles of falling height: each on the first shelf with room."""
 
     def __init__(self, width: int) -> None:
         self.width, self.height = width, 0
         self._shelves: list[tuple[int, int]] = []  # top, and how much of the width is taken
 
     def place(self, height: int, width: int) -> tuple[int, int]:
-        """Top and left of the next rectangle."""
+        """Place the next rectangle; return its top and left."""
         for index, (top, taken) in enumerate(self._shelves):
             if taken + width <= self.width:
                 self._shelves[index] = (top, taken + width)
@@ -110,12 +110,12 @@ class _Shelves:
 
 
 def _cells(side: int) -> int:
-    """How many cells P-Net has along a side."""
+    """Count P-Net's output cells along a side."""
     return (side - CELL) // STRIDE + 1
 
 
 class Pyramid:
-    """One image, halved again and again, from which levels and crops are resampled.
+    """One image with its halved octaves, from which levels and crops are resampled.
 
     Args:
         image: ``(h, w, 3)`` uint8 RGB, C-contiguous and writable.
@@ -138,7 +138,7 @@ class Pyramid:
             scale *= SCALE_STEP
 
     def octave(self, index: int) -> torch.Tensor:
-        """The image halved ``index`` times, or as often as it can be: ``(1, 3, h, w)``."""
+        """Return the image halved ``index`` times, or as often as possible: ``(1, 3, h, w)``."""
         while index >= len(self._octaves):
             last = self._octaves[-1]
             if min(last.shape[2:]) < 2 * CELL:
@@ -150,7 +150,7 @@ class Pyramid:
 
 
 class Pyramids:
-    """Several images, of any sizes: what is asked of one is asked of all in the same calls.
+    """Pyramids of several images of any size, sampled in the same calls.
 
     Coordinates are the full images'. Boxes count pixels from 1 and include their last one, as
     MTCNN's always have. Unlike in facenet-pytorch, corners are not moved to whole pixels: what is
@@ -163,7 +163,7 @@ class Pyramids:
 
     def __init__(self, images: Sequence[npt.NDArray[np.uint8]], device: torch.device) -> None:
         self._pyramids = [Pyramid(image, device) for image in images]
-        sizes = [(one.width, one.height) for one in self._pyramids]
+        sizes = [(pyramid.width, pyramid.height) for pyramid in self._pyramids]
         self._sizes = torch.tensor(sizes, dtype=torch.float32, device=device).reshape(-1, 2)
 
     def sheets(self, scales: Sequence[float]) -> Iterator[Sheet]:
@@ -181,7 +181,7 @@ class Pyramids:
             yield Sheet(small)
 
     def contains(self, owners: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-        """Which boxes lie within their images, or nearly so.
+        """Tell which boxes lie within their images, or nearly so.
 
         Args:
             owners: ``(k,)``, the images' indices.
@@ -197,7 +197,7 @@ class Pyramids:
     def crop(
         self, owners: torch.Tensor, boxes: torch.Tensor, size: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Boxes resampled to ``size``.
+        """Resample boxes to ``size``.
 
         What reaches over the image's border is cut off and the rest is stretched, as in
         facenet-pytorch, and a box without a pixel inside is left out.
@@ -224,7 +224,7 @@ class Pyramids:
         return kept, crops
 
     def _sample(self, sources: torch.Tensor, edges: torch.Tensor, size: int) -> torch.Tensor:
-        """Crops ``(k, size, size, 3)``, bilinear, each from its source, image and octave in one.
+        """Sample crops ``(k, size, size, 3)`` bilinearly, each from its own image and octave.
 
         Only the pixels that are needed are read, as bytes: as ``roi_align`` would have it, all
         that lies between the crops would become floats first, which takes longer than the rest.
@@ -254,7 +254,7 @@ class Pyramids:
 def _ticks(
     ends: torch.Tensor, count: int, limits: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Centres of ``count`` equal parts of each stretch, between pixels' centres.
+    """Locate the centres of ``count`` equal parts of each interval, between pixel centres.
 
     Args:
         ends: ``(k, 2)``, where each begins and ends.

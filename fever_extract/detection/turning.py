@@ -1,4 +1,4 @@
-"""Faces that lie or are upside down: a picture looked at in four orientations.
+"""Detection in four orientations, for faces that lie or are upside down.
 
 MTCNN finds many upside-down faces in the picture as it is, and puts the eyes where the mouth is, so
 that neither score nor landmarks tell. But where the face is upright, the score is higher.
@@ -22,12 +22,12 @@ _OVERLAP = 0.5  # of the smaller box; more is the same face
 
 
 def turned(pixels: npt.NDArray[np.uint8], looks: int) -> list[npt.NDArray[np.uint8]]:
-    """A picture as it is, and turned anticlockwise by 90, 180 and 270 degrees: the first looks."""
+    """Rotate an image anticlockwise by 0, 90, 180 and 270 degrees; return the first ``looks``."""
     return [np.ascontiguousarray(np.rot90(pixels, turns)) for turns in range(looks)]
 
 
 def merge(looks: Sequence[Detections], height: int, width: int) -> Detections:
-    """The faces of one picture, each as it was found with the highest score.
+    """Merge the detections of one image's rotations; each face keeps its best score.
 
     Args:
         looks: the faces in each picture of `turned`.
@@ -58,5 +58,5 @@ def _turned_back(faces: Detections, turns: int, height: int, width: int) -> Dete
 
 
 def _clockwise(points: npt.NDArray[np.float32], side: int) -> npt.NDArray[np.float32]:
-    """Points (x, y) of a picture after turning it by 90 degrees, to be ``side`` wide."""
+    """Rotate points (x, y) with their image by 90 degrees clockwise; ``side`` is its new width."""
     return np.stack([side - points[..., 1], points[..., 0]], axis=-1)

@@ -1,4 +1,4 @@
-"""Find, download and publish weights, and write the model card that goes with them.
+"""Weights and their model card: find, download, publish.
 
 What a checkpoint holds, and the network built from it, is in `fever_extract.models`.
 """

@@ -1,4 +1,4 @@
-"""The model card that travels with weights, made from their config alone."""
+"""Model card, written from a config alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fever_extract.models.config import Config
 
 
 def model_card(config: Config) -> str:
-    """The text of a ``README.md``: the Hub's metadata, use, figures, making and limits.
+    """Write the text of a ``README.md``: the Hub's metadata, use, figures, training and limits.
 
     Figures come from ``config.metadata["evaluation"]`` (as
     `fever_extract.training.evaluation.evaluate.evaluate` returns it) or the Markdown in
@@ -47,7 +47,7 @@ def model_card(config: Config) -> str:
 
 
 def _measured(config: Config, evaluation: Mapping[str, Any] | None) -> str:
-    """All figures as Markdown: first how vectors carry over, then those of FER+."""
+    """Format all figures as Markdown: transfer first, then FER+."""
     parts = []
     with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
         carried = card_transfer.summary(config.metadata.get("transfer"))
@@ -60,7 +60,7 @@ def _measured(config: Config, evaluation: Mapping[str, Any] | None) -> str:
 
 
 def _evaluation(config: Config) -> Mapping[str, Any] | None:
-    """The figures, if they are of the shape that `evaluate` gives them; anything may be there."""
+    """Read the figures if they have the shape that `evaluate` writes: a config can hold any."""
     evaluation = config.metadata.get("evaluation")
     try:
         card_tables.measured(evaluation)

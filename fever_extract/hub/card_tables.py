@@ -1,4 +1,4 @@
-"""The model card's tables, from the figures that travel in a config.
+"""Tables of the model card, from the figures in a config.
 
 Figures are as `fever_extract.training.evaluation.evaluate.evaluate` returns them, or as earlier
 releases did, without intervals, peers and protocols but the first.

@@ -1,4 +1,4 @@
-"""How vectors carry over to sets that training never saw, as Markdown.
+"""Transfer figures of the model card, as Markdown.
 
 Figures are as `fever_extract.training.evaluation.transfer.evaluate_transfer` returns them.
 """
@@ -45,7 +45,7 @@ _HEADS = {
 
 
 def summary(result: Any) -> str:
-    """The sets, the linear probe of all features, the verdict, the vectors' measures, the head's.
+    """Summarise: sets, linear probes of all features, verdict, measures of embedding and head.
 
     Raises:
         KeyError, TypeError, ValueError, AttributeError: if the figures are of no known shape.
@@ -79,7 +79,7 @@ def summary(result: Any) -> str:
 
 
 def details(result: Any) -> str:
-    """A table a set: every measure of every feature.
+    """Write a table per set: every measure of every feature.
 
     Raises:
         as `summary`.
@@ -101,13 +101,13 @@ def details(result: Any) -> str:
 
 
 def _names(sets: Sequence[Mapping[str, Any]]) -> list[str]:
-    """All features that any set has, known ones first."""
+    """List the features that any set has, known ones first."""
     names = {name: None for each in sets for name in each["features"]}
     return [*(n for n in FEATURES if n in names), *(n for n in names if n not in FEATURES)]
 
 
 def _told(rows: Sequence[list[str]]) -> list[list[str]]:
-    """Rows that say anything."""
+    """Keep the rows that have a figure."""
     return [row for row in rows if set(row[1:]) != {NOTHING}]
 
 
@@ -150,7 +150,7 @@ def _probe(features: Mapping[str, Any] | None) -> str:
 
 
 def _figure(found: Any, *keys: str) -> str:
-    """One figure, and what chance would give where that is known."""
+    """Format a figure, with chance level where known."""
     chance = None
     for key in keys:
         if not found or key not in found:

@@ -1,4 +1,4 @@
-"""Finding, downloading and publishing weights.
+"""Find, download and publish weights.
 
 Everything that speaks to the Hugging Face Hub goes through huggingface_hub: its cache, its
 token, its offline mode, its resumed downloads.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import re
 import sys
@@ -20,6 +21,8 @@ from pathlib import Path
 
 from fever_extract.models import checkpoint
 from fever_extract.models.config import WeightsError
+
+_logger = logging.getLogger(__name__)
 
 EMBEDDED = "embedded"
 """What the weights inside the package are called where a source is shown."""
@@ -37,7 +40,7 @@ _NO_ROOM = {
 
 @dataclass(frozen=True)
 class HubOptions:
-    """How to speak to the Hub; each None leaves it to huggingface_hub and its environment.
+    """Hub settings; None leaves each to huggingface_hub and its environment variables.
 
     Attributes:
         revision: branch, tag or commit; ``main`` if neither this nor ``org/name@revision``
@@ -69,12 +72,14 @@ def load(
         WeightsError: if nothing is found there, or what is there can't be used.
     """
     with _locate(source, options or HubOptions()) as (folder, name):
-        return checkpoint.read(folder, name)
+        weights = checkpoint.read(folder, name)
+    _logger.info("weights %s from %s, SHA-256 %s", weights.config.name, name, weights.sha256)
+    return weights
 
 
 @dataclass(frozen=True)
 class Portable:
-    """Weights on their way to another process: the embedded ones by name, others whole.
+    """Picklable weights: the embedded ones by their SHA-256, others whole.
 
     Attributes:
         sha256: of ``model.safetensors`` and of the config, in hexadecimal.
@@ -91,7 +96,7 @@ class Portable:
 
     @classmethod
     def of(cls, weights: checkpoint.Checkpoint) -> Portable:
-        """Make them ready to be pickled."""
+        """Prepare weights for pickling."""
         content = weights.config.to_json(), weights.data
         return cls(
             _identity(weights),
@@ -101,7 +106,7 @@ class Portable:
         )
 
     def unpack(self) -> checkpoint.Checkpoint:
-        """Read them where they have arrived.
+        """Restore the weights after unpickling.
 
         Raises:
             WeightsError: if the embedded weights are others here.
@@ -123,7 +128,7 @@ def _identity(weights: checkpoint.Checkpoint) -> tuple[str, str]:
 
 
 def download(name: str, options: HubOptions) -> Path:
-    """The folder in huggingface_hub's cache that holds a repository's weights.
+    """Download a repository's weights; return their folder in huggingface_hub's cache.
 
     Args:
         name: ``org/name`` or ``org/name@revision``.
@@ -238,7 +243,7 @@ def publish(
 
 @contextmanager
 def _bars_on_a_terminal_only() -> Iterator[None]:
-    """huggingface_hub draws its progress bars into logs as well; ours are never there."""
+    """Keep huggingface_hub's progress bars out of logs."""
     from huggingface_hub import utils
 
     terminal = sys.stderr is not None and sys.stderr.isatty()
@@ -256,7 +261,7 @@ def _bars_on_a_terminal_only() -> Iterator[None]:
 def _locate(
     source: str | os.PathLike[str] | None, options: HubOptions
 ) -> Iterator[tuple[Path, str]]:
-    """The folder with the two files, and what to call it."""
+    """Locate the folder with the two files, and name it."""
     if source is None:
         if options.revision is not None:
             raise WeightsError("revision= names a version on the Hub; give org/name with it")
@@ -286,7 +291,7 @@ def _embedded() -> AbstractContextManager[Path]:
 
 
 def _could_not(name: str, error: Exception) -> str:
-    """One line on a download that failed."""
+    """Explain a failed download in one line."""
     cause: BaseException | None = error
     while cause is not None:
         number = getattr(cause, "errno", None)
@@ -300,6 +305,6 @@ def _could_not(name: str, error: Exception) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of an error's message, or its kind."""
+    """Take the first line of an error's message, or its type."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".:") if lines else type(error).__name__

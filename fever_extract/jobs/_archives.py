@@ -1,4 +1,4 @@
-"""The members of a tar archive: where each picture begins, and what can't be had of it."""
+"""Read tar archives: the offset of each member, links resolved, damage reported."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _DEPTH = 40  # links that lead to links: as many as Linux follows
 
 
 class DamagedError(ValueError):
-    """It is no whole tar archive; the message says why."""
+    """Not a complete tar archive; the message says why."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """One member that is no folder.
+    """A member that is not a folder.
 
     Attributes:
         name: as it stands in the archive; odd bytes as `os.fsdecode` gives them.
@@ -40,7 +40,7 @@ class Member:
 
 
 def members(path: str) -> Iterator[Member]:
-    """What is in an archive, in its order; of several members of one name, each.
+    """Yield the members of an archive in order, duplicates included.
 
     Hard and symbolic links have the content of the member that they lead to.
 
@@ -64,7 +64,7 @@ def members(path: str) -> Iterator[Member]:
 
 
 def read(path: str, offset: int) -> bytes:
-    """The content of a member, by `Member.offset`.
+    """Read the content of a member, by `Member.offset`.
 
     Raises:
         OSError: if it can't be read.
@@ -84,7 +84,7 @@ def read(path: str, offset: int) -> bytes:
 
 
 def _headers(path: str) -> Iterator[tuple[tarfile.TarInfo, BinaryIO]]:
-    """Every member, and the archive's file."""
+    """Yield every header, with the archive's file."""
     with open(path, "rb") as file:
         length = os.fstat(file.fileno()).st_size
         try:
@@ -124,7 +124,7 @@ def _member(name: str, info: tarfile.TarInfo, file: BinaryIO) -> Member:
 
 
 class _Links:
-    """Where an archive's links lead; only links and their targets are kept."""
+    """Resolve an archive's links; only links and their targets are kept in memory."""
 
     def __init__(self, path: str) -> None:
         self._links: dict[str, str] = {}
@@ -132,15 +132,15 @@ class _Links:
             for info, _ in _headers(path):
                 if info.issym() or info.islnk():
                     self._links[_plain(info.name)] = _target(info)
-        wanted = set(map(self._follow, self._links.values()))
+        targets = set(map(self._follow, self._links.values()))
         self._files: dict[str | None, list[tarfile.TarInfo]] = {}
         with suppress(DamagedError):
             for info, _ in _headers(path):
-                if info.isreg() and _plain(info.name) in wanted:
+                if info.isreg() and _plain(info.name) in targets:
                     self._files.setdefault(_plain(info.name), []).append(info)
 
     def target(self, link: tarfile.TarInfo) -> tarfile.TarInfo | str:
-        """The file that a link leads to, or why it leads to none."""
+        """Resolve a link to its file, or say why it has none."""
         name = self._follow(_target(link))
         if name is None:
             return "it is a link that leads to itself"
@@ -152,7 +152,7 @@ class _Links:
         return (before or files)[-1]
 
     def _follow(self, name: str) -> str | None:
-        """The name behind links, which folders on the way may be, too."""
+        """Resolve all links in a name, those of its folders too."""
         for _ in range(_DEPTH):
             parts = name.split("/")
             heads = ("/".join(parts[:length]) for length in range(1, len(parts) + 1))
@@ -168,7 +168,7 @@ def _plain(name: str) -> str:
 
 
 def _target(link: tarfile.TarInfo) -> str:
-    """What a link leads to, by its name from the archive's root."""
+    """Return a link's target, as a name from the archive's root."""
     if link.islnk() or link.linkname.startswith("/"):
         return _plain(link.linkname)
     return posixpath.normpath(posixpath.join(posixpath.dirname(_plain(link.name)), link.linkname))

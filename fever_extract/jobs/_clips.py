@@ -1,4 +1,4 @@
-"""Clips among a job's inputs: which they are, and passing them over aloud."""
+"""Clips among a job's inputs: recognise them, or pass them over with a warning."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLIP_EXTENSIONS = frozenset(
 
 
 def is_clip(item: Input) -> bool:
-    """Say whether an input counts as a clip, by its extension; in an archive nothing does."""
+    """Tell whether an input is a clip, by its extension; members of archives never are."""
     return item.offset < 0 and os.path.splitext(item.path)[1].lower() in CLIP_EXTENSIONS
 
 
@@ -33,13 +33,13 @@ def without_clips(inputs: Iterable[Input], why: str) -> Iterator[Input]:
         warnings.warn(f"passed over {len(names)} clips, {why}; first {names[0]}", stacklevel=2)
 
 
-def readable(found: Iterable[Input]) -> list[Input]:
+def readable(items: Iterable[Input]) -> list[Input]:
     """List the inputs; without PyAV, clips are passed over with a warning.
 
     Raises:
         ImportError: if there are clips only, and PyAV is missing.
     """
-    inputs = list(found)
+    inputs = list(items)
     if importlib.util.find_spec("av") is not None:
         return inputs
     if inputs and all(map(is_clip, inputs)):

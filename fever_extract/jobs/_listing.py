@@ -1,4 +1,4 @@
-"""The inputs of a job on disk: written once while they are found, then read in slices."""
+"""List of a job's inputs, kept on disk and read in slices: there may be millions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HIDDEN = "hidden://\0"  # no path and no address begins so
 
 
 class Listing:
-    """Inputs in their order, kept in an Arrow file; in memory, 16 bytes for each.
+    """Inputs in order, kept in an Arrow file; 16 bytes each in memory.
 
     Args:
         path: the file, which is replaced.
@@ -51,7 +51,7 @@ class Listing:
             pa.ipc.new_file(file, _schema(), options=options) as writer,
         ):
             for batch in _batches(inputs):
-                keys = [(to_text(one.name), one.size, one.mtime_ns) for one in batch]
+                keys = [(to_text(item.name), item.size, item.mtime_ns) for item in batch]
                 hashed = identify(keys)
                 names.append(hashed[0])
                 identities.append(hashed[1])
@@ -66,33 +66,33 @@ class Listing:
         return len(self.names)
 
     def read(self, indices: npt.NDArray[np.int64]) -> list[Input]:
-        """Some of the inputs; quickest where the indices are near each other and rise."""
-        found: list[Input] = []
+        """Read some inputs; fastest for rising indices that are close together."""
+        inputs: list[Input] = []
         for batch, first in _runs(indices):
             if self._loaded is None or self._loaded[0] != batch:
                 self._loaded = batch, self._file.get_batch(batch)
-            found += from_arrow(self._loaded[1].take(indices[first] - batch * _BATCH))
-        return list(map(self._reveal, found)) if self._secrets else found
+            inputs += from_arrow(self._loaded[1].take(indices[first] - batch * _BATCH))
+        return list(map(self._reveal, inputs)) if self._secrets else inputs
 
-    def _hide(self, one: Input) -> Input:
-        """An input whose address has no secrets, which don't belong on a disk."""
-        if redact(one.path) == one.path:
-            return one
-        parts = urlsplit(one.path)
+    def _hide(self, item: Input) -> Input:
+        """Replace the secrets in an input's address, which must not be written to disk."""
+        if redact(item.path) == item.path:
+            return item
+        parts = urlsplit(item.path)
         secrets = urlunsplit(parts._replace(path=""))
         number = self._secrets.setdefault(secrets, len(self._secrets))
-        return dataclasses.replace(one, path=f"{_HIDDEN}{number} {parts.path}")
+        return dataclasses.replace(item, path=f"{_HIDDEN}{number} {parts.path}")
 
-    def _reveal(self, one: Input) -> Input:
-        if not one.path.startswith(_HIDDEN):
-            return one
-        number, path = one.path.removeprefix(_HIDDEN).split(" ", 1)
+    def _reveal(self, item: Input) -> Input:
+        if not item.path.startswith(_HIDDEN):
+            return item
+        number, path = item.path.removeprefix(_HIDDEN).split(" ", 1)
         parts = urlsplit(list(self._secrets)[int(number)])
-        return dataclasses.replace(one, path=urlunsplit(parts._replace(path=path)))
+        return dataclasses.replace(item, path=urlunsplit(parts._replace(path=path)))
 
 
 def _runs(indices: npt.NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
-    """Where the indices go on to another batch."""
+    """Split indices into runs within one batch."""
     batches = indices // _BATCH
     starts = np.flatnonzero(np.diff(batches, prepend=-1)).tolist()
     for start, stop in zip(starts, [*starts[1:], len(indices)]):
@@ -122,17 +122,17 @@ def _schema() -> pa.Schema:
 
 
 def to_arrow(inputs: list[Input]) -> pa.RecordBatch:
-    """A row an input; names and paths are binary, as they may be any bytes."""
+    """Convert inputs to rows; names and paths are binary, as they may be any bytes."""
     import pyarrow as pa
 
     columns = [
-        [os.fsencode(one.name) for one in inputs],
-        [os.fsencode(one.path) for one in inputs],
-        [one.offset for one in inputs],
-        [one.size for one in inputs],
-        [one.mtime_ns for one in inputs],
-        [printable(one.problem) for one in inputs],
-        [one.status.value for one in inputs],
+        [os.fsencode(item.name) for item in inputs],
+        [os.fsencode(item.path) for item in inputs],
+        [item.offset for item in inputs],
+        [item.size for item in inputs],
+        [item.mtime_ns for item in inputs],
+        [printable(item.problem) for item in inputs],
+        [item.status.value for item in inputs],
     ]
     return pa.record_batch(
         [pa.array(column, field.type) for column, field in zip(columns, _schema())],
@@ -141,7 +141,7 @@ def to_arrow(inputs: list[Input]) -> pa.RecordBatch:
 
 
 def from_arrow(rows: pa.RecordBatch | pa.Table) -> list[Input]:
-    """The inputs of `to_arrow`; other columns are passed over."""
+    """Convert rows of `to_arrow` back to inputs; other columns are ignored."""
     columns = (rows[name].to_pylist() for name in _schema().names)
     return [
         Input(os.fsdecode(name), os.fsdecode(path), offset, size, time, problem, Status(status))

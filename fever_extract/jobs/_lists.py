@@ -1,4 +1,4 @@
-"""Lists of paths, as people and their tools write them: text, CSV, Parquet.
+"""Read lists of paths: text, CSV, Parquet.
 
 Every line is a path, and an empty one is an empty path, so that row *i* of the table stays line
 *i* of the list. Only blank lines at the end of a list are none.
@@ -34,7 +34,7 @@ _MARKS = (  # the longer ones first: UTF-32's begins with UTF-16's
 
 
 def read(path: str) -> Iterator[str]:
-    """The paths of a list, by its extension.
+    """Yield the paths of a list file; its extension gives the format.
 
     Raises:
         OSError, ValueError, ImportError: if it can't be read as one, saying what was found.
@@ -51,12 +51,12 @@ def read(path: str) -> Iterator[str]:
 
 
 def lines(file: BinaryIO) -> Iterator[str]:
-    """Paths, one a line; or separated by NUL, if there is one."""
+    """Yield paths, one per line; or separated by NUL, if there is one."""
     return _without_blank_end(os.fsdecode(line) if line.strip() else None for line in _lines(file))
 
 
 def clean(path: str) -> str:
-    """A path without the blanks and quotes around it."""
+    """Strip blanks and quotes from a path."""
     path = path.strip()
     if len(path) > 1 and path[0] == path[-1] and path[0] in "\"'":
         path = path[1:-1]
@@ -68,13 +68,13 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
     for block in _blocks(file):
         if not separator:
             separator = _separator(block)
-        *found, rest = (rest + block).split(separator)
-        yield from (line.removesuffix(b"\r") for line in found) if separator == b"\n" else found
+        *whole, rest = (rest + block).split(separator)
+        yield from (line.removesuffix(b"\r") for line in whole) if separator == b"\n" else whole
     yield rest.removesuffix(b"\r") if separator == b"\n" else rest
 
 
 def _blocks(file: BinaryIO) -> Iterator[bytes]:
-    """The content in UTF-8, whatever Windows' tools wrote it in."""
+    """Yield the content in blocks of UTF-8, whatever Unicode encoding it is in."""
     block = file.read(_BLOCK)
     encoding = _encoding(block)
     if encoding == "utf-8-sig":
@@ -91,7 +91,7 @@ def _blocks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _encoding(beginning: bytes) -> str:
-    """By the mark in front.
+    """Detect the encoding by its byte order mark.
 
     Raises:
         ValueError: if it is UTF-16 without a mark.
@@ -127,7 +127,7 @@ def _csv_column(path: str, delimiter: str) -> Iterator[str]:
 
 
 def _delimiter(header: str, usual: str) -> str:
-    """The one that leaves a column ``path``, or else the usual one if it may be."""
+    """Choose the delimiter that yields a column ``path``, or else the usual one if plausible."""
     delimiters: list[str] = [usual, *_DELIMITERS]
     for delimiter in delimiters:
         if _index(next(csv.reader([header], delimiter=delimiter), [])) is not None:
@@ -155,7 +155,7 @@ def _column(rows: Iterator[list[str]]) -> Iterator[str | None]:
 
 
 def _index(header: list[str]) -> int | None:
-    """Where the column is, in any case of letters if need be."""
+    """Find the index of the column ``path``, ignoring case if need be."""
     for names in (header, [clean(name).lower() for name in header]):
         if _COLUMN in names:
             return names.index(_COLUMN)
@@ -172,11 +172,11 @@ def _parquet_column(path: str) -> Iterator[str]:
         index = 0 if len(names) == 1 else _index(names)
         if index is None:
             raise ValueError(f"it has no column {_COLUMN!r}, but {', '.join(names)}")
-        kind = file.schema_arrow.types[index]
-        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-        is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-        if not is_text and not pa.types.is_binary(kind) and not pa.types.is_null(kind):
-            raise ValueError(f"its column {names[index]!r} holds {kind}, and not paths")
+        dtype = file.schema_arrow.types[index]
+        dtype = dtype.value_type if pa.types.is_dictionary(dtype) else dtype
+        is_text = pa.types.is_string(dtype) or pa.types.is_large_string(dtype)
+        if not is_text and not pa.types.is_binary(dtype) and not pa.types.is_null(dtype):
+            raise ValueError(f"its column {names[index]!r} holds {dtype}, and not paths")
         for batch in file.iter_batches(columns=[names[index]]):
             for value in batch[0].to_pylist():
                 yield os.fsdecode(value) if isinstance(value, bytes) else from_text(value or "")
@@ -187,7 +187,7 @@ def _is_picture(name: str) -> bool:
 
 
 def _without_blank_end(paths: Iterable[str | None]) -> Iterator[str]:
-    """None stands for a blank line."""
+    """Yield paths, dropping blank lines (None) at the end; those before are empty paths."""
     blank = 0
     for path in paths:
         if path is None:
@@ -200,7 +200,7 @@ def _without_blank_end(paths: Iterable[str | None]) -> Iterator[str]:
 
 @contextmanager
 def _named(path: str) -> Iterator[None]:
-    """Say in which list something was wrong."""
+    """Add the list's name to errors."""
     try:
         yield
     except (ValueError, csv.Error) as error:

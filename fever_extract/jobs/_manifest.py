@@ -1,4 +1,4 @@
-"""What ties the shards of a job together, and who may work on them."""
+"""Job manifest and lock file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _IRRELEVANT = ("weights_source",)  # the same weights may lie elsewhere now
 
 
 def prepare(output: Path, made_by: Mapping[str, object], *, overwrite: bool) -> Path:
-    """See whether a job may go on in a folder.
+    """Check that a job may use a folder, and clear it if it is to be overwritten.
 
     Args:
         output: the folder.
@@ -96,7 +96,7 @@ def clear_previous(job: Path) -> None:
 
 
 def write(job: Path, made_by: Mapping[str, object], **fields: object) -> None:
-    """Say what the shards are of."""
+    """Write the manifest: what the shards were made of."""
     content = {"format": 1, "made_by": made_by, **fields}
     with replace_atomically(job / _NAME, inside=True) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -104,7 +104,7 @@ def write(job: Path, made_by: Mapping[str, object], **fields: object) -> None:
 
 @contextmanager
 def locked(output: Path) -> Iterator[None]:
-    """Make the folder of a job and keep other runs out; the lock goes with the process.
+    """Make a job's folder and lock it against other runs until the process ends.
 
     See `check` first: the folder inside is made this job's own.
 
@@ -122,7 +122,7 @@ def locked(output: Path) -> Iterator[None]:
 
 
 def _is_ours(job: Path) -> bool:
-    """Whether a folder holds the mark of a job: its lock, or its manifest; or is empty."""
+    """Recognise a job's own folder: by its lock or manifest, or because it is empty."""
     try:
         mark = (job / _LOCK).lstat()
     except OSError:
@@ -142,20 +142,20 @@ def _is_manifest(manifest: Any) -> bool:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}); restore it or use --overwrite") from None
-    return found
+    return manifest
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    found = []
+    differences = []
     for key in sorted({*old, *new} - set(_IRRELEVANT)):
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
-            found += _differences(before, after)
+            differences += _differences(before, after)
         elif before != after:
-            found.append(f"{key} was {before}, is {after}")
-    return found
+            differences.append(f"{key} was {before}, is {after}")
+    return differences

@@ -1,4 +1,4 @@
-"""What is to be done: the inputs as they are now beside the rows that are on disk.
+"""Resume plan: compare the inputs with the shards on disk, and decide what to do.
 
 The inputs are cut into groups, one for each shard. A shard that holds just the inputs of a
 group stays; of any other, rows are copied where the input is unchanged. Cuts fall where
@@ -39,7 +39,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done.
+    """Which shards stay, and which inputs have to be extracted.
 
     Attributes:
         groups: one a shard, in order; together they are all inputs.
@@ -57,22 +57,22 @@ class Plan:
 
     @property
     def new(self) -> int:
-        """Inputs that were never done."""
+        """Number of inputs that were never extracted."""
         return int((self.origin < 0).sum()) - self.changed
 
     def statuses(self) -> Counter[Status]:
-        """Of the inputs that are done."""
+        """Count the finished inputs by status."""
         codes = self.done.statuses[self.origin[self.origin >= 0]]
         counts = np.bincount(codes, minlength=len(STATUSES)).tolist()
         return Counter({status: count for status, count in zip(STATUSES, counts) if count})
 
     def faces(self) -> int:
-        """Vectors of the inputs that are done."""
+        """Count the faces of the finished inputs."""
         return int(self.done.faces[self.origin[self.origin >= 0]].sum())
 
 
 def make(listing: Listing, done: Done, shard_rows: int) -> Plan:
-    """Compare; shards get ``shard_rows`` inputs each, or up to half as many more or fewer."""
+    """Plan shards of ``shard_rows`` inputs each, give or take half."""
     order = np.argsort(done.identities, kind="stable")
     place = np.searchsorted(done.identities, listing.identities, sorter=order)
     origin = np.full(len(listing), -1, np.int64)
@@ -88,7 +88,7 @@ def make(listing: Listing, done: Done, shard_rows: int) -> Plan:
 
 
 def _repeated(ours: npt.NDArray[np.int64], done: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Of inputs with one identity, as members of one name in an archive, which of them each is.
+    """Number inputs of the same identity, such as duplicate members of an archive.
 
     Args:
         ours: identities that are listed.
@@ -112,7 +112,7 @@ def _repeated(ours: npt.NDArray[np.int64], done: npt.NDArray[np.int64]) -> npt.N
 
 
 def arrange(plan: Plan, folder: Path, previous: Path) -> None:
-    """Move the shards that stay to their places, and the others out of the way.
+    """Rename the shards that stay to their new numbers; set the others aside.
 
     Only renames: whenever it is stopped, each shard is whole in one place or the other.
     """
@@ -143,10 +143,10 @@ def _groups(listing: Listing, done: Done, size: int) -> list[Group]:
             by_first.setdefault(int(done.identities[start]), []).append(file)
 
     def group(start: int, stop: int) -> Group:
-        wanted = listing.identities[start:stop]
-        for file in by_first.get(int(wanted[0]), ()):
-            if np.array_equal(_identities(done, file), wanted):
-                by_first[int(wanted[0])].remove(file)
+        expected = listing.identities[start:stop]
+        for file in by_first.get(int(expected[0]), ()):
+            if np.array_equal(_identities(done, file), expected):
+                by_first[int(expected[0])].remove(file)
                 return Group(start, stop, file)
         return Group(start, stop)
 
@@ -161,7 +161,7 @@ def _groups(listing: Listing, done: Done, size: int) -> list[Group]:
 
 
 def _cuts(start: int, stop: int, size: int, *, last: bool) -> list[int]:
-    """Where to cut between; a small rest joins its neighbour, except at the table's end."""
+    """Choose cuts between two bounds; a small remainder joins its neighbour, except the last."""
     cuts = list(range(start + size, stop, size))
     if cuts and not last and stop - cuts[-1] < size / 2:
         cuts.pop()
@@ -169,20 +169,20 @@ def _cuts(start: int, stop: int, size: int, *, last: bool) -> list[int]:
 
 
 def _blocks(listing: Listing, done: Done) -> list[Group]:
-    """Where all inputs of a shard follow each other in the listing."""
+    """Find the shards whose inputs are contiguous in the listing."""
     order = np.argsort(listing.identities, kind="stable")
     blocks = []
-    expected = 0
+    following = 0  # where a shard begins that comes right after the last
     for file in range(len(done.files)):
-        wanted = _identities(done, file)
-        if not len(wanted):
+        shard = _identities(done, file)
+        if not len(shard):
             continue
-        place = int(np.searchsorted(listing.identities, wanted[0], sorter=order))
-        found = int(order[place]) if place < len(order) else 0
-        for start in (expected, found):
-            if np.array_equal(listing.identities[start : start + len(wanted)], wanted):
-                expected = start + len(wanted)
-                blocks.append(Group(start, expected, file))
+        place = int(np.searchsorted(listing.identities, shard[0], sorter=order))
+        first = int(order[place]) if place < len(order) else 0
+        for start in (following, first):
+            if np.array_equal(listing.identities[start : start + len(shard)], shard):
+                following = start + len(shard)
+                blocks.append(Group(start, following, file))
                 break
     return blocks
 

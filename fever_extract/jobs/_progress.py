@@ -1,8 +1,9 @@
-"""How a job goes: a bar for people, a log in JSON lines for programs, counts for both."""
+"""Progress bar and JSON-lines log of a job."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections import Counter
@@ -15,12 +16,14 @@ from fever_extract.records import Status
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_logger = logging.getLogger(__name__)
+
 _EVERY = 10.0  # seconds between two lines of progress
 _KEPT_FAILURES = 1000
 
 
 class Progress:
-    """Counts what comes out; use as a context.
+    """Count results, show a bar and write the log; a context manager.
 
     Args:
         log: the file that lines are added to.
@@ -30,7 +33,7 @@ class Progress:
 
     Attributes:
         statuses, faces: of all rows so far.
-        failures: (path, status, message) of the first 1000 inputs of this run without a vector.
+        failures: (path, status, message) of the first 1000 inputs of this run without an embedding.
     """
 
     def __init__(
@@ -67,7 +70,8 @@ class Progress:
             self.say(event="progress")
 
     def say(self, **fields: Any) -> None:
-        """Add a line to the log: these fields, and how far the job is."""
+        """Add a line to the log, with these fields and the job's progress; and tell `logging`."""
+        _logger.info("%s", " ".join(f"{name}={value!r}" for name, value in fields.items()))
         done = self.statuses.total()
         seconds = time.monotonic() - self._start
         rate = (done - self._before) / seconds if seconds else 0.0
@@ -85,7 +89,7 @@ class Progress:
 
 
 def append_line(log: Path, fields: dict[str, Any]) -> None:
-    """Add one whole line; a log that can't be written is no reason to stop the work."""
+    """Append one line to a log; errors are ignored, so that a full disk stops no job."""
     try:
         descriptor = os.open(log, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:

@@ -1,4 +1,4 @@
-"""Images on any file system that pyarrow reads: S3, Google Cloud, HDFS and so on."""
+"""Read and list images on remote file systems: S3, Google Cloud, HDFS (by pyarrow)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fever_extract.images import EXTENSIONS
 
 
 def is_remote(path: str) -> bool:
-    """Whether this is an address such as ``s3://bucket/photo.jpg`` rather than a path."""
+    """Tell an address such as ``s3://bucket/photo.jpg`` from a path."""
     return "://" in path
 
 
 def read(address: str) -> bytes:
-    """The content of a file.
+    """Read a file.
 
     Raises:
         OSError: if it can't be read.
@@ -32,7 +32,7 @@ def read(address: str) -> bytes:
 def walk(
     address: str, passed_over: Callable[[str], None] = lambda _: None
 ) -> Iterator[tuple[str, str, int, int]]:
-    """The pictures below an address by their extensions, sorted per folder.
+    """List the images below an address by their extensions, sorted per folder.
 
     Args:
         address: of a file or a folder.
@@ -57,9 +57,9 @@ def walk(
     while waiting:
         below = waiting.pop()
         folder = f"{root.rstrip('/')}/{below}".rstrip("/") or "/"
-        found = filesystem.get_file_info(fs.FileSelector(folder))
+        entries = filesystem.get_file_info(fs.FileSelector(folder))
         folders = []
-        for info in sorted(found, key=lambda info: info.base_name):
+        for info in sorted(entries, key=lambda info: info.base_name):
             name = f"{below}/{info.base_name}".lstrip("/")
             if info.base_name.startswith("."):
                 continue
@@ -73,7 +73,7 @@ def walk(
 
 
 def _below(address: str, name: str) -> str:
-    """The address of what lies below another, which may say how to reach it (``?region=...``)."""
+    """Join a name to an address, keeping its query (``?region=...``)."""
     parts = urlsplit(address)
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quote(name)}"))
 
@@ -86,9 +86,11 @@ def _locate(address: str) -> tuple[Any, str]:
 
 @lru_cache(maxsize=16)
 def _filesystem(scheme: str, place: str, query: str) -> tuple[Any, str]:
-    """Made once, not per file: some ask the network where a bucket is."""
+    """Open a file system; cached, as some ask the network where a bucket is."""
     require("pyarrow", extra="parquet", needed_by=redact(f"{scheme}://{place}"))
     from pyarrow import fs
 
-    found = fs.FileSystem.from_uri(f"{scheme}://{place}/" + (f"?{query}" if query else ""))
-    return found[0], str(found[1])
+    filesystem, path = fs.FileSystem.from_uri(
+        f"{scheme}://{place}/" + (f"?{query}" if query else "")
+    )
+    return filesystem, str(path)

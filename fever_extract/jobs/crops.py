@@ -1,4 +1,4 @@
-"""Aligned faces as pictures on disk: what the network sees, large enough to look at."""
+"""Save aligned faces as JPEGs: the network's framing, at a size for people."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _LIKE_A_CROP = re.compile(r"\.(\d+(?:-\d+)?\.jpg)$", re.IGNORECASE)
 
 
 def crop_path(path: str, face_index: int, repeated: int = 1) -> PurePath:
-    """Where a row's crop lies in the folder of crops: ``a/b.jpg``, face 0, in ``a/b.jpg.0.jpg``.
+    """Return where a row's crop is saved: face 0 of ``a/b.jpg`` is ``a/b.jpg.0.jpg``.
 
     Args:
         path: as in the table.
@@ -69,7 +69,7 @@ def crop_path(path: str, face_index: int, repeated: int = 1) -> PurePath:
 
 
 class Crops:
-    """Saves the faces of photographs as JPEGs of 224x224 pixels, at `crop_path`.
+    """Save the faces of photographs as JPEGs of 224x224 pixels, at `crop_path`.
 
     Each photograph is read a second time, so that pictures need not be kept for those who want
     no crops. A crop that can't be written is a warning, and no more.
@@ -89,15 +89,15 @@ class Crops:
         self._cleaned: set[Path] = set()
         self.failed = 0
 
-    def save(self, one: Input, record: Record) -> None:
+    def save(self, item: Input, record: Record) -> None:
         """Write each face of an input; to be called for all inputs, in the order of the table."""
-        name = to_text(one.name)
+        name = to_text(item.name)
         place = crop_path(name, 0)
         self._times[place] += 1
         if not record.faces:
             return
         try:
-            pixels = images.read(one.load())
+            pixels = images.read(item.load())
             for index, face in enumerate(record.faces):
                 self._write(crop_path(name, index, self._times[place]), pixels, face)
         except (ExtractionError, OSError, ValueError) as error:
@@ -107,7 +107,7 @@ class Crops:
                 warnings.warn(f"no crop of '{printable(name)}': {reason}", stacklevel=2)
 
     def close(self) -> None:
-        """Say how many there were that were not told of one by one."""
+        """Warn about the failures that were not reported one by one."""
         if self.failed > _TOLD:
             warnings.warn(f"no crop of {self.failed - _TOLD} more photographs", stacklevel=2)
 

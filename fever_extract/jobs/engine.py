@@ -1,4 +1,4 @@
-"""Job engines: what every engine does, and the local one; Ray's is in `fever_extract.jobs.ray`.
+"""Job engines: their protocol, and the local one; Ray's is in `fever_extract.jobs.ray`.
 
 An engine takes tasks (batches of inputs) and gives Arrow tables of their rows. Planning, order
 and writing are not its concern: see `fever_extract.jobs.sharded`.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Stop(Protocol):
-    """Whether someone asked to stop."""
+    """Return whether someone asked to stop."""
 
     def __call__(self) -> bool: ...
 

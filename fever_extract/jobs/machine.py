@@ -31,12 +31,12 @@ def total_memory() -> int:
 
 
 def memory_share(workers: int) -> int:
-    """Bytes that each of so many workers may use: four fifths of all, shared."""
+    """Divide four fifths of the memory among workers: bytes for each."""
     return int(0.8 * total_memory() / workers)
 
 
 def spread(work: Work, workers: int | None = None) -> list[Work]:
-    """One worker per core, or per GPU; or as many as are asked for.
+    """Plan the workers: one per core or per GPU, or as many as asked for.
 
     Args:
         work: its device may be None, for CUDA where there is one.
@@ -54,7 +54,7 @@ def spread(work: Work, workers: int | None = None) -> list[Work]:
 
 
 def devices_of(device: str | None) -> list[str]:
-    """Every GPU if CUDA was asked for in general, else that device.
+    """List every GPU if CUDA was asked for in general, else that device.
 
     Raises:
         ValueError: if it is not known or not there.

@@ -1,4 +1,4 @@
-"""The folder job on many machines, by Ray Data: the same shards, in the same order.
+"""Ray engine: a job on many machines, with the same shards in the same order.
 
 Ray Data sends batches of inputs to actors and their rows back; an actor watches a worker
 process of its own (`fever_extract.jobs.supervisor`), so that a file that kills its decoder is a
@@ -115,7 +115,7 @@ def _on_loopback() -> Iterator[None]:
 
 
 def _room(resources: Mapping[str, float], num_cpus: float, num_gpus: float) -> int:
-    """How many actors fit."""
+    """Count the actors that fit."""
     rooms = [resources.get("CPU", 1) / num_cpus] if num_cpus else []
     if num_gpus:
         rooms.append(resources.get("GPU", 0) / num_gpus)
@@ -173,7 +173,7 @@ class _RayEngine:
 
 
 class _Actor:
-    """One worker process, kept for as long as the actor lives."""
+    """Ray actor that supervises one worker process of its own."""
 
     def __init__(self, work: Any, widths: Widths, timeout: float, together: int) -> None:
         memory = machine.memory_share(together)
@@ -190,7 +190,7 @@ class _Actor:
 def _to_block(task: Task) -> pa.Table:
     import pyarrow as pa
 
-    inputs = pa.Table.from_batches([to_arrow([one for _, one in task])])
+    inputs = pa.Table.from_batches([to_arrow([item for _, item in task])])
     return inputs.append_column(_PLACE, [[place for place, _ in task]])
 
 

@@ -1,4 +1,4 @@
-"""The one door to a job: from any sources to a table, or to a folder of shards.
+"""Entry point of every job: check the arguments, choose table or shards, run.
 
 `Extractor.extract_folder` and the command both end here. What an output or an engine can't do
 is refused by name before any work begins.
@@ -57,7 +57,8 @@ def run(
         address: of a Ray cluster, as in `fever_extract.jobs.ray.on_ray`.
         workers: processes that fill shards; by default one per core, or per GPU. One table is
             written by one.
-        overwrite: begin a folder of shards anew rather than go on; one table always is.
+        overwrite: start a folder of shards afresh instead of resuming; a single table is always
+            replaced.
         save_crops: a folder for the aligned faces; for one table.
         pipeline: of the checkpoint, if there is one already; for one table.
 

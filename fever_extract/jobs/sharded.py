@@ -1,4 +1,4 @@
-"""A folder of shards from any number of images: goes on where it stopped, loses nothing.
+"""Job that writes a folder of shards, and resumes where it stopped.
 
 An engine (`fever_extract.jobs.engine`) does the work; here tasks are planned, and what comes of
 them is put in order and written.
@@ -73,12 +73,12 @@ def run(
     output = Path(output)
     made_by = metadata_of(checkpoint, options, all_faces=all_faces, embedding=embedding)
     passed_over = PassedOver()
-    found = without_clips(
+    photographs = without_clips(
         find(sources, EXTENSIONS | CLIP_EXTENSIONS, passed_over),
         "which one table takes (a .parquet, .npz or .csv file as output), and shards don't",
     )
     # Before anything is overwritten.
-    first = next(found, None)
+    first = next(photographs, None)
     if first is None:
         raise describe_nothing(sources, passed_over)
     work = Work(
@@ -95,7 +95,7 @@ def run(
     with _told_if_full(output), manifest.locked(output):
         folder = manifest.prepare(output, made_by, overwrite=overwrite)
         previous = folder / manifest.PREVIOUS
-        listing = Listing(folder / "inputs.arrow", chain([first], found))
+        listing = Listing(folder / "inputs.arrow", chain([first], photographs))
         done = shards.Done.scan([*shards.shards_in(output), *sorted(previous.glob("*.old"))])
         planned = plan.make(listing, done, shard_rows)
         if len(done) and (planned.origin < 0).all() and not planned.changed:
@@ -156,7 +156,7 @@ def run(
 
 @dataclass
 class _Open:
-    """A shard in hand: the tables that came for it, and how many inputs are to come."""
+    """A shard in progress: the tables so far, and the number of inputs to come."""
 
     number: int
     missing: int
@@ -165,7 +165,7 @@ class _Open:
 
 
 class _Writer:
-    """Cuts the plan into tasks, and puts what comes of them in order."""
+    """Split the plan into tasks; write their results as shards, in order."""
 
     def __init__(
         self,
@@ -182,7 +182,7 @@ class _Writer:
         self._begun = False
 
     def tasks(self, size: int) -> Iterator[Task]:
-        """What is not done yet, shard by shard."""
+        """Yield what is not extracted yet, shard by shard."""
         for number, group in enumerate(self._plan.groups):
             if group.file is not None:
                 continue
@@ -195,7 +195,7 @@ class _Writer:
                 yield list(zip(indices.tolist(), self._listing.read(indices)))
 
     def collect(self, tables: Iterator[pa.Table | None], save_every: float) -> None:
-        """Write each shard when it is whole; what is in hand now and then, and at the end."""
+        """Write each shard when it is complete; partial ones now and then, and at the end."""
         saved = time.monotonic()
         for table in tables:
             self._progress.tick()
@@ -256,7 +256,7 @@ def _tell(progress: Progress, planned: plan.Plan) -> None:
 
 @contextmanager
 def _stoppable() -> Iterator[Stop]:
-    """SIGINT and SIGTERM ask to stop; a second one does not ask."""
+    """Let the first SIGINT or SIGTERM ask to stop; a second one interrupts."""
     asked: list[int] = []
 
     def handle(number: int, _: FrameType | None) -> None:

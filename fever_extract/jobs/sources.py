@@ -1,4 +1,4 @@
-"""What a job is given (folders, lists, archives, globs) as one stream of inputs.
+"""List a job's inputs from folders, lists, archives, globs and addresses, as one stream.
 
 Nothing here holds all names at once: a job may have many millions.
 """
@@ -38,12 +38,12 @@ PassOver = Callable[[str], None]
 
 
 class NoImagesError(ValueError):
-    """There is nothing to work on."""
+    """The sources hold no image."""
 
 
 @dataclass
 class PassedOver:
-    """Counts files that are no pictures, and knows the first of them by name.
+    """Count the files that are not images, and keep the first names.
 
     Attributes:
         count: how many there are.
@@ -61,7 +61,7 @@ class PassedOver:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One image to be read.
+    """One image to be read: a file, a member of an archive, or an address.
 
     Attributes:
         name: what its row is called; names that are not UTF-8 as `os.fsdecode` gives them. An
@@ -83,7 +83,7 @@ class Input:
     status: Status = Status.NOT_FOUND
 
     def load(self) -> str | bytes:
-        """What `fever_extract.images.read` takes: a path, or the encoded bytes.
+        """Load what `fever_extract.images.read` takes: a path, or the encoded bytes.
 
         Raises:
             ExtractionError: if it is known that it can't be read.
@@ -111,7 +111,7 @@ def find(
     extensions: frozenset[str] = EXTENSIONS,
     passed_over: PassOver = lambda _: None,
 ) -> Iterator[Input]:
-    """Every image of the sources, in their order; a folder's in sorted order.
+    """Yield every image of the sources, in order; a folder is sorted.
 
     Args:
         sources: each a folder (with all folders below it), an image, a glob, a tar archive
@@ -134,14 +134,14 @@ def find(
     for source in listed:
         check(source)
     return (
-        found
+        item
         for source in listed
-        for found in _of(source, "" if len(listed) == 1 else source, extensions, passed_over)
+        for item in _of(source, "" if len(listed) == 1 else source, extensions, passed_over)
     )
 
 
 def as_list(sources: Sources) -> list[str]:
-    """The sources as texts."""
+    """Convert sources to a list of strings."""
     if isinstance(sources, (str, os.PathLike)):
         sources = [sources]
     hints.check_collection(sources)
@@ -170,7 +170,7 @@ def check(source: str) -> None:
 
 
 def describe_nothing(sources: Sources, passed_over: PassedOver | None = None) -> NoImagesError:
-    """The error for sources in which no image was found."""
+    """Make the error for sources without an image."""
     others = passed_over and describe_passed_over(passed_over.count, passed_over.names)
     return NoImagesError(
         f"no images in {', '.join(as_list(sources))} (looked in all folders below it for .jpg, "
@@ -211,10 +211,10 @@ def _standard_input() -> BinaryIO:
 
 def _file(name: str, path: str) -> Input:
     try:
-        found = os.stat(path)
-    except (OSError, ValueError):  # it will be told of when its turn comes
+        status = os.stat(path)
+    except (OSError, ValueError):  # reported when the image is read
         return Input(name, path)
-    return Input(name, path, -1, found.st_size, found.st_mtime_ns)
+    return Input(name, path, -1, status.st_size, status.st_mtime_ns)
 
 
 def _listed(paths: Iterable[str]) -> Iterator[Input]:
@@ -225,15 +225,15 @@ def _listed(paths: Iterable[str]) -> Iterator[Input]:
             # It is not asked about: that would be a request for each of millions.
             yield Input(redact(lists.clean(path)), lists.clean(path))
         else:
-            found = _file(path, path)
-            if found.mtime_ns < 0 and (plain := lists.clean(path)) != path:
+            item = _file(path, path)
+            if item.mtime_ns < 0 and (plain := lists.clean(path)) != path:
                 # Blanks and quotes may be the name's own, but mostly are the list's.
-                found = _file(plain, plain) if os.path.lexists(plain) else found
-            yield found
+                item = _file(plain, plain) if os.path.lexists(plain) else item
+            yield item
 
 
 def _members(path: str, prefix: str, passed_over: PassOver) -> Iterator[Input]:
-    """The pictures in a tar archive, in its order; a damaged one is an input itself, to be told."""
+    """Yield the images of a tar archive; a damaged archive is an input itself, to be reported."""
     try:
         mtime_ns = os.stat(path).st_mtime_ns
         for member in archives.members(path):
@@ -261,7 +261,7 @@ def _is_picture(name: str) -> bool:
 
 
 def _globbed(pattern: str, extensions: frozenset[str], passed_over: PassOver) -> Iterator[Input]:
-    """Pictures and tar archives that match: ``*`` within a name, ``**`` any folders."""
+    """Yield matching images and tar archives: ``*`` within a name, ``**`` any folders."""
 
     def matches(name: str) -> bool:
         return _matches(name.replace(os.sep, "/").split("/"), parts[len(fixed) :])

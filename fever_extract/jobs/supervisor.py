@@ -1,4 +1,4 @@
-"""One process that watches others work, and replaces those that die, hang or grow too large.
+"""Supervisor of worker processes: replaces those that die, hang or use too much memory.
 
 Which image is to blame is found out, not guessed: the batch in hand is done again image by
 image, and who ends its process alone once more is recorded as `Status.CRASHED`.
@@ -56,7 +56,7 @@ class _Worker:
 
 
 class Supervisor:
-    """Worker processes, to be used as a context.
+    """Run tasks in worker processes; a context manager.
 
     Args:
         works: what each of them is to do; they differ in the device only.
@@ -114,7 +114,7 @@ class Supervisor:
     def run(
         self, tasks: Iterator[Task], stopped: Callable[[], bool] = lambda: False
     ) -> Iterator[pa.Table | None]:
-        """Do all tasks, in any order.
+        """Run all tasks, in any order.
 
         Args:
             tasks: taken only as workers come free.
@@ -152,7 +152,7 @@ class Supervisor:
         return [by_connection[c] for c in wait(list(by_connection), _TICK)]  # type: ignore[index]
 
     def _feed(self, tasks: Iterator[Task]) -> None:
-        """Keep each worker at a task, and a small one ahead, so that none ever waits."""
+        """Give each worker a task, and a small one ahead, so that none waits."""
         missing = len(self._workers) - len(self._pending)
         self._pending.extend(islice(tasks, max(0, missing)))
         waiting = len(self._pending) + len(self._alone)
@@ -200,7 +200,7 @@ class Supervisor:
             yield answer
 
     def _bury(self, worker: _Worker) -> Iterator[pa.Table]:
-        """Take what a dead worker had; its first task is under suspicion."""
+        """Recover the tasks of a dead worker; the first of them is suspected."""
         worker.connection.close()
         code = worker.process.wait()
         self._workers[self._workers.index(worker)] = None
@@ -223,7 +223,7 @@ class Supervisor:
 
     def _again(self, task: Task, reason: str, tries: int) -> Iterator[pa.Table]:
         if not self._is_alone(task):
-            self._alone.extend([one] for one in task)
+            self._alone.extend([item] for item in task)
             self._suspects.update(index for index, _ in task)
             return
         index = task[0][0]
@@ -237,7 +237,7 @@ class Supervisor:
         yield to_table(task, [Record(Status.CRASHED, message)], self._widths)
 
     def _judge(self, worker: _Worker) -> bool:
-        """Whether to end it."""
+        """Decide whether to kill a worker: out of time or memory."""
         seconds = time.monotonic() - worker.since
         count = len(worker.tasks[0]) if worker.tasks else 0
         limit = self._timeout * (1 + (count - 1) / 16) if worker.ready else _START_TIMEOUT
@@ -255,7 +255,7 @@ class Supervisor:
         file = self._works[slot]
         # Not 0 to 2, which may be free here, and are the worker's own there.
         least = fcntl.F_DUPFD_CLOEXEC
-        numbers = tuple(fcntl.fcntl(one.fileno(), least, 3) for one in (theirs, file))
+        numbers = tuple(fcntl.fcntl(end.fileno(), least, 3) for end in (theirs, file))
         # Found wherever this process found it; not in the working directory, as with -m.
         code = (
             f"import sys; sys.path[:] = {sys.path!r}; from fever_extract.jobs.worker import main; "

@@ -1,4 +1,4 @@
-"""One table from a folder (or any other sources): list, extract, write, sum up."""
+"""Job that writes one table, in this process: list, extract, write, sum up."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def run(
 def _records(
     pipeline: Pipeline, inputs: Iterable[Input], options: Options, all_faces: bool
 ) -> Iterator[tuple[Input, Record]]:
-    """A record for each photograph and each frame of a clip, in the order of the inputs."""
+    """Yield a record per photograph and per frame of a clip, in the order of the inputs."""
     for are_clips, group in itertools.groupby(inputs, is_clip):
         if are_clips:
             from fever_extract.video import frames

@@ -1,4 +1,4 @@
-"""A process that extracts: it gets batches of inputs on a pipe and answers with Arrow tables.
+"""Worker process: batches of inputs in by a pipe, Arrow tables out.
 
 `fever_extract.jobs.supervisor` starts it and replaces it. It is a program of its own rather than
 a `multiprocessing.Process`, which would run its user's script again.
@@ -43,7 +43,7 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Work:
-    """All that a worker needs to know.
+    """What a worker needs: weights, options, settings, device.
 
     Attributes:
         config, weights, source: a checkpoint's config.json, model.safetensors and origin, so
@@ -67,7 +67,7 @@ class Work:
 
 
 def build(work: Work) -> Pipeline:
-    """The networks.
+    """Build the pipeline.
 
     Raises:
         WeightsError, ValueError: as `fever_extract.pipeline.Pipeline`.
@@ -84,31 +84,31 @@ def build(work: Work) -> Pipeline:
 
 
 def process(pipeline: Pipeline, work: Work, task: Task) -> pa.Table:
-    """The rows of some inputs, as in `fever_extract.tables.shards`, after a column `INDEX`."""
+    """Extract inputs to rows as in `fever_extract.tables.shards`, after a column `INDEX`."""
     images = [item.load_or_error() for _, item in task]
     records = list(pipeline.stream(images, work.options, work.all_faces))
     return to_table(task, records, Widths.of(pipeline.config, work.embedding))
 
 
 def to_table(task: Task, records: Sequence[Record], widths: Widths) -> pa.Table:
-    """Inputs and what became of them as rows."""
+    """Convert inputs and their records to rows."""
     import pyarrow as pa
 
     rows = [max(1, len(record.faces)) for record in records]
     table = to_arrow(
-        Columns.of(((one.name, record) for (_, one), record in zip(task, records)), widths)
+        Columns.of(((item.name, record) for (_, item), record in zip(task, records)), widths)
     )
 
     def column(values: list[int]) -> pa.Array:
         return pa.array(np.repeat(np.array(values, np.int64), rows))
 
-    table = table.append_column("file_size", column([one.size for _, one in task]))
-    table = table.append_column("mtime_ns", column([one.mtime_ns for _, one in task]))
+    table = table.append_column("file_size", column([item.size for _, item in task]))
+    table = table.append_column("mtime_ns", column([item.mtime_ns for _, item in task]))
     return table.add_column(0, INDEX, column([index for index, _ in task]))
 
 
 def main() -> None:
-    """Work until the pipe is closed.
+    """Run tasks until the pipe is closed.
 
     Arguments of the command line: the number of the pipe, that of a file with the pickled
     `Work`, and the supervisor's process id.

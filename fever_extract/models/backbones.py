@@ -1,4 +1,4 @@
-"""The convolutional parts that a config may name: crops in, one feature vector a face out."""
+"""Backbones that a config may name: crops in, one feature vector per face out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _UNUSABLE = ("regnet", "mnasnet")
 
 
 def build_backbone(backbone: Backbone, channels: int) -> tuple[nn.Module, int]:
-    """The backbone and the length of the feature vector that it returns."""
+    """Build a backbone; return it and the length of its feature vector."""
     if backbone.name == COMPACT:
         return CompactResNet(channels, backbone.widths, backbone.depths), backbone.widths[-1]
     if backbone.name == TWO_STREAM:
@@ -148,7 +148,7 @@ class MobileNetV1(nn.Module):
 
 
 def _pool(x: torch.Tensor, grid: int) -> torch.Tensor:
-    """Averages over grid x grid regions, which overlap where the side isn't divisible.
+    """Average over grid x grid regions, which overlap where the side isn't divisible.
 
     Returns:
         ``(n, channels * grid * grid)``.

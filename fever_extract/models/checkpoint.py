@@ -1,4 +1,4 @@
-"""A checkpoint on disk: ``config.json`` beside ``model.safetensors``, and nothing else.
+"""Read and write checkpoints: ``config.json`` beside ``model.safetensors``.
 
 Only JSON and safetensors are read; docs/format.md describes both files.
 """
@@ -41,11 +41,11 @@ _METADATA = {"format": "pt"}
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights that were read.
+    """Weights and their config, as read from disk.
 
     Attributes:
         config: its ``config.json``.
-        sha256: of ``model.safetensors``, in hexadecimal: the identity of the vectors.
+        sha256: of ``model.safetensors``, in hexadecimal: the identity of the embeddings.
         source: where it came from, in words.
         data: the bytes of ``model.safetensors``, to be saved and published as they are.
     """
@@ -57,7 +57,7 @@ class Checkpoint:
 
     @property
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Its tensors, in the dtypes of the file (float16 in ours)."""
+        """The tensors, in the dtypes of the file (float16 in ours)."""
         from safetensors.torch import load as from_bytes
 
         tensors: dict[str, torch.Tensor] = from_bytes(self.data)
@@ -65,7 +65,7 @@ class Checkpoint:
 
 
 class Weights(Protocol):
-    """What says which weights are in use: a `Checkpoint`, or an `Extractor`."""
+    """What identifies weights: a `Checkpoint` or an `Extractor` does."""
 
     @property
     def config(self) -> Config: ...
@@ -76,14 +76,14 @@ class Weights(Protocol):
 
 
 def provenance(weights: Weights, settings: Mapping[str, object]) -> dict[str, object]:
-    """Say what makes vectors what they are: this package's version, weights and settings.
+    """Describe what embeddings depend on: version of this package, weights, settings.
 
     Args:
         weights: in use.
         settings: as `fever_extract.Options.settings` gives them, and what else there is.
 
     Returns:
-        What JSON takes. All but ``weights_source`` decides about the vectors.
+        What JSON takes. All but ``weights_source`` decides about the embeddings.
     """
     return {
         "version": version("fever-extract"),
@@ -150,7 +150,7 @@ def read(folder: Path, name: str) -> Checkpoint:
 
 
 def parse(text: str | bytes, data: bytes, name: str) -> Checkpoint:
-    """Weights from the content of the two files.
+    """Make a checkpoint from the content of its two files.
 
     Args:
         text, data: of ``config.json`` and ``model.safetensors``.
@@ -201,7 +201,7 @@ def _check_tensors(data: bytes, where: str) -> None:
 
 
 def _fault(name: str, dtype: str, values: npt.NDArray[Any]) -> str | None:
-    """What is wrong with a tensor's values, if anything is."""
+    """Say what is wrong with a tensor's values, if anything."""
     if dtype == "BF16":
         finite, negative = (values & _INFINITE_BF16) != _INFINITE_BF16, values > 0x8000
     else:
@@ -214,7 +214,7 @@ def _fault(name: str, dtype: str, values: npt.NDArray[Any]) -> str | None:
 
 
 def _read_whole(path: Path, name: str) -> bytes:
-    """A file's content; in the Hub's cache, only if it is what its name there says.
+    """Read a file; in the Hub's cache, check it against the hash in its name.
 
     The cache calls a file by its SHA-256 (large files) or its git blob id, but the client
     compares no more than sizes. A damaged file is removed, so that the next try loads it anew.

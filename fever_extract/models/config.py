@@ -1,4 +1,4 @@
-"""The typed ``config.json`` that travels with the weights.
+"""The typed ``config.json`` of a checkpoint: preprocessing, backbone, heads.
 
 One file says everything that is needed to use them: the architecture, what a crop
 must look like, and what each output means. It is read from the internet, so every
@@ -148,7 +148,7 @@ class Config:
         name: what the weights are called.
         preprocessing: how a face becomes the network's input.
         backbone: the convolutional part.
-        embedding_dim: length of a vector.
+        embedding_dim: length of an embedding.
         expressions: the classes of the expression head, in order; empty if there is none.
         blendshapes: the names of the blendshape head's outputs; empty if there is none.
         valence_arousal: whether there is a valence and arousal head.
@@ -264,11 +264,11 @@ class Config:
         return config
 
 
-def _build(kind: type, where: str, values: object) -> Any:
+def _build(dataclass_: type, where: str, values: object) -> Any:
     """Make a dataclass from a JSON object, turning lists into tuples."""
     if not isinstance(values, dict):
         raise ConfigError(f"{where} must be a JSON object")
-    known = {item.name: item for item in dataclasses.fields(kind)}
+    known = {item.name: item for item in dataclasses.fields(dataclass_)}
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise ConfigError(f"{where} has unknown field(s): {', '.join(unknown)}")
@@ -283,7 +283,7 @@ def _build(kind: type, where: str, values: object) -> Any:
         raise ConfigError(f"{where} lacks field(s): {', '.join(missing)}")
     lists = {name for name, item in known.items() if str(item.type).startswith("tuple")}
     try:
-        return kind(
+        return dataclass_(
             **{
                 name: _tuple(f"{where}.{name}", value) if name in lists else value
                 for name, value in values.items()
@@ -301,7 +301,7 @@ def _tuple(name: str, value: object) -> tuple[object, ...]:
 
 
 def _is_nested(value: object, depth: int) -> bool:
-    """Whether objects and lists lie in one another more than so deep."""
+    """Tell whether objects and lists are nested deeper than ``depth``."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if not isinstance(value, (list, tuple)):

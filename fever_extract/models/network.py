@@ -1,4 +1,4 @@
-"""The DeepFEVER network: one feature extractor, one embedding, a head for each task.
+"""The DeepFEVER network: backbone, embedding, a head per task; built, fused, cast.
 
 After Schoneveld and Othmani, "Towards a General Deep Feature Extractor for Facial
 Expression Recognition" (arXiv 2201.07781): the heads are what it is trained through,
@@ -31,7 +31,7 @@ _LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R 601, as in Pillow's mode L
 
 @dataclass(frozen=True)
 class Output:
-    """What the network says of a batch of n crops.
+    """Outputs of the network for n crops.
 
     Attributes:
         embedding: ``(n, d)``.
@@ -86,7 +86,7 @@ class FeverNet(nn.Module):
             self.register_buffer(name, torch.tensor(values).reshape(1, -1, 1, 1), persistent=False)
 
     def features(self, crops: torch.Tensor) -> torch.Tensor:
-        """Aligned crops ``(n, 3 or 1, size, size)``, 0 to 255, to the backbone's features."""
+        """Compute the features of aligned crops ``(n, 3 or 1, size, size)``, 0 to 255."""
         normalised = (self._convert(crops) - self.mean) / self.std
         features: torch.Tensor = self.backbone(
             normalised.expand(-1, self.backbone_channels, -1, -1)
@@ -94,12 +94,12 @@ class FeverNet(nn.Module):
         return features
 
     def embed(self, crops: torch.Tensor) -> torch.Tensor:
-        """Aligned crops, as in `features`, to embeddings ``(n, d)``."""
+        """Embed aligned crops, as in `features`: ``(n, d)``."""
         embedding: torch.Tensor = self.embedding(self.dropout(self.features(crops)))
         return embedding
 
     def classify(self, embedding: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Embeddings ``(n, d)`` to the outputs of each head; see `Output.heads`."""
+        """Compute each head's outputs from embeddings ``(n, d)``; see `Output.heads`."""
         outputs = {name: head(embedding) for name, head in self.heads.items()}
         if "blendshapes" in outputs:
             outputs["blendshapes"] = outputs["blendshapes"].sigmoid()
@@ -108,7 +108,7 @@ class FeverNet(nn.Module):
         return outputs
 
     def probabilities(self, logits: torch.Tensor, prior: str | None = None) -> torch.Tensor:
-        """The expression head's logits ``(n, classes)`` to probabilities ``(n, classes)``.
+        """Convert the expression head's logits ``(n, classes)`` to probabilities ``(n, classes)``.
 
         Args:
             logits: of `classify`.
@@ -125,7 +125,7 @@ class FeverNet(nn.Module):
         return logits.softmax(dim=1)
 
     def forward(self, crops: torch.Tensor) -> Output:
-        """Both `embed` and `classify`."""
+        """Embed and classify."""
         embedding = self.embed(crops)
         return Output(embedding, self.classify(embedding))
 
@@ -138,7 +138,7 @@ class FeverNet(nn.Module):
 
 
 def build(config: Config, state_dict: Mapping[str, torch.Tensor]) -> FeverNet:
-    """A network with weights, ready for inference.
+    """Build a network with weights, ready for inference.
 
     Raises:
         WeightsError: if a tensor is missing, left over or of another shape than the
@@ -174,7 +174,7 @@ def build(config: Config, state_dict: Mapping[str, torch.Tensor]) -> FeverNet:
 
 
 def _try(network: FeverNet) -> None:
-    """Run a network once: finite weights, too, can overflow, and a size can be too small."""
+    """Run a network once: even finite weights can overflow, and a size can be too small."""
     size = network.config.preprocessing.size
     crops = torch.linspace(0, 255, 3 * size * size).reshape(1, 3, size, size)
     try:
@@ -189,7 +189,7 @@ def _try(network: FeverNet) -> None:
 
 
 def for_inference(network: FeverNet) -> FeverNet:
-    """The same function, faster: batch norm goes into the convolutions, channels come last.
+    """Speed up a network: fold batch norms into convolutions, use channels-last memory.
 
     Args:
         network: ready for inference; changed in place.
@@ -219,7 +219,7 @@ def _fuse(backbone: nn.Module) -> None:
 
 
 def _neighbours(backbone: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
-    """Modules that certainly run one after the other: their parent, and their names there.
+    """Yield pairs of modules that run one after the other: their parent, and their names there.
 
     The order of attributes is not the order of calls, so that others are left as they are.
     """
@@ -240,7 +240,7 @@ def _is_fusible(convolution: nn.Module, norm: nn.Module) -> bool:
 
 
 def _is_padding_for(padding: nn.Module, convolution: nn.Module) -> bool:
-    """Whether a module pads what the convolution sees by one, to the right and below only."""
+    """Tell whether a module pads a convolution's input by one, to the right and below only."""
     return (
         isinstance(padding, nn.ZeroPad2d)
         and tuple(padding.padding) == (0, 1, 0, 1)
@@ -252,7 +252,7 @@ def _is_padding_for(padding: nn.Module, convolution: nn.Module) -> bool:
 
 
 def _with_padding(convolution: nn.Conv2d) -> nn.Conv2d:
-    """The same convolution of what is not yet padded to the right and below.
+    """Fold padding to the right and below into a convolution.
 
     Its kernel gets a row and a column of zeros above and to the left, so that it may begin one
     pixel earlier, and be padded alike on all sides.
@@ -265,7 +265,7 @@ def _with_padding(convolution: nn.Conv2d) -> nn.Conv2d:
 
 
 def in_dtype(network: FeverNet, dtype: str) -> FeverNet:
-    """A copy whose backbone computes in ``"bfloat16"``, say; what goes in and out stays float32.
+    """Copy a network with its backbone in another dtype; inputs and outputs stay float32.
 
     Args:
         network: as `for_inference` returns it.
@@ -290,7 +290,7 @@ class _Cast(nn.Module):
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:
-    """The device that was asked for, or CUDA where there is one, else the CPU.
+    """Choose the device: the given one, or CUDA where available, else the CPU.
 
     Raises:
         ValueError: if it is not known or not there.

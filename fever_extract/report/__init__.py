@@ -1,4 +1,4 @@
-"""Results to look at: a table as one HTML page, faces drawn on their picture.
+"""Results to look at: a table as one HTML page, faces drawn on their image.
 
 Reading the table is in `fever_extract.tables`; nothing here extracts.
 """

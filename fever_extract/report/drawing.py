@@ -1,4 +1,4 @@
-"""Faces drawn on their picture."""
+"""Draw faces on their image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SMOOTH = 4  # drawn this much larger and reduced: Pillow's own edges are jagged
 
 
 def annotate(pixels: npt.NDArray[np.uint8], faces: Iterable[Face]) -> Image.Image:
-    """A copy of the picture with each face's box, landmarks and expression.
+    """Draw each face's box, landmarks and expression on a copy of the image.
 
     Args:
         pixels: ``(h, w, 3)`` uint8 RGB, the picture that the faces were found in.
@@ -33,7 +33,7 @@ def annotate(pixels: npt.NDArray[np.uint8], faces: Iterable[Face]) -> Image.Imag
 
 
 def _draw(picture: Image.Image, face: Face) -> None:
-    """One face, on a transparent layer as large as its surroundings."""
+    """Draw one face on a transparent layer as large as its surroundings."""
     line = max(1.5, face.size / 70)
     font_size = max(13, face.size / 8)
     font = ImageFont.load_default(size=_SMOOTH * font_size)

@@ -1,4 +1,4 @@
-"""A table of faces as one page to look at: map, counts, strangest faces, neighbours, course.
+"""Write the report: map, counts, outliers, neighbours and time course as one HTML page.
 
 The page is one HTML file with all that it needs inside, plotly.js included. It asks no
 network for anything, and its content security policy lets it ask none.
@@ -46,7 +46,7 @@ class Report:
 
     Attributes:
         output: the page.
-        faces: number of vectors in the table.
+        faces: number of embeddings in the table.
         shown: number of faces on the map.
         pictures: number of those with a thumbnail.
     """
@@ -105,8 +105,8 @@ def write_report(
         # The metadata may quote names that are not UTF-8; in JSON such escapes are right.
         content = _html(to_text(table.name), page).encode("utf-8", "backslashreplace")
         temporary.write_bytes(content)
-    found = int((pictures.slots >= 0).sum()) if pictures else 0
-    return Report(output, faces=len(faces), shown=len(shown), pictures=found)
+    count = int((pictures.slots >= 0).sum()) if pictures else 0
+    return Report(output, faces=len(faces), shown=len(shown), pictures=count)
 
 
 def _check(output: Path, photos: str | os.PathLike[str] | None) -> None:
@@ -123,7 +123,7 @@ def _check(output: Path, photos: str | os.PathLike[str] | None) -> None:
 def _page(
     rows: Table, shown: npt.NDArray[np.int64], vectors: npt.NDArray[np.float32]
 ) -> dict[str, Any]:
-    """What the page's script is given; lists have an item per face that is shown."""
+    """Collect the data of the page's script; lists have an item per face shown."""
     points, method = project(vectors)
     neighbours, distances = nearest(vectors, _NEIGHBOURS)
     strangeness = distances.mean(axis=1) if distances.size else np.zeros(len(shown))
@@ -159,7 +159,7 @@ def _page(
 
 
 def _colors(rows: Table, shown: npt.NDArray[np.int64], chosen: str | None) -> dict[str, Any]:
-    """The columns that can colour the map: texts as numbers of categories, or plain numbers."""
+    """Collect the columns that can colour the map: categories or numbers."""
     columns = {name: values for name, values in rows.columns.items() if np.ndim(values) == 1}
     folders = [os.path.dirname(path) or "." for path in rows.texts("path")]
     columns.setdefault("folder", folders)
@@ -237,13 +237,13 @@ def _html(title: str, page: dict[str, Any]) -> str:
 
 
 def _numbers(rows: Table, name: str) -> npt.NDArray[np.float64]:
-    """A column as floats; NaN where there is none."""
+    """Read a column as floats; NaN where there is none."""
     values = rows.numbers(name)
     return np.full(len(rows), np.nan) if values is None else values.astype(np.float64)
 
 
 def _jsonable(values: npt.NDArray[Any]) -> list[Any]:
-    """Numbers as lists, with four decimals, and null for what is not finite."""
+    """Convert numbers to lists with four decimals, and null for what is not finite."""
     if values.ndim > 1:
         return [_jsonable(row) for row in values]
     return [round(value, 4) if np.isfinite(value) else None for value in values.tolist()]

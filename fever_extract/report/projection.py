@@ -1,4 +1,4 @@
-"""Many vectors in the plane, and who lies near whom."""
+"""2-D projection and nearest neighbours of embeddings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PERPLEXITY = 30.0
 
 
 def project(vectors: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], str]:
-    """Vectors as points of a plane, the same ones each time.
+    """Project embeddings to two dimensions, deterministically.
 
     Args:
         vectors: ``(n, d)``, all finite.
@@ -49,7 +49,7 @@ def project(vectors: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], 
 def nearest(
     vectors: npt.NDArray[np.float32], count: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
-    """The nearest other vectors of each, by the cosine.
+    """Find each embedding's nearest neighbours by cosine.
 
     Args:
         vectors: ``(n, d)``, all finite.

@@ -1,4 +1,4 @@
-"""Small pictures of faces, cut out of their photographs and laid out on a few large sheets.
+"""Thumbnails of faces, laid out on a few large sheets.
 
 A page with thousands of pictures loads slowly; with ten sheets of a thousand it does not.
 """
@@ -56,7 +56,7 @@ class Thumbnails:
 def cut(
     pixels: npt.NDArray[np.uint8], box: npt.NDArray[np.floating], side: int
 ) -> npt.NDArray[np.uint8]:
-    """A square picture of one face with some of its surroundings.
+    """Crop a square around one face, with a margin.
 
     Args:
         pixels: ``(h, w, 3)`` uint8 RGB, the whole upright picture.
@@ -84,7 +84,7 @@ def make(
     boxes: npt.NDArray[np.floating],
     show_progress: bool | None,
 ) -> Thumbnails:
-    """Thumbnails of n faces; a file that can't be read leaves its faces without one.
+    """Make thumbnails of n faces; faces of unreadable files have none.
 
     Args:
         folder: what the paths are relative to.
@@ -115,10 +115,10 @@ def make(
     # Threads are enough: Pillow's decoders let other threads run.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         work = pool.map(tiles_of, faces_of)
-        for found in progress.bar(
+        for cut_out in progress.bar(
             work, show_progress, desc="thumbnails", total=len(faces_of), unit="image"
         ):
-            tiles.update(found)
+            tiles.update(cut_out)
     slots = np.full(len(paths), -1, np.int64)
     shown = sorted(tiles)
     slots[shown] = np.arange(len(shown))
@@ -132,7 +132,7 @@ def make(
 def _frames(
     path: Path, times: npt.NDArray[np.floating]
 ) -> Iterator[tuple[float, npt.NDArray[np.uint8]]]:
-    """A photograph, with NaN for its time; or a clip's frames at those times, in their order."""
+    """Yield a photograph, with NaN for its time; or a clip's frames at the given times."""
     if np.isnan(times).all():
         with contextlib.suppress(ExtractionError):
             yield math.nan, images.read(path)

@@ -1,4 +1,4 @@
-"""Clips: decode frames, extract them, follow faces from frame to frame.
+"""Video: decode frames, extract them, track faces from frame to frame.
 
 Needs the extra ``video``. A folder of clips is a job: see `fever_extract.jobs`.
 """

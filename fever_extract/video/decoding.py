@@ -1,4 +1,4 @@
-"""Decoding clips with PyAV: every frame, at its time, and what went wrong at the end."""
+"""Decode clips with PyAV: every frame with its time, damage reported."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def check(clip: object) -> None:
 
 
 class _Told(ContextDecorator):
-    """Whatever FFmpeg or PyAV raise on what a file contains becomes an `ExtractionError`."""
+    """Convert FFmpeg's and PyAV's errors about a file's content to `ExtractionError`."""
 
     def __enter__(self) -> None: ...
 
@@ -127,7 +127,7 @@ class Clip:
     def frames(
         self, start: float | None = None, end: float | None = None
     ) -> Iterator[tuple[float, VideoFrame]]:
-        """Every frame from ``start`` to before ``end``, and its time; in seconds.
+        """Yield every frame from ``start`` to before ``end``, with its time, in seconds.
 
         Raises:
             ExtractionError: after the last frame, if there should have been more.
@@ -169,7 +169,7 @@ class Clip:
                 self._container.seek(int((start + self._origin) * av.time_base))
 
     def _decode(self) -> Iterator[VideoFrame]:
-        """All that can be decoded; a damaged packet does not end it."""
+        """Decode all that can be decoded; a damaged packet does not end it."""
         packets = self._container.demux(self._stream)
         ended = False
         while not ended:
@@ -193,7 +193,7 @@ class Clip:
                     yield frame
 
     def _note_pixel_aspect(self) -> None:
-        """The container has the last word, as in players, unless the stream changes on its way.
+        """Note the pixel aspect: the container's, as in players, unless the stream changes it.
 
         The decoder is ahead of the frames that it gives: only at a key frame do both agree.
         """
@@ -210,7 +210,7 @@ class Clip:
         return 0.0 if math.isnan(self._time) else self._time + float(1 / rate)
 
     def _promised_end(self) -> float | None:
-        """When the pictures end, by the header; None if it does not say."""
+        """Read when the frames end from the header; None if it does not say."""
         stream = self._stream
         if stream.duration is not None and stream.time_base is not None:
             end = float(((stream.start_time or 0) + stream.duration) * stream.time_base)
@@ -229,7 +229,7 @@ class Clip:
 
 @_told
 def upright(frame: VideoFrame, pixel_aspect: Fraction) -> npt.NDArray[np.uint8]:
-    """Show a frame as a player does: square pixels, turned and mirrored by its display matrix.
+    """Convert a frame as a player shows it: square pixels, rotated and mirrored by its matrix.
 
     Args:
         frame: as it was decoded.
@@ -263,7 +263,7 @@ def upright(frame: VideoFrame, pixel_aspect: Fraction) -> npt.NDArray[np.uint8]:
 def _displayed(
     pixels: npt.NDArray[np.uint8], matrix: npt.NDArray[np.int32]
 ) -> npt.NDArray[np.uint8]:
-    """The nearest of the eight ways to turn and mirror a picture.
+    """Find the nearest of the eight rotations and reflections.
 
     Args:
         pixels: ``(h, w, 3)``.

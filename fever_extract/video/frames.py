@@ -1,4 +1,4 @@
-"""From a clip to records: choose frames, extract in batches, follow the faces."""
+"""Clips to records: sample frames, extract in batches, track the faces."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def extract(
 def sample(
     frames: Iterable[tuple[float, _Timed]], fps: float | None
 ) -> Iterator[tuple[float, _Timed]]:
-    """Of frames at any times, those nearest to every 1/fps seconds; none comes twice.
+    """Sample the frames nearest to every 1/fps seconds; none comes twice.
 
     Args:
         frames: each with its time in seconds, in order.
@@ -78,19 +78,19 @@ def sample(
     if fps is None:
         yield from frames
         return
-    wanted, gap = math.nan, 0.0
+    target, gap = math.nan, 0.0
     previous: tuple[float, _Timed] | None = None
     for time, frame in frames:
         if previous is None:
-            wanted = time
+            target = time
         else:
             gap = time - previous[0]
             middle = previous[0] + gap / 2
-            if wanted <= middle:
+            if target <= middle:
                 yield previous
-                wanted += (math.floor((middle - wanted) * fps) + 1) / fps
+                target += (math.floor((middle - target) * fps) + 1) / fps
         previous = time, frame
-    if previous is not None and wanted <= previous[0] + gap / 2:
+    if previous is not None and target <= previous[0] + gap / 2:
         yield previous
 
 

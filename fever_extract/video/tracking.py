@@ -1,4 +1,4 @@
-"""Following faces from frame to frame by the overlap of their boxes, and nothing else.
+"""Face tracking by the overlap of boxes (IoU).
 
 The method is the IoU tracker of Bochinski, Eiselein and Sikora, "High-Speed
 Tracking-by-Detection Without Using Image Information", AVSS 2017.
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torchvision.ops import box_iou
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -28,7 +30,7 @@ class _Track:
 
 
 class Tracker:
-    """Gives each face of a clip an id, counted from 0, that it keeps while it is followed.
+    """Give each face of a clip an id, counted from 0, that it keeps while it is tracked.
 
     The pairs of known and new boxes that overlap most are joined first. A face that is not
     found keeps its place and its id for `MAX_GAP` seconds (in a frame later than that, it is
@@ -41,36 +43,29 @@ class Tracker:
         self._next_id = 0
 
     def update(self, boxes: npt.NDArray[np.float32], time: float) -> list[int]:
-        """The id of each face of the next frame.
+        """Return the id of each face of the next frame.
 
         Args:
             boxes: ``(k, 4)``: x1, y1, x2, y2 in pixels.
             time: of the frame, in seconds.
         """
-        found: dict[int, _Track] = {}
-        overlaps = iou(np.array([track.box for track in self._tracks]).reshape(-1, 4), boxes)
+        matched: dict[int, _Track] = {}
+        known_boxes = np.array([track.box for track in self._tracks], np.float32).reshape(-1, 4)
+        # Boxes without an area have no overlap: NaN.
+        overlaps = np.nan_to_num(
+            box_iou(torch.from_numpy(known_boxes), torch.as_tensor(boxes, dtype=torch.float32))
+        )
         for pair in np.argsort(-overlaps, axis=None, kind="stable"):
             known, new = np.unravel_index(pair, overlaps.shape)
             if overlaps[known, new] < MIN_IOU:
                 break
-            if new not in found and self._tracks[known] not in found.values():
-                found[int(new)] = self._tracks[known]
+            if new not in matched and self._tracks[known] not in matched.values():
+                matched[int(new)] = self._tracks[known]
         for index, box in enumerate(boxes):
-            if index not in found:
-                found[index] = _Track(self._next_id, box, time)
-                self._tracks.append(found[index])
+            if index not in matched:
+                matched[index] = _Track(self._next_id, box, time)
+                self._tracks.append(matched[index])
                 self._next_id += 1
-            found[index].box, found[index].seen = box, time
+            matched[index].box, matched[index].seen = box, time
         self._tracks = [track for track in self._tracks if time - track.seen <= MAX_GAP]
-        return [found[index].id for index in range(len(boxes))]
-
-
-def iou(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Intersection over union of each of ``(n, 4)`` and each of ``(k, 4)`` boxes: ``(n, k)``."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    overlap = np.prod(np.maximum(high - low, 0), axis=2)
-    areas = np.prod(a[:, None, 2:] - a[:, None, :2], axis=2) + np.prod(
-        b[None, :, 2:] - b[None, :, :2], axis=2
-    )
-    return np.asarray(overlap / np.maximum(areas - overlap, 1e-9), np.float32)
+        return [matched[index].id for index in range(len(boxes))]

@@ -1,9 +1,13 @@
 """The one door to a job: what an output or an engine can't do is refused by name, at once."""
 
+import json
+from collections import Counter
+
 import pytest
 
 from fever_extract import Extractor, Options, cli, hub
 from fever_extract.cli import commands
+from fever_extract.jobs._progress import Progress
 from fever_extract.jobs.engine import local
 from fever_extract.jobs.run import run
 
@@ -67,6 +71,17 @@ def test_one_table_needs_no_extractor(extractor, here):
     extractor.extract_folder("in", "b.csv", workers=1, overwrite=True)
     assert summary.statuses == {"ok": 1}
     assert (here / "a.csv").read_bytes() == (here / "b.csv").read_bytes()
+
+
+def test_events_go_to_the_log_file_and_to_logging(caplog, tmp_path):
+    with caplog.at_level("INFO", logger="fever_extract"):
+        hub.load(None)
+        with Progress(tmp_path / "log.jsonl", 1, Counter(), 0, show=False) as progress:
+            progress.say(event="removed", paths=["a\x1b[1m.jpg"])
+    loaded, event = caplog.messages
+    assert "from embedded, SHA-256" in loaded
+    assert event == r"event='removed' paths=['a\x1b[1m.jpg']"
+    assert json.loads((tmp_path / "log.jsonl").read_text())["event"] == "removed"
 
 
 def test_the_old_module_warns_and_has_the_new_engine():

@@ -1,19 +1,18 @@
 """Ids of faces from frame to frame."""
 
 import numpy as np
-import pytest
 
-from fever_extract.video.tracking import MAX_GAP, Tracker, iou
+from fever_extract.video.tracking import MAX_GAP, Tracker
 
 
 def boxes(*corners, side=100.0):
     return np.array([[x, y, x + side, y + side] for x, y in corners], np.float32).reshape(-1, 4)
 
 
-def test_overlap():
-    assert iou(boxes((0, 0)), boxes((0, 0), (50, 0), (200, 0)))[0] == pytest.approx([1, 1 / 3, 0])
-    assert iou(boxes(), boxes((0, 0))).shape == (0, 1)
-    assert iou(boxes((0, 0), side=0), boxes((0, 0), side=0)).tolist() == [[0]]
+def test_boxes_without_an_area_overlap_nothing():
+    tracker = Tracker()
+    assert tracker.update(boxes((0, 0), side=0), 0.0) == [0]
+    assert tracker.update(boxes((0, 0), side=0), 0.1) == [1]
 
 
 def test_ids_follow_the_faces_and_not_their_order():

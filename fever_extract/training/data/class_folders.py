@@ -114,7 +114,7 @@ def find_faces(
         except ExtractionError as error:
             tqdm.write(f"left out: {printable(str(path))}: {error.status}, {error}")
             continue
-        vectors.append(record.face.vector)
+        vectors.append(record.face.embedding)
         labels.append(label)
     counts = Counter(labels)
     for label, (name, paths) in enumerate(classes.items()):
