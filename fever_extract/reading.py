@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,7 +97,9 @@ def _read_parquet(path: Path) -> tuple[dict[str, Any], str]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        # pyarrow itself takes no name that is not UTF-8.
+        with nullcontext(path) if path.is_dir() else open(path, "rb") as source:
+            table = pq.read_table(source)
     except pa.ArrowInvalid as error:  # an OSError too, though the file was there
         raise ValueError(str(error)) from error
     text = (table.schema.metadata or {}).get(METADATA_KEY.encode(), b"").decode()

@@ -35,7 +35,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -231,18 +231,23 @@ class _ParquetWriter(_Writer):
     def __init__(self, path: Path, metadata: str) -> None:
         self._path, self._metadata = path, metadata
         self._writer: Any = None
+        self._file: IO[bytes] | None = None
 
     def write(self, columns: Columns) -> None:
         import pyarrow.parquet as pq
 
         table = to_arrow(columns).replace_schema_metadata({METADATA_KEY: self._metadata})
         if self._writer is None:
-            self._writer = pq.ParquetWriter(self._path, table.schema, compression="zstd")
+            # pyarrow itself takes no name that is not UTF-8.
+            self._file = open(self._path, "wb")  # noqa: SIM115
+            self._writer = pq.ParquetWriter(self._file, table.schema, compression="zstd")
         self._writer.write_table(table)
 
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
+        if self._file is not None:
+            self._file.close()
 
 
 class _NpzWriter(_Writer):

@@ -22,7 +22,7 @@ from fever_extract import report, thumbnails
 from fever_extract.mapping import nearest
 from fever_extract.names import to_text
 from fever_extract.reading import read_table
-from fever_extract.records import Face, Frame, Status
+from fever_extract.records import Face, Frame, Record, Status
 from fever_extract.report import write_report
 from fever_extract.tables import Columns, Widths, open_table
 from fever_extract.thumbnails import cut
@@ -187,14 +187,12 @@ def test_labels_that_mean_something_to_javascript(tmp_path, browser):
     assert all(isinstance(color, str) for color in browser.execute_script(colors))
 
 
-def test_names_that_are_not_utf8(tables, tmp_path):
+def test_names_that_are_not_utf8(tmp_path):
     odd = os.fsdecode(b"caf\xe9")
-    table = read_table(tables / "features.parquet")
-    rows = pq.read_table(tables / "features.parquet")
-    metadata = json.dumps({**table.metadata, "weights_source": odd})
-    path = tmp_path / f"{odd}.parquet"
-    pq.write_table(rows.replace_schema_metadata({"fever_extract": metadata}), path)
-    write_report(path, tmp_path / "a.html")
+    face = Face(np.zeros(4, np.float32), 1.0, np.zeros((5, 2), np.float32), np.ones(4, np.float32))
+    with open_table(tmp_path / f"{odd}.parquet", {"weights_source": odd}) as table:
+        table.write(Columns.of([(f"{odd}.jpg", Record(Status.OK, faces=(face,)))], Widths(4)))
+    write_report(tmp_path / f"{odd}.parquet", tmp_path / "a.html")
     page = (tmp_path / "a.html").read_bytes().decode("utf-8")
     assert "caf\\xe9.parquet" in page
     assert "caf\\udce9" in page
