@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -56,6 +56,7 @@ class ParquetWriter:
     def __init__(self, path: Path, metadata: str) -> None:
         self._path, self._metadata = path, metadata
         self._writer: Any = None
+        self._file: IO[bytes] | None = None
 
     def write(self, columns: Columns) -> None:
         """Append rows."""
@@ -63,7 +64,9 @@ class ParquetWriter:
 
         table = to_arrow(columns).replace_schema_metadata({METADATA_KEY: self._metadata})
         if self._writer is None:
-            self._writer = pq.ParquetWriter(self._path, table.schema, compression="zstd")
+            # pyarrow itself takes no name that is not UTF-8.
+            self._file = open(self._path, "wb")  # noqa: SIM115
+            self._writer = pq.ParquetWriter(self._file, table.schema, compression="zstd")
         self._writer.write_table(table)
 
     def finish(self) -> None:
@@ -73,6 +76,8 @@ class ParquetWriter:
         """Let go of the file, whatever happened."""
         if self._writer is not None:
             self._writer.close()
+        if self._file is not None:
+            self._file.close()
 
 
 class ParquetColumns(Mapping[str, Column]):
