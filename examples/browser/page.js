@@ -13,30 +13,7 @@ const page = Object.fromEntries(["drop", "files", "camera", "check", "status", "
 const known = [];
 
 let extractor;
-try {
-  if (device === "webgpu" && !navigator.gpu) throw new Error("This browser has no WebGPU: leave ?device=webgpu out.");
-  const started = performance.now();
-  const [ort, { Extractor }] = await Promise.all([
-    import(`./node_modules/onnxruntime-web/dist/ort.${device === "webgpu" ? "webgpu" : "wasm"}.min.mjs`).catch(() => {
-      throw new Error("onnxruntime-web is missing: run npm install in the page's folder.");
-    }),
-    import(`${bundle}fever.js`).catch(() => {
-      throw new Error(`${bundle} is no bundle: fever-extract export --bundle examples/browser/bundle writes one.`);
-    }),
-  ]);
-  // Threads need a page that no other can reach into: see README.md.
-  ort.env.wasm.numThreads = crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1;
-  const options = { precision: chosen.get("precision") ?? "float16", providers: [device] };
-  extractor = await Extractor.load(bundle, ort, options);
-  document.body.dataset.loaded = String(performance.now() - started);
-  say(`Ready: ${extractor.config.name}, ${extractor.config.embedding_dim} numbers a face, ${device} with ${ort.env.wasm.numThreads} thread(s).`);
-} catch (error) {
-  say(error.message, true);
-}
-document.body.dataset.ready = "true";
-page.camera.disabled = page.check.disabled = !extractor;
-
-let queue = Promise.resolve();
+let queue = load(); // one thing after the other
 page.files.onchange = () => add(page.files.files);
 page.drop.ondragover = (event) => (event.preventDefault(), page.drop.classList.add("over"));
 page.drop.ondragleave = () => page.drop.classList.remove("over");
@@ -48,6 +25,32 @@ page.drop.ondrop = (event) => {
 page.camera.onclick = () => (camera ? stop() : start());
 page.check.onclick = () => (queue = queue.then(check));
 
+/** Make the networks ready. */
+async function load() {
+  try {
+    if (device === "webgpu" && !navigator.gpu) throw new Error("This browser has no WebGPU: leave ?device=webgpu out.");
+    const started = performance.now();
+    const [ort, { Extractor }] = await Promise.all([
+      import(`./node_modules/onnxruntime-web/dist/ort.${device === "webgpu" ? "webgpu" : "wasm"}.min.mjs`).catch(() => {
+        throw new Error("onnxruntime-web is missing: run npm install in the page's folder.");
+      }),
+      import(`${bundle}fever.js`).catch(() => {
+        throw new Error(`${bundle} is no bundle: fever-extract export --bundle examples/browser/bundle writes one.`);
+      }),
+    ]);
+    // Threads need a page that no other can reach into: see README.md.
+    ort.env.wasm.numThreads = crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1;
+    const options = { precision: chosen.get("precision") ?? "float16", providers: [device] };
+    extractor = await Extractor.load(bundle, ort, options);
+    document.body.dataset.loaded = String(performance.now() - started);
+    say(`Ready: ${extractor.config.name}, ${extractor.config.embedding_dim} numbers a face, ${device} with ${ort.env.wasm.numThreads} thread(s).`);
+  } catch (error) {
+    say(error.message, true);
+  }
+  document.body.dataset.ready = "true";
+  page.camera.disabled = page.check.disabled = !extractor;
+}
+
 /** Say something in the one line that there is for it. */
 function say(text, isError = false) {
   page.status.textContent = text;
@@ -55,8 +58,8 @@ function say(text, isError = false) {
 }
 
 function add(files) {
-  if (!extractor) return;
-  for (const file of [...files]) queue = queue.then(() => show(file));
+  for (const file of [...files])
+    queue = queue.then(() => extractor && show(file)).catch((error) => say(`${file.name}: ${error.message}`, true));
 }
 
 async function show(file) {

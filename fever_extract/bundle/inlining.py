@@ -54,8 +54,9 @@ def inline(name: str) -> str:
         name: the module whose definitions all come along, with the package.
 
     Raises:
-        ValueError: if two definitions have one name, or something is imported where it is used:
-            give one of them another name, or import it at the top.
+        ValueError: if two definitions have one name, or something is imported where it is used or
+            by way of another module: give one of them another name, or import it at the top from
+            where it is defined.
     """
     modules: dict[str, _Module] = {}
     used: dict[str, set[str]] = {}
@@ -187,6 +188,8 @@ def _follow(
         name = ahead.pop()
         if name in done:
             continue
+        if name not in module.definitions:
+            raise ValueError(f"{module.name} does not define {name} itself, at its top level")
         done.add(name)
         for inner in ast.walk(module.definitions[name][1]):
             if isinstance(inner, ast.ImportFrom) and str(inner.module).startswith(_PACKAGE):
