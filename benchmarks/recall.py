@@ -22,7 +22,8 @@ from sklearn.datasets import load_sample_images
 from torchvision.ops import box_iou
 
 from fever_extract import images
-from fever_extract.detection.detector import Detector, smallest_face
+from fever_extract.detection.detector import Detector
+from fever_extract.detection.parameters import smallest_face
 from fever_extract.images import list_images
 
 SEED = 7

@@ -29,16 +29,16 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 import hostile
-from helpers import synthetic_rows
-from test_distributed import workers
+from helpers import synthetic_rows, workers
 
 import fever_extract
 from fever_extract import Extractor, Options, hub
 from fever_extract.images import list_images
 from fever_extract.jobs import _manifest as manifest
-from fever_extract.jobs import sharded as job
+from fever_extract.jobs import sharded
+from fever_extract.jobs.engine import local
 from fever_extract.jobs.sources import find
-from fever_extract.jobs.table import metadata
+from fever_extract.models.checkpoint import provenance
 from fever_extract.tables import shards
 from fever_extract.tables.schema import Widths
 
@@ -46,8 +46,8 @@ COMMAND = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from fever_extract import cli
-from fever_extract.jobs import sharded as job
-job.run.__kwdefaults__.update(shard_rows={shard_rows}, save_every={save_every})
+from fever_extract.jobs import sharded
+sharded.run.__kwdefaults__.update(shard_rows={shard_rows}, save_every={save_every})
 sys.exit(cli.main(["extract", *sys.argv[1:], "--quiet"]))
 """
 
@@ -66,7 +66,7 @@ def make_faces(folder: Path, count: int) -> Path:
     return folder
 
 
-def start(source, output, *more, shard_rows=job.SHARD_ROWS, save_every=job.SAVE_EVERY):
+def start(source, output, *more, shard_rows=sharded.SHARD_ROWS, save_every=sharded.SAVE_EVERY):
     """The command in a process group of its own."""
     code = COMMAND.format(shard_rows=shard_rows, save_every=save_every)
     arguments = map(str, (source, "-o", output, *more))
@@ -209,12 +209,12 @@ def resume(work: Path, scale: float, photos: Path | None) -> None:
             (folder / f"{index // 1000:04}").mkdir()
         os.mknod(folder / f"{index // 1000:04}" / f"photograph_{index:09}.jpg")
     checkpoint = hub.load(None)
-    made_by = metadata(checkpoint, Options(), all_faces=False)
+    made_by = provenance(checkpoint, {**Options().settings(), "all_faces": False})
     output.mkdir()
     manifest.write(manifest.prepare(output, made_by, overwrite=False), made_by)
     listed = list(find(folder))
-    for number, first in enumerate(range(0, count, job.SHARD_ROWS)):
-        part = listed[first : first + job.SHARD_ROWS]
+    for number, first in enumerate(range(0, count, sharded.SHARD_ROWS)):
+        part = listed[first : first + sharded.SHARD_ROWS]
         rows = synthetic_rows(part, np.arange(len(part)), Widths.of(checkpoint.config))
         shards.write(output / shards.shard_name(number), rows.drop_columns("index"), made_by)
     del listed
@@ -246,7 +246,7 @@ def many_names(work: Path, scale: float, photos: Path | None) -> None:
     begin = time.time()
     listing = Listing(work / "inputs.arrow", find(work / "list.txt"))
     listed = time.time()
-    planned = plan.make(listing, shards.Done.scan([]), job.SHARD_ROWS)
+    planned = plan.make(listing, shards.Done.scan([]), sharded.SHARD_ROWS)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     size = (work / "inputs.arrow").stat().st_size / 1e6
     print(f"  {planned.new} names listed in {listed - begin:.0f} s, planned in")
@@ -288,12 +288,19 @@ def on_one_ray_node(work: Path, scale: float, photos: Path | None) -> None:
     checkpoint, options = hub.load(None), Options(show_progress=False)
 
     def do(name, engine):
-        job.run(checkpoint, folder, work / name, options=options, engine=engine, shard_rows=100)
+        sharded.run(
+            folder,
+            work / name,
+            checkpoint=checkpoint,
+            options=options,
+            engine=engine,
+            shard_rows=100,
+        )
         return _rate(work / name, "first")
 
-    local = do("local", job.local(2))
+    here = do("local", local(2))
     rayed = do("ray", on_ray(concurrency=2))
-    print(f"  local {local:.1f}, Ray {rayed:.1f} images/s: {rayed / local:.2f}")
+    print(f"  local {here:.1f}, Ray {rayed:.1f} images/s: {rayed / here:.2f}")
     print("  " + same(work / "ray", work / "local"))
     killer = _when(lambda: shards.shards_in(work / "killed"), _kill_one)
     do("killed", on_ray(concurrency=2))
@@ -310,7 +317,7 @@ def on_two_ray_nodes(work: Path, scale: float, photos: Path | None) -> None:
 
     folder = make_faces(work / "in", round(2000 * scale) + 200)
     checkpoint, options = hub.load(None), Options(show_progress=False)
-    job.run(checkpoint, folder, work / "whole", options=options, engine=job.local(2))
+    sharded.run(folder, work / "whole", checkpoint=checkpoint, options=options, engine=local(2))
     head = {"num_cpus": 1, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     node = cluster.add_node(num_cpus=1)
@@ -320,7 +327,9 @@ def on_two_ray_nodes(work: Path, scale: float, photos: Path | None) -> None:
         lambda: cluster.remove_node(node, allow_graceful=False),
     )
     engine = on_ray(concurrency=2)
-    job.run(checkpoint, folder, work / "out", options=options, engine=engine, shard_rows=100)
+    sharded.run(
+        folder, work / "out", checkpoint=checkpoint, options=options, engine=engine, shard_rows=100
+    )
     killer.join()
     alive = sum(node["Alive"] for node in ray.nodes())
     ray.shutdown()

@@ -21,14 +21,14 @@ def frames(path: str) -> Iterable[object]:
 
 def pixels(path: str) -> Iterable[object]:
     with Clip(path, torch.get_num_threads()) as clip:
-        yield from (upright(frame) for _, frame in clip.frames())
+        yield from (upright(frame, clip.pixel_aspect) for _, frame in clip.frames())
 
 
 def main() -> None:
     path = sys.argv[1]
     extractor = Extractor(device="cpu")
     with Clip(path) as clip:
-        height, width = upright(next(clip.frames())[1]).shape[:2]
+        height, width = upright(next(clip.frames())[1], clip.pixel_aspect).shape[:2]
     print(
         f"{width}x{height}, {platform.machine()}, {torch.get_num_threads()} threads, "
         f"torch {torch.__version__}"

@@ -11,11 +11,12 @@ import sys
 
 import pyarrow.parquet as pq
 
-from fever_extract.jobs.ray import extract_folder, on_ray
+from fever_extract import Extractor
+from fever_extract.jobs.ray import on_ray
 
 if __name__ == "__main__":
     photos, output, *address = sys.argv[1:]
-    summary = extract_folder(photos, output, engine=on_ray(*address))
+    summary = Extractor().extract_folder(photos, output, engine=on_ray(*address))
     print(summary)
     table = pq.read_table(output, columns=["path", "status", "expression"])
     print(table.slice(0, 5).to_pylist())

@@ -9,7 +9,7 @@ Importing this package does not import torch; making an `Extractor` does.
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from fever_extract._deprecated import accept_old_names
+from fever_extract._utils.deprecated import accept_old_names
 from fever_extract.extractor import Extractor
 from fever_extract.models.config import Config, ConfigError, WeightsError
 from fever_extract.options import Options

@@ -11,16 +11,16 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from fever_extract import images
+from fever_extract._utils import progress
 from fever_extract.images import ImageLike
+from fever_extract.models.checkpoint import provenance
 from fever_extract.options import Options
 from fever_extract.records import ExtractionError, Record, Status
 
@@ -42,9 +42,11 @@ def cached_records(
     is done, so that a stopped run loses little.
     """
     stored = memory.cache(_record, ignore=["record"])
-    made_by = _made_by(extractor, options)
+    made_by = provenance(extractor, options.settings())
+    del made_by["weights_source"]  # the same weights may lie elsewhere
+    seed = json.dumps(made_by, sort_keys=True).encode()
     # Two images of one content are one; what can't be read has no content, and is its own.
-    keys = [_key(image, made_by) or index for index, image in enumerate(inputs)]
+    keys = [_key(image, seed) or index for index, image in enumerate(inputs)]
     known: dict[str | int, Record] = {}
     missing: dict[str | int, ImageLike] = {}
     for key, image in zip(keys, inputs):
@@ -54,9 +56,9 @@ def cached_records(
             missing[key] = image
     waiting = list(missing.items())
     shown = options.show_progress
-    hidden = (None if shown is None else not shown) if waiting else True
+    shown = shown if waiting else False
     changes = {**dataclasses.asdict(options), "show_progress": False}
-    with tqdm(total=len(waiting), unit="image", disable=hidden) as bar:
+    with progress.bar(show=shown, total=len(waiting), unit="image") as bar:
         for start in range(0, len(waiting), options.batch_size):
             batch = waiting[start : start + options.batch_size]
             records = extractor.extract_records([image for _, image in batch], **changes)
@@ -82,20 +84,9 @@ def _record(key: str | int, record: Record | None) -> Record:
     return record
 
 
-def _made_by(extractor: Extractor, options: Options) -> bytes:
-    """All that a vector depends on besides the image."""
-    parts = [
-        version("fever-extract"),
-        extractor.sha256,
-        extractor.config.to_json(),
-        json.dumps(options.settings(), sort_keys=True),
-    ]
-    return "\0".join(parts).encode()
-
-
-def _key(image: ImageLike, made_by: bytes) -> str | None:
-    """SHA-256 in hexadecimal; None if the image can't be read."""
-    digest = hashlib.sha256(made_by)
+def _key(image: ImageLike, seed: bytes) -> str | None:
+    """Hash an image's content after ``seed``: SHA-256 in hexadecimal, None if it can't be read."""
+    digest = hashlib.sha256(seed)
     if isinstance(image, (Image.Image, np.ndarray)):
         try:
             pixels = images.read(image)

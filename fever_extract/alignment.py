@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from fever_extract.models.config import Preprocessing
 
-_SUPERSAMPLE = 2
+SUPERSAMPLE = 2
+"""Samples per pixel of a crop and side, which are averaged."""
 
 
 def sampling_matrices(
@@ -57,22 +58,25 @@ def sampling_matrices(
     )
 
 
-def warp(images: torch.Tensor, matrices: torch.Tensor, size: int) -> torch.Tensor:
+def warp(
+    images: torch.Tensor, matrices: torch.Tensor, size: int, supersample: int = SUPERSAMPLE
+) -> torch.Tensor:
     """Sample a square crop from each image; what lies outside repeats the edge.
 
-    The source should have at most about ``2 * size`` pixels where the crop lies
+    The source should have at most about ``supersample * size`` pixels where the crop lies
     (``align`` sees to that): beyond, fine detail would alias.
 
     Args:
         images: ``(n, c, h, w)`` float.
         matrices: ``(n, 2, 3)`` float, from crop pixels to image pixels.
         size: the crop's side in pixels.
+        supersample: samples per pixel and side, of which a pixel is the mean.
 
     Returns:
         ``(n, c, size, size)`` of the images' dtype.
     """
     height, width = images.shape[-2:]
-    count = size * _SUPERSAMPLE
+    count = size * supersample
     # affine_grid and grid_sample speak of -1..1 from edge to edge, on both sides.
     half = matrices.new_tensor([[size / 2, 0, size / 2], [0, size / 2, size / 2], [0, 0, 1]])
     normalise = matrices.new_tensor([[2 / width, 0], [0, 2 / height]])
@@ -82,7 +86,7 @@ def warp(images: torch.Tensor, matrices: torch.Tensor, size: int) -> torch.Tenso
     sampled = F.grid_sample(
         images, grid.to(images.dtype), padding_mode="border", align_corners=False
     )
-    return F.avg_pool2d(sampled, _SUPERSAMPLE)
+    return F.avg_pool2d(sampled, supersample)
 
 
 def align(
@@ -128,32 +132,46 @@ def whole(image: npt.NDArray[np.uint8], preprocessing: Preprocessing) -> torch.T
     return _sample(image, np.array([[width / size, 0, 0], [0, height / size, 0]]), size)
 
 
-def _sample(
-    image: npt.NDArray[np.uint8], matrix: npt.NDArray[np.float64], size: int
-) -> torch.Tensor:
-    """One crop: cut its surroundings out, reduce them to near its scale, warp."""
-    height, width = image.shape[:2]
+def surroundings(
+    matrix: npt.NDArray[np.float64], size: int, height: int, width: int
+) -> tuple[tuple[int, int, int, int], tuple[int, int], npt.NDArray[np.float64]]:
+    """What of an image a crop is sampled from, and how far that is reduced first.
+
+    Args:
+        matrix: ``(2, 3)``, from crop pixels to image pixels.
+        size: the crop's side in pixels.
+        height, width: of the image.
+
+    Returns:
+        A box (left, top, right, bottom) in the image; the height and width that it is reduced
+        to; and the matrix from crop pixels to the pixels of that.
+    """
     corners = matrix @ np.array([[0, size, 0, size], [0, 0, size, size], [1, 1, 1, 1]])
     # A margin keeps the edge's repetition out of the crop unless it is the image's own edge.
     step = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
     margin = 2 * step + 2
     left, top = (max(0, math.floor(value - margin)) for value in corners.min(axis=1))
-    right = min(width, math.ceil(corners[0].max() + margin))
-    bottom = min(height, math.ceil(corners[1].max() + margin))
     # A face beyond the border (its landmarks may be) still gets the nearest pixels.
     left, top = min(left, width - 1), min(top, height - 1)
-    region = _to_tensor(image[top : max(bottom, top + 1), left : max(right, left + 1)])
-    matrix = matrix - np.array([[0, 0, left], [0, 0, top]])
-
+    right = max(left + 1, min(width, math.ceil(corners[0].max() + margin)))
+    bottom = max(top + 1, min(height, math.ceil(corners[1].max() + margin)))
     # Reduce by area to at most twice the crop's scale; warp itself copes with what remains.
-    sides = np.array(region.shape[:1:-1])
+    sides = np.array([right - left, bottom - top])
     factors = np.maximum(1, np.floor(np.abs(matrix[:, :2]).max(axis=1)))
     reduced = np.ceil(sides / factors)
-    if (reduced < sides).any():
+    matrix = (matrix - np.array([[0, 0, left], [0, 0, top]])) * (reduced / sides)[:, None]
+    return (left, top, right, bottom), (int(reduced[1]), int(reduced[0])), matrix
+
+
+def _sample(
+    image: npt.NDArray[np.uint8], matrix: npt.NDArray[np.float64], size: int
+) -> torch.Tensor:
+    """One crop: cut its surroundings out, reduce them to near its scale, warp."""
+    (left, top, right, bottom), reduced, matrix = surroundings(matrix, size, *image.shape[:2])
+    region = _to_tensor(image[top:bottom, left:right])
+    if reduced != region.shape[2:]:
         # Bytes are resampled many times as fast as floats.
-        size_y_x = [int(side) for side in reduced[::-1]]
-        region = F.interpolate(region, size=size_y_x, mode="bilinear", antialias=True)
-        matrix = matrix * (reduced / sides)[:, None]
+        region = F.interpolate(region, size=reduced, mode="bilinear", antialias=True)
     return warp(region.float(), torch.from_numpy(matrix)[None].float(), size)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,10 @@ except ImportError as error:
 
 from fever_extract import images
 from fever_extract._cache import cached_records
+from fever_extract._utils import hints
 from fever_extract.extractor import Extractor
 from fever_extract.images import ImageLike
+from fever_extract.models.config import WeightsError
 from fever_extract.options import Options
 from fever_extract.records import stack_vectors
 
@@ -40,9 +43,9 @@ class FeverTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         weights, revision, device: as in `fever_extract.Extractor`.
         batch_size, select, detect_size, min_face_size, min_confidence, aligned, fallback,
-            normalize, dtype, on_error, show_progress: as in `fever_extract.Options`. With
-            ``on_error="nan"`` an image without a face is a row of NaN, which most
-            classifiers refuse.
+            any_orientation, normalize, dtype, on_error, show_progress: as in
+            `fever_extract.Options`. With ``on_error="nan"`` an image without a face is a row
+            of NaN, which most classifiers refuse.
         memory: None, or a folder or `joblib.Memory` that keeps what was extracted: by
             content, weights and options, an image at a time, so that a grid search extracts
             each image once, and again only if it changes.
@@ -68,6 +71,7 @@ class FeverTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         min_confidence: float = 0.9,
         aligned: bool = False,
         fallback: str | None = None,
+        any_orientation: bool = False,
         normalize: bool = False,
         dtype: str = "float32",
         on_error: str = "nan",
@@ -84,6 +88,7 @@ class FeverTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.min_confidence = min_confidence
         self.aligned = aligned
         self.fallback = fallback
+        self.any_orientation = any_orientation
         self.normalize = normalize
         self.dtype = dtype
         self.on_error = on_error
@@ -103,6 +108,7 @@ class FeverTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         self._options()
         _as_list(X)
+        self._fitted = None
         self._load()
         return self
 
@@ -155,20 +161,38 @@ class FeverTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().__getstate__())
-        state.pop("_loaded", None)
+        loaded = state.pop("_loaded", None)
+        if loaded is not None:
+            (weights, revision, _), extractor = loaded
+            state["_fitted"] = (weights, revision, _identity(extractor))
         return state
 
     def _options(self) -> Options:
-        fields = dataclasses.fields(Options)
-        return Options(**{field.name: getattr(self, field.name) for field in fields})
+        # Not `prior`: vectors don't depend on it.
+        names = (field.name for field in dataclasses.fields(Options) if field.name != "prior")
+        return Options(**{name: getattr(self, name) for name in names})
 
     def _load(self) -> Extractor:
         """The extractor, made once for the present weights and device."""
         wanted = (self.weights, self.revision, self.device)
         if getattr(self, "_loaded", (None, None))[0] != wanted:
             extractor = Extractor(self.weights, revision=self.revision, device=self.device)
+            fitted = getattr(self, "_fitted", None)
+            now = (self.weights, self.revision, _identity(extractor))
+            if fitted is not None and fitted[:2] == now[:2] and fitted != now:
+                raise WeightsError(
+                    f"the weights {extractor.source!r} are no longer those with which this was "
+                    "fitted and pickled: fit it again, or use the weights of that time (another "
+                    "version of fever-extract, or revision=)"
+                )
             self._loaded = (wanted, extractor)
         return self._loaded[1]
+
+
+def _identity(extractor: Extractor) -> str:
+    """SHA-256 of the weights and of their config, in hexadecimal."""
+    config = hashlib.sha256(extractor.config.to_json().encode()).hexdigest()
+    return f"{extractor.sha256} {config}"
 
 
 def _as_list(X: Any) -> list[ImageLike]:
@@ -182,15 +206,17 @@ def _as_list(X: Any) -> list[ImageLike]:
         raise TypeError(f"{expected}; for one image pass it in a list")
     if isinstance(X, Iterator):
         raise TypeError(f"{expected}, and not an iterator, which is empty once read: list(X)")
-    if hasattr(X, "columns"):
+    if hasattr(X, "columns") and not hasattr(X, "column_names"):  # pyarrow's are not names
         if len(X.columns) != 1:
             raise ValueError(
                 f"{expected}; the data frame has the columns {', '.join(map(str, X.columns))}: "
                 "pass the one that holds the images"
             )
         X = X[X.columns[0]]
+    elif not isinstance(X, np.ndarray):
+        hints.check_collection(X)
     if isinstance(X, np.ndarray):
-        is_column = X.dtype.kind in "OU" and X.ndim in (1, 2) and X.size == len(X)
+        is_column = X.dtype.kind in "OUT" and X.ndim in (1, 2) and X.size == len(X)
         if not is_column and X.ndim != 4:
             raise ValueError(f"{expected}; got an array of shape {X.shape}, dtype {X.dtype}")
         X = X.reshape(-1) if is_column else X

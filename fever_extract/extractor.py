@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Union, overload
 
 import numpy as np
 
 from fever_extract import images
+from fever_extract._utils import hints
 from fever_extract.hub import download as hub
 from fever_extract.images import ImageLike
+from fever_extract.jobs.run import EngineLike, run
 from fever_extract.jobs.sources import Sources
 from fever_extract.models import checkpoint
 from fever_extract.models.config import Config
@@ -26,14 +29,15 @@ from fever_extract.records import (
     Summary,
     stack_vectors,
 )
-from fever_extract.tables.writing import NO_CROPS, is_shard_folder
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
     from typing_extensions import Unpack
 
+    from fever_extract.models.checkpoint import Checkpoint
     from fever_extract.models.network import FeverNet
+    from fever_extract.pipeline import Pipeline
     from fever_extract.video.decoding import ClipLike
 
 Faces = Union["npt.NDArray[Any]", Sequence[Any], None]
@@ -55,6 +59,10 @@ class Extractor:
         fever_extract.WeightsError: if the weights can't be found or used.
         ValueError: if an option is out of range or the device does not exist.
 
+    Threads can share one. A process that is forked from this one can use it too, on the CPU,
+    with one of torch's threads. It can be pickled and copied: the embedded weights travel by
+    their SHA-256, others whole, so that the receiver needs no folder and no network.
+
     An image is a path, the bytes of an image file, a PIL image, or a ``(h, w, 3)`` uint8
     RGB array. A path's, bytes' or PIL image's EXIF orientation is applied.
     """
@@ -71,13 +79,25 @@ class Extractor:
         **options: Unpack[OptionArguments],
     ) -> None:
         self._options = Options().replace(options)
+        self._device = device
         self._checkpoint = hub.load(
             weights, hub.HubOptions(revision, cache_dir, token, local_files_only)
         )
+        self.config.check_prior(self._options.prior)
         # torch takes seconds to import: pay when an Extractor is made, not before.
         from fever_extract.pipeline import Pipeline
 
         self._pipeline = Pipeline(self._checkpoint, device)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Weights, device and options; the networks are built anew where they arrive."""
+        state = self.__dict__.copy()
+        del state["_pipeline"]
+        return {**state, "_checkpoint": hub.Portable.of(self._checkpoint)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._checkpoint, self._pipeline = _rebuild(state["_checkpoint"], state["_device"])
 
     @property
     def embedding_dim(self) -> int:
@@ -169,7 +189,8 @@ class Extractor:
         """One vector an image; row *i* is input *i*, always.
 
         Args:
-            inputs: one image, or any number of them.
+            inputs: one image, or any number of them. A generator's are taken as they are used,
+                a few batches ahead, so that its images are never in memory together.
             boxes, landmarks: faces that are known, so that none is looked for; see
                 `extract_records`.
             options: any of `fever_extract.Options`, for this call.
@@ -183,7 +204,8 @@ class Extractor:
             TypeError, ValueError: if something given can't be an image, or an option is
                 out of range.
         """
-        chosen = self._options.replace(options)
+        chosen = self._chosen(options)
+        hints.check_collection(inputs)
         single = images.is_single(inputs)
         records = self._stream(inputs, chosen, boxes=boxes, landmarks=landmarks)
         if not single:
@@ -226,7 +248,8 @@ class Extractor:
             TypeError, ValueError: as in `extract`, or if boxes or landmarks don't fit the images;
                 never for a damaged or missing file.
         """
-        chosen = self._options.replace(options)
+        chosen = self._chosen(options)
+        hints.check_collection(inputs)
         return list(self._stream(inputs, chosen, all_faces, boxes=boxes, landmarks=landmarks))
 
     def extract_faces(self, image: ImageLike, **options: Unpack[OptionArguments]) -> list[Face]:
@@ -240,6 +263,7 @@ class Extractor:
             ExtractionError: if the image can't be read.
             TypeError, ValueError: as in `extract`.
         """
+        hints.check_collection(image)
         if not images.is_single(image):
             raise TypeError("extract_faces takes one image; extract_records(all_faces=True), many")
         (record,) = self.extract_records(image, all_faces=True, **options)
@@ -287,7 +311,7 @@ class Extractor:
             raise ValueError(f"fps must be more than 0, not {fps}")
         if not 0 <= (start or 0) < (math.inf if end is None else end):
             raise ValueError(f"start must be at least 0 and before end, not {start} and {end}")
-        chosen = self._options.replace(options)
+        chosen = self._chosen(options)
         return video.extract(
             self._pipeline, clip, chosen, all_faces=all_faces, fps=fps, start=start, end=end
         )
@@ -301,6 +325,7 @@ class Extractor:
         embedding: bool = True,
         save_crops: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
+        engine: EngineLike = "local",
         workers: int | None = None,
         **options: Unpack[OptionArguments],
     ) -> Summary:
@@ -319,45 +344,32 @@ class Extractor:
             embedding: with the vectors; without, the table is small.
             save_crops: a folder for the aligned faces of photographs as JPEGs of 224x224 pixels,
                 named by `fever_extract.jobs.crops.crop_path`; for one table, not for shards.
-            overwrite: begin a folder of shards anew, rather than go on.
-            workers: processes that work on shards; by default one per core, or per GPU.
+            overwrite: begin a folder of shards anew, rather than go on; one table always is.
+            engine: fills shards: ``"local"`` with processes of this machine, ``"ray"`` on a
+                cluster, or an engine with settings (`fever_extract.jobs.ray.on_ray`).
+            workers: processes that fill shards; by default one per core, or per GPU.
             options: any of `fever_extract.Options`, for this call.
 
         Raises:
             OSError, ValueError, ImportError: before any work begins, if a source or the
                 output's folder does not exist, there is no image, the output's extension
-                is not known, or the package that writes it is missing; if a folder of shards
-                was made with other weights or settings; and later, if the disk is full.
+                is not known, or the package that writes it is missing; if the output or the
+                engine can't do what an argument asks for; if a folder of shards was made with
+                other weights or settings; and later, if the disk is full.
         """
-        from fever_extract.jobs.table import run
-
-        chosen = self._options.replace(options)
-        if not is_shard_folder(output):
-            return run(
-                self,
-                self._pipeline,
-                folder,
-                output,
-                all_faces=all_faces,
-                options=chosen,
-                crops_folder=save_crops,
-                embedding=embedding,
-            )
-        if save_crops is not None:
-            raise ValueError(NO_CROPS)
-
-        from fever_extract.jobs import sharded as job
-
-        return job.run(
-            self._checkpoint,
+        return run(
             folder,
             output,
-            options=chosen,
+            checkpoint=self._checkpoint,
+            options=self._chosen(options),
             all_faces=all_faces,
             embedding=embedding,
-            device=str(self.device),
+            device=None if self._device is None else str(self._device),
+            engine=engine,
+            workers=workers,
             overwrite=overwrite,
-            engine=job.local(workers),
+            save_crops=save_crops,
+            pipeline=self._pipeline,
         )
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
@@ -400,6 +412,12 @@ class Extractor:
                 token=token,
             )
 
+    def _chosen(self, changes: OptionArguments) -> Options:
+        """The options of one call."""
+        options = self._options.replace(changes)
+        self.config.check_prior(options.prior)
+        return options
+
     def _stream(
         self,
         inputs: ImageLike | Iterable[ImageLike],
@@ -410,25 +428,48 @@ class Extractor:
         landmarks: Faces = None,
     ) -> Iterator[Record]:
         """A record an image, with a progress bar."""
-        from tqdm import tqdm
+        given: Iterable[ImageLike] = [inputs] if images.is_single(inputs) else inputs  # type: ignore[assignment]
+        total = len(given) if isinstance(given, Sized) else None
 
-        from fever_extract.detection.given import pair
+        def checked() -> Iterator[ImageLike]:
+            for index, image in enumerate(given):
+                try:
+                    images.check(image)
+                except (TypeError, ValueError) as error:
+                    raise type(error)(f"image {index}: {error}" if total != 1 else error) from None
+                yield image
 
-        listed: list[ImageLike] = [inputs] if images.is_single(inputs) else list(inputs)  # type: ignore[arg-type]
-        for index, image in enumerate(listed):
-            try:
-                images.check(image)
-            except (TypeError, ValueError) as error:
-                raise type(error)(f"image {index}: {error}" if len(listed) > 1 else error) from None
-        work: Sequence[Any] = listed
+        if isinstance(given, (list, tuple)):  # a mistake is told before any work
+            for _ in checked():
+                pass
+        # Others are taken as they are used: they may be made one by one, and too many to keep.
+        work: Iterable[Any] = checked()
         if boxes is not None or landmarks is not None:
+            from fever_extract.detection.given import pair
+
             if options.aligned or options.fallback:
                 raise ValueError("boxes and landmarks don't go with aligned or fallback")
-            work = pair(listed, images.is_single(inputs), boxes, landmarks)
-        # To tqdm, disable=None means: only on a terminal.
-        shown = options.show_progress
-        hidden = (None if len(listed) > 1 else True) if shown is None else not shown
-        with tqdm(total=len(listed), unit="image", disable=hidden) as bar:
-            for record in self._pipeline.stream(work, options, all_faces):
+            work = pair(list(work), images.is_single(inputs), boxes, landmarks)
+        records = self._pipeline.stream(work, options, all_faces)
+        # A hidden bar has a thread and a lock too, which one image needn't wait for.
+        shown = total not in (0, 1) if options.show_progress is None else options.show_progress
+        if not shown:
+            yield from records
+            return
+        from fever_extract._utils import progress
+
+        with progress.bar(show=options.show_progress, total=total, unit="image") as bar:
+            for record in records:
                 yield record
                 bar.update()
+
+
+@lru_cache(maxsize=2)  # `pool.map(extractor.extract, ...)` pickles the extractor for each task
+def _rebuild(
+    weights: hub.Portable, device: str | torch.device | None
+) -> tuple[Checkpoint, Pipeline]:
+    """What an `Extractor` works with, from what was pickled of it."""
+    from fever_extract.pipeline import Pipeline
+
+    unpacked = weights.unpack()
+    return unpacked, Pipeline(unpacked, device)

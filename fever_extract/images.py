@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import math
 import os
+import re
 import warnings
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeGuard, Union
+from typing import TYPE_CHECKING, Any, TypeGuard, Union
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
+from fever_extract import _pillow as plugins
+from fever_extract._utils import hints
+from fever_extract._utils.names import printable, shortened
 from fever_extract.records import ExtractionError, Status
 
 if TYPE_CHECKING:
@@ -27,9 +33,36 @@ EXTENSIONS = frozenset(
 )
 """What counts as a picture in a folder, in any case of letters."""
 
-# Raster formats only: others run programs (EPS calls Ghostscript) or are no photographs.
-# HEIF is there if pillow-heif has registered it.
-_FORMATS = "JPEG PNG WEBP MPO BMP DIB GIF TIFF PPM JPEG2000 AVIF TGA HEIF".split()
+# What a file begins with; a dot stands for any byte.
+_BEGINNINGS = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|II[*+]\0|MM\0[*+]|BM....\0\0\0\0"
+    rb"|P[1-7]\s+[#\dW]|P[Ff]\s+\d|\0\0\0\x0c(?:jP  |JXL )\r\n|\xff\x4f\xff\x51|\xff\x0a"
+    rb"|....ftyp(?:avi[fs]|he[iv][cfmsx]|mif1|msf1)",
+    re.DOTALL,
+)
+# Not looked into: their own formats, though some hold pictures (a raw file's is a thumbnail).
+_NO_PICTURES = frozenset(
+    ".3fr .arw .bak .cr2 .cr3 .csv .dng .doc .docx .gz .html .ini .json .jsonl .md .mat .mp3 "
+    ".nef .npy .npz .nrw .orf .parquet .pdf .pef .pkl .psd .py .raf .rar .rw2 .safetensors .sr2 "
+    ".srw .svg .tar .tsv .txt .wav .xml .xmp .yaml .yml .zip".split()
+)
+
+_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")  # of more than 8 bits
+_WHITES = (1, 255, 1023, 4095, 16383, 65535)
+_FEW = 0.001  # of the values may lie beyond white or black: hot pixels, and what is not finite
+_OVERSHOOT = 1.1  # resampling goes a little beyond black and white
+_DARK = 16  # of 255; below, a colour of 16 bits has its values in the lower 12
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How to show a picture upright, by the orientation in EXIF."""
 
 _EXPECTED = (
     "expected a path, an encoded image's bytes, a PIL image, or a uint8 RGB array of shape "
@@ -46,18 +79,18 @@ def check(image: object) -> None:
     if isinstance(image, np.ndarray):
         _check_array(image)
     elif not isinstance(image, (str, os.PathLike, bytes, Image.Image)):
-        raise TypeError(f"{_EXPECTED}; got {type(image).__name__}")
+        raise TypeError(f"{_EXPECTED}; got {type(image).__name__}{hints.of_object(image)}")
 
 
 def is_single(images: ImageLike | Iterable[ImageLike]) -> TypeGuard[ImageLike]:
     """Whether this is one image rather than a collection of them."""
     if isinstance(images, np.ndarray):
         # An array of texts or objects is a column of paths or images.
-        return images.dtype.kind not in "OU" or images.ndim == 0
+        return images.dtype.kind not in "OUT" or images.ndim == 0
     # An open file is one thing too, which `check` refuses, and not a collection of lines.
     return (
         not isinstance(images, Iterable)
-        or isinstance(images, (str, os.PathLike, bytes, Image.Image))
+        or isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image))
         or hasattr(images, "read")
     )
 
@@ -96,7 +129,7 @@ def read_reduced(image: ImageLike, longest: int | None) -> tuple[npt.NDArray[np.
         if isinstance(image, Image.Image):
             return _decode(image), 1
         source = _file(image)
-        with Image.open(source, formats=_formats()) as file:
+        with _open(source) as file:
             if file.format != "PNG":
                 reduction = _draft(file, longest) if longest else 1
                 return _decode(file), reduction
@@ -109,21 +142,34 @@ def read_reduced(image: ImageLike, longest: int | None) -> tuple[npt.NDArray[np.
     except Exception as error:
         # Decoders raise nearly anything on a damaged file; none of it may end a run.
         reason = str(error) or type(error).__name__
-        if isinstance(error, UnidentifiedImageError):
-            reason = (
-                "not an image in a known format, or its header is damaged (HEIC needs pillow-heif, "
-                "registered with Pillow)"
+        if isinstance(error, UnidentifiedImageError) and not isinstance(image, Image.Image):
+            hint = hints.of_content(_head(image), is_file=not isinstance(image, bytes))
+            reason = "not an image in a known format" + (
+                f": {hint}" if hint else ", or its header is damaged"
             )
         raise ExtractionError(Status.DECODE_ERROR, f"could not be decoded: {reason}") from error
 
 
+def looks_like_picture(beginning: bytes) -> bool:
+    """Whether a file that begins so is a picture, whatever its name; 32 bytes are enough."""
+    return _BEGINNINGS.match(beginning) is not None
+
+
 def list_images(
-    folder: str | os.PathLike[str], extensions: Container[str] = EXTENSIONS
+    folder: str | os.PathLike[str],
+    extensions: Container[str] = EXTENSIONS,
+    passed_over: Callable[[str], None] = lambda _: None,
 ) -> Iterator[str]:
     """Paths of the pictures in a folder and below it, relative to it, in sorted order.
 
-    Names that begin with a dot are passed over, and links to folders are not followed. A
-    folder below that can't be read is left out with a warning.
+    A file with another extension or none is a picture if it begins like one. Names that begin
+    with a dot are not looked at, and links to folders are not followed. A folder below that
+    can't be read is left out with a warning.
+
+    Args:
+        folder: where to look.
+        extensions: of what counts as a picture by its name.
+        passed_over: called with the path of every file that is none.
 
     Raises:
         OSError: if the folder itself can't be read.
@@ -142,16 +188,35 @@ def list_images(
                     if _is_folder(entry):
                         if not entry.is_symlink():
                             folders.append(entry.name)
-                    elif os.path.splitext(entry.name)[1].lower() in extensions:
+                    elif _is_picture(entry, extensions):
                         pictures.add(entry.name)
+                    else:
+                        passed_over(os.path.join(below, entry.name))
         except OSError as error:
             if not below:
                 raise
             warnings.warn(
-                f"left out, can't be read: {error.filename} ({error.strerror})", stacklevel=2
+                f"left out, can't be read: {printable(str(error.filename))} ({error.strerror})",
+                stacklevel=2,
             )
         yield from (os.path.join(below, name) for name in pictures)
         waiting += [os.path.join(below, name) for name in sorted(folders, reverse=True)]
+
+
+def _is_picture(entry: os.DirEntry[str], extensions: Container[str]) -> bool:
+    extension = os.path.splitext(entry.name)[1].lower()
+    if extension in extensions:
+        return True
+    if extension in _NO_PICTURES:
+        return False
+    try:
+        # Only a file: to open a pipe would wait for its other end.
+        if not entry.is_file():
+            return False
+        with open(entry.path, "rb") as file:
+            return looks_like_picture(file.read(32))
+    except OSError:
+        return False
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -190,6 +255,8 @@ def _check_array(image: npt.NDArray[np.generic]) -> None:
     came = f"got shape {image.shape}, dtype {image.dtype}"
     if image.dtype != np.uint8:
         raise TypeError(f"{_EXPECTED}; {came}. Values from 0 to 255 need .astype('uint8') first")
+    if image.ndim == 1:
+        raise ValueError(f"{_EXPECTED}; {came}. For a file's content, pass array.tobytes()")
     if image.ndim == 4:
         raise ValueError(f"{_EXPECTED}; {came}. For a batch, pass list(array)")
     if image.ndim == 3 and image.shape[0] in (1, 3) and image.shape[2] not in (3, 4):
@@ -201,21 +268,45 @@ def _check_array(image: npt.NDArray[np.generic]) -> None:
 def _file(image: str | os.PathLike[str] | bytes) -> Path | io.BytesIO:
     if isinstance(image, bytes):
         return io.BytesIO(image)
-    path = Path(image)
-    if path.is_dir():
+    text = os.fsdecode(image)
+    path = Path(text)
+    try:
+        exists, is_folder, is_file = path.exists(), path.is_dir(), path.is_file()
+    except ValueError:  # with a NUL
+        exists = is_folder = is_file = False
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        exists = is_folder = is_file = False
+    if not text or not exists:
+        hint = hints.of_path(text) or f"{shortened(str(path))} does not exist"
+        raise ExtractionError(Status.NOT_FOUND, hint)
+    if is_folder:
         raise ExtractionError(
             Status.NOT_FOUND, f"{path} is a folder; extract_folder takes whole folders"
         )
-    if not path.exists():
-        raise ExtractionError(Status.NOT_FOUND, f"{path} does not exist")
-    if not path.is_file():
+    if not is_file:
         raise ExtractionError(Status.NOT_FOUND, f"{path} is no regular file")
     return path
 
 
-def _formats() -> list[str]:
-    Image.init()
-    return [name for name in _FORMATS if name in Image.OPEN]
+def _head(image: str | os.PathLike[str] | bytes) -> bytes:
+    """The beginning of a file."""
+    if isinstance(image, bytes):
+        return image[: hints.HEAD]
+    with contextlib.suppress(OSError), open(os.fspath(image), "rb") as file:
+        return file.read(hints.HEAD)
+    return b""
+
+
+def _open(source: Path | io.BytesIO) -> Image.Image:
+    try:
+        return Image.open(source, formats=plugins.formats())
+    except UnidentifiedImageError:
+        heif = plugins.open_heif(source)
+        if heif is None:
+            raise
+        return heif
 
 
 def _check_size(image: Image.Image) -> None:
@@ -231,22 +322,43 @@ def _check_size(image: Image.Image) -> None:
 def _draft(file: Image.Image, longest: int) -> int:
     """Ask the decoder for a smaller picture; returns how much smaller a side it will be."""
     _check_size(file)
+    if file.format not in ("JPEG", "MPO"):  # a plug-in may offer a thumbnail of another shape
+        return 1
     width, height = file.size
     factor = min(8, 2 ** int(math.log2(max(1, max(width, height) / longest))))
     # Does nothing where the decoder can't.
-    file.draft(file.mode, (width // factor, height // factor))
-    return round(width / file.width)
+    file.draft(file.mode, (max(1, width // factor), max(1, height // factor)))
+    return round(max(width, height) / max(file.size))
 
 
 def _decode(image: Image.Image) -> npt.NDArray[np.uint8]:
     _check_size(image)
-    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # it would copy the others too
-        image = ImageOps.exif_transpose(image)
-    return _to_rgb(image)
+    # Pillow reads the upper 8 bits of a colour of 16.
+    fine = any(";16" in str(tile) for tile in getattr(image, "tile", ()))
+    image.load()  # of some formats, the orientation is known or applied only then
+    turn = _TURNS.get(orientation(image))
+    if fine and image.mode not in _GREY:
+        extrema: Any = image.getextrema()  # a pair, or of several bands a pair each
+        bands = zip(image.getbands(), np.reshape(extrema, (-1, 2)).tolist())
+        highest = max(ends[1] for name, ends in bands if name != "A")
+        if 0 < highest < _DARK:
+            raise ExtractionError(
+                Status.DECODE_ERROR,
+                f"its colours of 16 bits end below {256 * (highest + 1)}; scale them to 65535",
+            )
+    return _to_rgb(image if turn is None else image.transpose(turn))
+
+
+def orientation(image: Image.Image) -> int:
+    """As EXIF says; 1, upright, if that can't be read, for which the picture is none the worse."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # Pillow raises nearly anything, as on damaged files
+        return 1
 
 
 def _to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
-    if image.mode.startswith(("I", "F")):
+    if image.mode in _GREY:
         image = _to_eight_bits(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -256,11 +368,24 @@ def _to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit, 32-bit and floating-point grey to 0 to 255; Pillow itself would clip."""
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    top = values.max()
-    if image.mode.startswith("I") and (image.mode != "I" or top > 255):
-        values = values / 257
-    elif image.mode == "F" and top <= 1:
-        values = values * 255
-    return Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
+    """16-bit, 32-bit and floating-point grey to 0 to 255; Pillow itself would clip.
+
+    White is 1 (floating-point only), 255, 1023, 4095, 16383 or 65535: the least below which, or
+    nearly so, 99.9 % of the values lie. What is not finite is black or white.
+
+    Raises:
+        ExtractionError: ``decode_error``, for values below 0 or beyond these.
+    """
+    values = np.asarray(image, dtype=np.float64)
+    finite = values[np.isfinite(values)]
+    low, high = np.quantile(finite, (_FEW, 1 - _FEW)) if finite.size else (0.0, 0.0)
+    whites = _WHITES[0 if image.mode == "F" else 1 :]
+    white = next((white for white in whites if high <= _OVERSHOOT * white), None)
+    if white is None or low < (1 - _OVERSHOOT) * white:
+        raise ExtractionError(
+            Status.DECODE_ERROR,
+            f"its grey values reach from {finite.min():.6g} to {finite.max():.6g}; scale them to "
+            "0 to 255",
+        )
+    scaled = np.nan_to_num(values * (255 / white), nan=0.0, posinf=255.0, neginf=0.0)
+    return Image.fromarray(scaled.round().clip(0, 255).astype(np.uint8))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 SELECT = ("largest", "most_confident", "center")
 DTYPES = ("float32", "bfloat16")
+PRIORS = (None, "uniform", "training")
 SMALLEST_FACE = 12
 """MTCNN's first network sees no less."""
 # Everything else is taken to change a vector, so that a new option is never forgotten.
@@ -24,7 +28,9 @@ class OptionArguments(TypedDict, total=False):
     min_confidence: float
     aligned: bool
     fallback: Literal["whole"] | None
+    any_orientation: bool
     normalize: bool
+    prior: Literal["uniform", "training"] | None
     dtype: Literal["float32", "bfloat16"]
     on_error: Literal["nan", "raise"]
     show_progress: bool | None
@@ -49,7 +55,14 @@ class Options:
         aligned: images are aligned face crops already; detection is skipped.
         fallback: ``"whole"`` takes the whole picture as the face where none is found.
             For sets of face crops only.
+        any_orientation: look at the picture turned by 90, 180 and 270 degrees as well, for faces
+            that lie or are upside down; takes four times as long. Boxes and landmarks are in
+            the picture as it was given; `Face.roll` says how a face is turned.
         normalize: scale each vector to length 1.
+        prior: what the probabilities of expressions presume before a face is seen: ``uniform``
+            takes each for equally likely, ``training`` takes them as frequent as in the labels
+            that the head learned from (a third neutral, for the embedded weights); None is
+            ``uniform`` where the weights allow it. Vectors don't depend on it.
         dtype: of the embedding network's arithmetic; vectors are float32 in any case.
             ``bfloat16`` is for speed, on processors that compute with it quickly.
         on_error: what `extract` does about an input without a vector: a row of NaN and
@@ -67,12 +80,21 @@ class Options:
     min_confidence: float = 0.9
     aligned: bool = False
     fallback: str | None = None
+    any_orientation: bool = False
     normalize: bool = False
+    prior: str | None = None
     dtype: str = "float32"
     on_error: str = "nan"
     show_progress: bool | None = None
 
     def __post_init__(self) -> None:
+        for name in ("batch_size", "detect_size"):
+            self._as_number(name, operator.index, "a whole number")
+        for name in ("min_face_size", "min_confidence"):
+            self._as_number(name, float, "a number")
+        for name in ("aligned", "any_orientation", "normalize"):
+            _check_choice(name, getattr(self, name), (True, False))
+            object.__setattr__(self, name, bool(getattr(self, name)))
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
         if self.detect_size is not None and self.detect_size < SMALLEST_FACE:
@@ -87,8 +109,21 @@ class Options:
             raise ValueError(f"min_confidence must be from 0 to 1, not {self.min_confidence}")
         _check_choice("select", self.select, SELECT)
         _check_choice("fallback", self.fallback, (None, "whole"))
+        _check_choice("prior", self.prior, PRIORS)
         _check_choice("dtype", self.dtype, DTYPES)
         _check_choice("on_error", self.on_error, ("nan", "raise"))
+
+    def _as_number(self, name: str, convert: Callable[[Any], float], expected: str) -> None:
+        """Keep NumPy's numbers as Python's, which JSON takes."""
+        value = getattr(self, name)
+        if value is None and name in ("detect_size", "min_face_size"):
+            return
+        try:
+            if isinstance(value, (str, bool)):
+                raise TypeError
+            object.__setattr__(self, name, convert(value))
+        except (TypeError, ValueError):
+            raise TypeError(f"{name} must be {expected}, not {value!r:.60}") from None
 
     def settings(self) -> dict[str, object]:
         """Those on which a vector depends, by name."""
@@ -99,8 +134,27 @@ class Options:
         }
 
     def replace(self, changes: OptionArguments) -> Options:
-        """These options with some of them changed."""
+        """These options with some of them changed.
+
+        Raises:
+            TypeError: for one that does not exist.
+        """
+        names = [field.name for field in dataclasses.fields(self)]
+        for name in changes:
+            if name not in names:
+                raise TypeError(_unknown(name, names))
         return dataclasses.replace(self, **changes)
+
+
+def _unknown(name: str, names: list[str]) -> str:
+    if name == "all_faces":
+        return (
+            "all_faces is for extract_records, extract_video and extract_folder; extract_faces "
+            "gives every face of one image, and extract one vector an image"
+        )
+    close = difflib.get_close_matches(name.lower(), [*names, "all_faces"], 1)
+    meant = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(names)}"
+    return f"unknown option {name!r}{meant}"
 
 
 def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:

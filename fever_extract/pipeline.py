@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from fever_extract import alignment, images
-from fever_extract._threads import map_batches
-from fever_extract.detection.detector import Detections, Detector, smallest_face
+from fever_extract._utils.threads import map_batches, one_thread, prepare_for_forks
+from fever_extract.detection import turning
+from fever_extract.detection.detector import Detector
 from fever_extract.detection.given import Given
+from fever_extract.detection.parameters import Detections, smallest_face
 from fever_extract.images import ImageLike
-from fever_extract.models._packing import can_pack, pack
 from fever_extract.models.checkpoint import Checkpoint
 from fever_extract.models.network import FeverNet, build, for_inference, in_dtype, pick_device
 from fever_extract.options import SMALLEST_FACE, Options
@@ -75,12 +76,14 @@ class Pipeline:
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str | torch.device | None) -> None:
+        prepare_for_forks()
         self.device = pick_device(device)
         self.config = checkpoint.config
         self._checkpoint = checkpoint
-        self._network = for_inference(self.network())
+        with one_thread():
+            self._network = for_inference(self.network())
         self._plain: dict[torch.device, FeverNet] = {}
-        self._networks = {"float32": self._in_dtype("float32")}
+        self._networks = {"float32": self._network}
         # It computes overlaps in doubles, which only these have.
         self._detector = Detector(self.device if self.device.type in ("cpu", "cuda") else "cpu")
 
@@ -94,7 +97,7 @@ class Pipeline:
         options: Options,
         all_faces: bool = False,
     ) -> Iterator[Record]:
-        """A record an image, in order; see `fever_extract._threads`.
+        """A record an image, in order; see `fever_extract._utils.threads`.
 
         Each thread takes some images from decoding to vectors: the networks are too small to
         gain from being shared out, and decoders don't share.
@@ -102,10 +105,12 @@ class Pipeline:
         Args:
             inputs, options, all_faces: as in `process`.
         """
-        size = options.batch_size
+        size = alone = options.batch_size
         if self.device.type == "cpu":
-            size = min(size, _AT_ONCE)
-        return map_batches(lambda batch: self.process(batch, options, all_faces), inputs, size)
+            size, alone = min(size, _AT_ONCE), 1
+        return map_batches(
+            lambda batch: self.process(batch, options, all_faces), inputs, size, alone
+        )
 
     def process(
         self,
@@ -192,6 +197,8 @@ class Pipeline:
                 found = self._cut_out(one, next(answers), options, all_faces)
             except ExtractionError as error:
                 found = _failed(error)
+            except Exception as error:
+                found = Record(Status.DETECT_ERROR, f"its faces can't be cut out: {error}")
             yield found
 
     def _detect(self, pictures: list[_Picture], options: Options) -> list[Detections | Record]:
@@ -200,16 +207,7 @@ class Pipeline:
             return []
         try:
             given = iter(self._look_at([one for one in pictures if one.given is not None]))
-            searched = [one for one in pictures if one.given is None]
-            found = iter(
-                self._detector.detect(
-                    [one.pixels for one in searched],
-                    [one.smallest / one.reduction for one in searched],
-                    options.min_confidence,
-                )
-                if searched
-                else ()
-            )
+            found = iter(self._look_for([one for one in pictures if one.given is None], options))
             return [next(found if one.given is None else given) for one in pictures]
         except Exception as error:
             # Out of memory, say: one image's trouble, not the others' nor the run's.
@@ -217,6 +215,23 @@ class Pipeline:
                 return [self._detect([one], options)[0] for one in pictures]
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             return [Record(Status.DETECT_ERROR, f"detection failed: {reason}")]
+
+    def _look_for(self, pictures: list[_Picture], options: Options) -> list[Detections]:
+        """All faces of each picture, upright ones or of any orientation."""
+        if not pictures:
+            return []
+        looks = turning.TURNS if options.any_orientation else 1
+        found = self._detector.detect(
+            [look for one in pictures for look in turning.turned(one.pixels, looks)],
+            [one.smallest / one.reduction for one in pictures for _ in range(looks)],
+            options.min_confidence,
+        )
+        if looks == 1:
+            return list(found)
+        return [
+            turning.merge(found[looks * index :][:looks], *one.pixels.shape[:2])
+            for index, one in enumerate(pictures)
+        ]
 
     def _look_at(self, pictures: list[_Picture]) -> list[Detections]:
         """The given faces of each picture that lie in it."""
@@ -288,15 +303,6 @@ class Pipeline:
         crops = alignment.whole(pixels, self.config.preprocessing)
         return _Found(face, crops, np.zeros(1, np.float32), detected=False)
 
-    def _in_dtype(self, dtype: str) -> FeverNet:
-        """The network with its backbone in a dtype, as fast as this device can."""
-        network = in_dtype(self._network, dtype)
-        if self.device.type == "cpu" and can_pack(getattr(torch, dtype)):
-            size = self.config.preprocessing.size
-            example = torch.zeros(1, network.backbone_channels, size, size)
-            network.backbone = pack(network.backbone, example)
-        return network
-
     def embed(self, crops: torch.Tensor, options: Options) -> Iterator[npt.NDArray[np.float32]]:
         """The vector of each aligned crop ``(n, 3, s, s)``, 0 to 255, of this network's size."""
         for vector, _ in self._embed([crops], options):
@@ -316,7 +322,7 @@ class Pipeline:
     ) -> Iterator[tuple[npt.NDArray[np.float32], dict[str, list[float]]]]:
         """Each crop's vector, and head outputs and measures of the crop by name, in order."""
         if options.dtype not in self._networks:
-            self._networks[options.dtype] = self._in_dtype(options.dtype)
+            self._networks[options.dtype] = in_dtype(self._network, options.dtype)
         network = self._networks[options.dtype]
         size = options.batch_size
         if self.device.type == "cpu":
@@ -325,7 +331,7 @@ class Pipeline:
             output = network(chunk.to(self.device))
             vectors, heads = output.embedding, dict(output.heads)
             if "expression" in heads:
-                heads["expression"] = heads["expression"].softmax(dim=1)
+                heads["expression"] = network.probabilities(heads["expression"], options.prior)
             if options.normalize:
                 vectors = torch.nn.functional.normalize(vectors)
             rows = {name: values.tolist() for name, values in heads.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fever_extract._utils.names import printable
 from fever_extract.quality.pose import head_pose
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+
+_SOME = 3  # names that stand for others
 
 
 class Status(str, Enum):
@@ -42,12 +46,14 @@ class Status(str, Enum):
 class ExtractionError(Exception):
     """An input without a vector, where errors were asked for (``on_error="raise"``).
 
+    The message is one line that can be printed: see `fever_extract._utils.names.printable`.
+
     Attributes:
         status: what became of the input; never `Status.OK`.
     """
 
     def __init__(self, status: Status, message: str) -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.status = status
 
     def __reduce__(self) -> tuple[type, tuple[Status, str]]:
@@ -62,7 +68,7 @@ class Face:
         box: ``(4,)`` float32: x1, y1, x2, y2 in pixels of the upright picture.
         score: the detector's confidence, 0 to 1; NaN if there was no detection.
         landmarks: ``(5, 2)`` float32 in pixels: left eye, right eye, nose, left and right
-            mouth corner, as seen; NaN if there was no detection.
+            mouth corner, as seen in the upright face; NaN if there was no detection.
         vector: ``(d,)`` float32, the embedding.
         expressions: probability of each expression; empty if the weights have no such head.
         blendshapes: each blendshape, 0 to 1; empty if the weights have no such head.
@@ -70,8 +76,8 @@ class Face:
         detected: False where the whole picture was taken as the face, because it was
             asked for (``aligned=True`` or ``fallback="whole"``).
         track: in a clip, the id that the face keeps while it is followed; else None.
-        sharpness: variance of the aligned crop's Laplacian, at 96x96 pixels: below 100 or so
-            a face is blurred, or was small and is magnified.
+        sharpness: variance of the aligned crop's Laplacian, at 96x96 pixels; low where a face
+            is blurred, or was small and is magnified.
         exposure: mean luminance of the aligned crop, 0 (black) to 1 (white).
         outside: share of the aligned crop that lies outside the picture, 0 to 1.
 
@@ -150,7 +156,8 @@ class Record:
 
     Attributes:
         status: `Status.OK` exactly if there is a face.
-        error: why there is none, for people; None if there is.
+        error: why there is none, for people; None if there is, unless several faces were given
+            and some of them can't be used.
         faces: the chosen face, or all faces where all were asked for.
     """
 
@@ -190,6 +197,8 @@ class Summary:
         seconds: wall-clock time.
         reused: inputs whose rows an earlier run of the same job had made.
         removed: inputs of an earlier run of the same job that are no more.
+        passed_over: files in the folders and archives that are no pictures.
+        passed_over_names: of the first 1000 of them.
     """
 
     output: Path
@@ -200,6 +209,8 @@ class Summary:
     seconds: float
     reused: int = 0
     removed: int = 0
+    passed_over: int = 0
+    passed_over_names: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         new = self.images - self.reused
@@ -209,6 +220,7 @@ class Summary:
         return (
             f"{self.images} images in {self.seconds:.1f} s{rate}{earlier}, "
             f"{self.faces} vectors in {self.output}; {describe(self.statuses)}{removed}"
+            f"{describe_passed_over(self.passed_over, self.passed_over_names)}"
         )
 
 
@@ -220,6 +232,14 @@ def count_statuses(records: Iterable[Record]) -> Counter[Status]:
 def describe(statuses: Mapping[Status, int]) -> str:
     """Counts by status in words, in the order of `Status`: ``3 ok, 1 no_face``."""
     return ", ".join(f"{statuses[status]} {status}" for status in Status if statuses.get(status))
+
+
+def describe_passed_over(count: int, names: Sequence[str]) -> str:
+    """Files that are no pictures, as the end of a sentence; empty if there is none."""
+    if not count:
+        return ""
+    some = ", ".join(map(printable, names[:_SOME])) + (", ..." if count > _SOME else "")
+    return f"; passed over {count} that are no pictures: {some}"
 
 
 def stack_vectors(
@@ -242,7 +262,8 @@ def stack_vectors(
     if failed:
         warnings.warn(
             f"{len(failed)} of {len(vectors)} images have no vector and are rows of NaN "
-            f"({describe(count_statuses(failed))}); extract_records gives the reasons",
+            f"({describe(count_statuses(failed))}); extract_records gives the reasons, the first "
+            f"is: {failed[0].error}",
             stacklevel=stacklevel,
         )
     return np.stack(vectors) if vectors else np.zeros((0, dim), np.float32)

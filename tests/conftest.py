@@ -1,6 +1,7 @@
 """Shared fixtures. What needs ``../shared`` is skipped where it is not there."""
 
 import os
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
@@ -16,13 +17,24 @@ SHARED = Path(__file__).parents[2] / "shared"
 # Ray would send its maker what it is used for.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
-# Several test processes on two cores get in each other's way with more.
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+# One here and in every process that a test starts: more get in each other's way, as there is a
+# test process per core. Fixture `two_threads` is for what threads are needed for.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.fixture(scope="session")
 def extractor() -> Extractor:
     return Extractor(device="cpu")
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Let an Extractor on the CPU work on several images at once."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from fever_extract._deprecated import MOVED
+from fever_extract._utils.deprecated import MOVED
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:

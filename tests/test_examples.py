@@ -186,6 +186,7 @@ def test_the_gradio_page(astronaut_path):
         app.page.close()
 
 
+@pytest.mark.xdist_group("ray")  # Ray would join the one of another test process
 def test_ray_cluster(tmp_path, astronaut):
     pytest.importorskip("ray")
     pytest.importorskip("fever_extract.jobs.ray")
@@ -197,6 +198,7 @@ def test_ray_cluster(tmp_path, astronaut):
     assert "'path': 'b.png', 'status': 'ok', 'expression': 'happiness'" in out
 
 
+@pytest.mark.slow
 def test_the_benchmark(tmp_path, astronaut):
     (tmp_path / "source").mkdir()
     astronaut.resize((1500, 1500)).save(tmp_path / "source" / "a.png")

@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -80,6 +81,153 @@ def test_a_pil_image_is_turned_as_well(extractor, astronaut):
     a = extractor.extract(rotated_by_exif(astronaut))
     b = extractor.extract(Image.open(io.BytesIO(rotated_by_exif(astronaut))))
     np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    ("format_", "options"),
+    [
+        ("JPEG", {"quality": 95}),
+        ("PNG", {}),
+        ("WEBP", {"lossless": True}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+    ],
+)
+def test_every_orientation_of_exif(format_, options, orientation):
+    """A picture with a bright corner, stored as the tag says; a viewer shows it upper left."""
+    shown = np.full((40, 60, 3), 40, np.uint8)
+    shown[:16, :16] = 200
+    stored = {
+        1: shown,
+        2: shown[:, ::-1],
+        3: shown[::-1, ::-1],
+        4: shown[::-1],
+        5: shown.swapaxes(0, 1),
+        6: np.rot90(shown),
+        7: shown[::-1, ::-1].swapaxes(0, 1),
+        8: np.rot90(shown, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(np.ascontiguousarray(stored)), format_, exif=exif, **options)
+    pixels = images.read(data)
+    assert pixels.shape == shown.shape
+    assert np.abs(pixels.astype(int) - shown).mean() < 3
+
+
+def tiff_block(entries: list[tuple[int, int, int, int]]) -> bytes:
+    """An EXIF block with these entries (tag, type, count, value), whatever they point to."""
+    fields = b"".join(struct.pack(">HHII", *entry) for entry in entries)
+    return b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", len(entries)) + fields + b"\0" * 4
+
+
+ORIENTATION = (0x0112, 3, 1, 6 << 16)
+UNREADABLE = {
+    "noise": b"Exif\0\0" + np.random.default_rng(0).bytes(300),
+    "no header": b"Exif\0\0",
+    "cut": tiff_block([ORIENTATION])[:20],
+    "beyond the end": b"Exif\0\0MM\0*\xff\xff\xff\xf0",
+    "unknown types": tiff_block([(0x0112, 99, 1, 6)]),
+    "a text for an orientation": tiff_block([(0x0112, 2, 1, 0x61000000)]),
+    "orientation 77": tiff_block([(0x0112, 3, 1, 77 << 16)]),
+    "far values": tiff_block([(0x011A, 5, 1, 0xFFFFFFF0), (0x8769, 4, 1, 0xFFFFFFF0)]),
+}
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("block", UNREADABLE)
+def test_exif_that_can_not_be_read_is_no_damage(format_, block):
+    picture = Image.new("RGB", (60, 40), (200, 100, 50))
+    pixels = images.read(encoded(picture, format_, exif=UNREADABLE[block]))
+    assert pixels.shape == (40, 60, 3)
+
+
+def test_an_orientation_beside_damage_counts(astronaut):
+    """A block of which one value can't be read, or written again, still turns the picture."""
+    block = tiff_block([ORIENTATION, (0x8769, 4, 1, 0xFFFFFFF0)])
+    assert images.read(encoded(Image.new("RGB", (60, 40)), "JPEG", exif=block)).shape == (60, 40, 3)
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "TIFF"])
+def test_unequal_densities_are_ignored_as_viewers_ignore_them(astronaut, format_):
+    data = encoded(astronaut, format_, dpi=(300, 150))
+    with Image.open(io.BytesIO(data)) as file:
+        assert file.info["dpi"][0] > 1.9 * file.info["dpi"][1]
+    assert images.read(data).shape == (512, 512, 3)
+
+
+# Grey pictures that store 0 to white otherwise than as 0 to 255.
+GREY = {
+    "16-bit file of 8 bits": lambda grey: Image.fromarray(grey.astype(np.uint16)),
+    "of 10 bits": lambda grey: Image.fromarray((grey * (1023 / 255)).astype(np.uint16)),
+    "of 12 bits": lambda grey: Image.fromarray((grey * (4095 / 255)).astype(np.uint16)),
+    "of 14 bits": lambda grey: Image.fromarray((grey * (16383 / 255)).astype(np.uint16)),
+    "of 16 bits": lambda grey: Image.fromarray((grey * 257).astype(np.uint16)),
+    "int32 to 255": lambda grey: Image.fromarray(grey.astype(np.int32)),
+    "int32 to 4095": lambda grey: Image.fromarray((grey * (4095 / 255)).astype(np.int32)),
+    "int32 to 65535": lambda grey: Image.fromarray((grey * 257).astype(np.int32)),
+    "float to 1": lambda grey: Image.fromarray((grey / 255).astype(np.float32)),
+    "float to 255": lambda grey: Image.fromarray(grey.astype(np.float32)),
+    "float to 65535": lambda grey: Image.fromarray((grey * 257).astype(np.float32)),
+    "float and a little beyond": lambda grey: Image.fromarray(
+        (grey * (1.1 / 255) - 0.05).astype(np.float32)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", GREY)
+def test_grey_of_any_range(astronaut, kind):
+    grey = np.asarray(astronaut.convert("L"), np.float64)
+    for picture in (GREY[kind](grey), encoded(GREY[kind](grey), "TIFF")):
+        assert np.abs(images.read(picture)[:, :, 0] - grey).mean() < 6
+
+
+@pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan, 1e30])
+@pytest.mark.parametrize("white", [1, 255, 65535])
+def test_a_few_values_that_are_none(astronaut, odd, white):
+    grey = np.asarray(astronaut.convert("L"), np.float32)
+    values = grey * (white / 255)
+    values[0, :40] = odd
+    pixels = images.read(Image.fromarray(values))[:, :, 0]
+    assert np.abs(pixels[1:] - grey[1:]).mean() < 1
+    assert set(pixels[0, :40]) == {255 if odd > 0 else 0}
+
+
+def test_a_hot_pixel(astronaut):
+    grey = np.asarray(astronaut.convert("L"), np.float64)
+    values = (grey * (4095 / 255)).astype(np.uint16)
+    values[100, 100] = 65535
+    assert np.abs(images.read(Image.fromarray(values))[:, :, 0] - grey).mean() < 2
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "kind"),
+    [(-1, 1, np.float32), (-1024, 3071, np.int32), (0, 1e6, np.float32), (0, 2**31 - 1, np.int32)],
+)
+def test_a_range_without_a_rule_is_told(low, high, kind):
+    values = np.linspace(low, high, 10_000).astype(kind).reshape(100, 100)
+    with pytest.raises(ExtractionError, match="its grey values reach from") as caught:
+        images.read(Image.fromarray(values))
+    assert caught.value.status is Status.DECODE_ERROR
+
+
+def test_colours_of_16_bits_of_which_12_are_used(astronaut):
+    def chunk(name: bytes, content: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(name + content))
+        return struct.pack(">I", len(content)) + name + content + checksum
+
+    def png(values: np.ndarray) -> bytes:
+        height, width = values.shape[:2]
+        header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+        rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+        parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+        return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+    pixels = np.asarray(astronaut, np.uint16)
+    np.testing.assert_array_equal(images.read(png(pixels * 257)), pixels)
+    with pytest.raises(ExtractionError, match="end below 4096; scale them to 65535"):
+        images.read(png(pixels * 16))
 
 
 def test_an_unusual_colour_mode(astronaut):
@@ -178,6 +326,14 @@ def test_tiny_pictures(extractor, size):
     (record,) = extractor.extract_records(Image.new("RGB", size, "grey"))
     assert record.status is Status.TOO_SMALL
     assert f"{size[0]}x{size[1]}" in record.error
+
+
+@pytest.mark.parametrize("size", [(6000, 7), (7, 6000), (3000, 1)])
+@pytest.mark.parametrize("detect_size", [None, 12, 640])
+def test_strips(extractor, size, detect_size):
+    strip = encoded(Image.new("RGB", size, "grey"), "JPEG")
+    (record,) = extractor.extract_records(strip, detect_size=detect_size)
+    assert record.status is Status.TOO_SMALL
 
 
 @pytest.mark.parametrize("size", [(20, 20), (21, 400), (48, 48), (640, 480), (37, 2000)])

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import argparse
-import io
-import sys
 from collections.abc import Sequence
 from importlib import metadata
 
+from fever_extract._utils import terminal
 from fever_extract.cli import commands
 from fever_extract.cli.similar import similar
-from fever_extract.options import DTYPES
+from fever_extract.options import DTYPES, PRIORS
 from fever_extract.tables.search import METRICS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 1 nothing could be read, 2 wrong usage."""
+    terminal.prepare()
+    try:
+        return _run(arguments)
+    finally:
+        terminal.finish()
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     chosen = _parser().parse_args(arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # Windows redirects to a code page that has not all letters of files' names.
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code: int = chosen.run(chosen)
     except (OSError, ValueError, ImportError) as error:
         # What a user can mend ends in one line; anything else is a bug and shows its trace.
-        print(f"fever-extract: {error}", file=sys.stderr)
+        terminal.complain(f"{error}")
         return commands.WRONG_USAGE
     except KeyboardInterrupt as stop:
         left = str(stop) or "nothing half done was left"
-        print(f"fever-extract: interrupted; {left}", file=sys.stderr)
+        terminal.complain(f"interrupted; {left}")
         return commands.INTERRUPTED
     return code
 
@@ -76,11 +80,25 @@ def _parser() -> argparse.ArgumentParser:
     push.add_argument("--create-pr", action="store_true", help="open a pull request")
     push.set_defaults(run=commands.push)
 
-    export = subparsers.add_parser("export", help="the network as an ONNX file")
+    export = subparsers.add_parser(
+        "export", help="the network as an ONNX file, or all that a photograph needs as a folder"
+    )
     export.add_argument("--weights", metavar="SOURCE", help="as in extract")
     export.add_argument("--revision", help="branch, tag or commit of a Hub repository")
-    export.add_argument("output", metavar="MODEL.onnx")
+    export.add_argument("output", nargs="?", metavar="MODEL.onnx", help="the network alone")
+    export.add_argument(
+        "--bundle", metavar="FOLDER", help="detector, network, programs and conformance pictures"
+    )
+    export.add_argument(
+        "--precision", nargs="+", metavar="NAME", help="float32, float16 and int8 (default: all)"
+    )
     export.set_defaults(run=commands.export)
+
+    conform = subparsers.add_parser("conform", help="check a bundle, and that it gives our vectors")
+    conform.add_argument("bundle", metavar="BUNDLE")
+    conform.add_argument("--weights", metavar="SOURCE", help="those that it was made of")
+    conform.add_argument("--revision", help="branch, tag or commit of a Hub repository")
+    conform.set_defaults(run=commands.conform)
     return parser
 
 
@@ -111,6 +129,9 @@ def _add_extract(
     )
     commands.add_face_options(extract)
     extract.add_argument("--normalize", action="store_true", help="scale vectors to length 1")
+    extract.add_argument(
+        "--prior", choices=PRIORS[1:], help="how frequent expressions are taken to be beforehand"
+    )
     extract.add_argument("--dtype", choices=DTYPES, help="of the network's arithmetic")
     extract.add_argument("--save-crops", metavar="FOLDER", help="each aligned face as a JPEG")
     extract.add_argument("--batch-size", type=int, metavar="N", help="images at a time")

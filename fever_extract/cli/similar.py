@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fever_extract._utils.terminal import complain, say
 from fever_extract.cli import commands
 from fever_extract.options import DTYPES
 
@@ -30,7 +30,7 @@ def similar(chosen: argparse.Namespace) -> int:
     if chosen.like is not None:
         table = table.like(chosen.like)
         if not len(table):
-            print(f"fever-extract: no row of {path} meets {chosen.like!r}", file=sys.stderr)
+            complain(f"no row of {path} meets {chosen.like!r}")
             return commands.NOTHING_READ
     sections: list[Section] = []
     if photos:
@@ -44,12 +44,11 @@ def similar(chosen: argparse.Namespace) -> int:
     _print(sections, titles=len(sections) > 1 or not photos)
     if chosen.output is not None:
         pictures = page.write_page(Path(chosen.output), sections, Path(chosen.photos))
-        print(f"{chosen.output}: {pictures} pictures")
+        say(f"{chosen.output}: {pictures} pictures")
         if not pictures:
-            print(
-                f"fever-extract: no photograph of {path} was found in {chosen.photos}; give "
-                "--photos, the folder that its paths are relative to",
-                file=sys.stderr,
+            complain(
+                f"no photograph of {path} was found in {chosen.photos}; give --photos, the folder "
+                "that its paths are relative to"
             )
     return commands.DONE
 
@@ -57,10 +56,10 @@ def similar(chosen: argparse.Namespace) -> int:
 def _print(sections: Sequence[Section], titles: bool) -> None:
     for title, _, matches in sections:
         if titles:
-            print(f"{title}:")
+            say(f"{title}:", required=True)
         for match in matches:
             distance = "" if math.isnan(match.distance) else f"{match.distance:.4f} "
-            print(f"{distance}{match.name}")
+            say(f"{distance}{match.name}", required=True)
 
 
 def _check(chosen: argparse.Namespace, photos: list[str]) -> None:
@@ -90,7 +89,7 @@ def _search(chosen: argparse.Namespace, table: Table, photos: list[str]) -> list
     sections: list[Section] = []
     for photo, record in zip(photos, records):
         if record.face is None:
-            print(f"fever-extract: {photo}: {record.error}", file=sys.stderr)
+            complain(f"{photo}: {record.error}")
             continue
         near = table.nearest(
             record.face.vector, chosen.number, metric=chosen.metric, leave_out_same=True

@@ -9,7 +9,6 @@ all of a stage's crops, of several images, in few calls.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,69 +16,22 @@ import torch
 from facenet_pytorch.models.utils.detect_face import nms_numpy
 from torchvision.ops import batched_nms
 
-from fever_extract.detection.mtcnn import CELL, O_SIZE, R_SIZE, Mtcnn
+from fever_extract.detection.mtcnn import Mtcnn
+from fever_extract.detection.parameters import (
+    CELL,
+    LEVEL_OVERLAP,
+    O_SIZE,
+    OVERLAP,
+    R_SIZE,
+    SETTLE,
+    STILL,
+    THRESHOLD,
+    Detections,
+)
 from fever_extract.detection.pyramid import Pyramids
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-_LEAST = 20  # MTCNN's own default; below, little that it finds is right
-_USUAL = 40
-_P_THRESHOLD, _R_THRESHOLD, _O_THRESHOLD = 0.7, 0.7, 0.7
-_P_OVERLAP, _R_OVERLAP, _O_OVERLAP = 0.7, 0.7, 0.7
-_SETTLE = 3  # more looks at a face once it is found, at most
-_STILL = 0.01  # of a face's side: landmarks that moved less have settled
-
-
-@dataclass(frozen=True, eq=False)
-class Detections:
-    """The k faces of one image.
-
-    Attributes:
-        boxes: ``(k, 4)`` float32: x1, y1, x2, y2 in pixels; may reach over the border.
-        scores: ``(k,)`` float32, 0 to 1.
-        landmarks: ``(k, 5, 2)`` float32 in pixels: left eye, right eye, nose, left and
-            right mouth corner, as seen.
-    """
-
-    boxes: npt.NDArray[np.float32]
-    scores: npt.NDArray[np.float32]
-    landmarks: npt.NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return len(self.boxes)
-
-    def take(self, indices: npt.NDArray[np.intp]) -> Detections:
-        """Some of them, in the given order."""
-        return Detections(self.boxes[indices], self.scores[indices], self.landmarks[indices])
-
-    def scaled(self, factor: float) -> Detections:
-        """The same faces in a picture that is so many times as large a side."""
-        return Detections(self.boxes * factor, self.scores, self.landmarks * factor)
-
-    def order(self, select: str, width: int, height: int) -> npt.NDArray[np.intp]:
-        """Indices, best first, by a value of `fever_extract.options.SELECT`."""
-        corners = self.boxes.reshape(-1, 2, 2)
-        if select == "most_confident":
-            badness = -self.scores
-        elif select == "center":
-            centres = corners.mean(axis=1) - np.array([width, height]) / 2
-            badness = np.hypot(centres[:, 0], centres[:, 1])
-        else:
-            badness = -np.prod(corners[:, 1] - corners[:, 0], axis=1)
-        return badness.argsort(kind="stable")
-
-
-def smallest_face(height: int, width: int, detect_size: int | None = None) -> float:
-    """The smallest face to look for in an image by default, in pixels.
-
-    40; less in small images (a ninth of the shorter side, 20 at least), and more in very
-    large ones (a fiftieth), which keeps the time for one in bounds. Or, with a
-    ``detect_size``, the same after reducing the longer side to that.
-    """
-    reduction = max(1.0, max(height, width) / detect_size) if detect_size else 1.0
-    shorter = min(height, width) / reduction
-    return reduction * max(_LEAST, min(_USUAL, shorter / 9), shorter / 50)
 
 
 class Detector:
@@ -154,7 +106,7 @@ class Detector:
         """P-Net over all scales: images' indices ``(k,)`` and candidate squares ``(k, 4)``."""
         found, count = [], 0
         for sheet in pyramids.sheets([CELL / side for side in smallest]):
-            rows, columns, scores, offsets = self._networks.propose(sheet.pixels, _P_THRESHOLD)
+            rows, columns, scores, offsets = self._networks.propose(sheet.pixels, THRESHOLD)
             inside, levels, owners, boxes = sheet.find(rows, columns)
             found.append((owners, boxes, scores[inside], offsets[inside], levels + count))
             count += sheet.count
@@ -162,9 +114,9 @@ class Detector:
             nothing = torch.zeros(0, 4, device=self.device)
             return nothing[:, 0].long(), nothing
         owners, boxes, scores, offsets, levels = map(torch.cat, zip(*found))
-        keep = _suppress(boxes, scores, levels, 0.5)
+        keep = _suppress(boxes, scores, levels, LEVEL_OVERLAP)
         owners, boxes, scores, offsets = owners[keep], boxes[keep], scores[keep], offsets[keep]
-        keep = _suppress(boxes, scores, owners, _P_OVERLAP)
+        keep = _suppress(boxes, scores, owners, OVERLAP)
         return owners[keep], _square(_move(boxes[keep], offsets[keep]))
 
     def _refine(
@@ -176,9 +128,9 @@ class Detector:
         if not len(boxes):
             return owners, boxes
         scores, offsets = self._networks.refine(crops)
-        keep = scores > _R_THRESHOLD
+        keep = scores > THRESHOLD
         owners, boxes, offsets, scores = owners[keep], boxes[keep], offsets[keep], scores[keep]
-        keep = _suppress(boxes, scores, owners, _R_OVERLAP)
+        keep = _suppress(boxes, scores, owners, OVERLAP)
         return owners[keep], _square(_move(boxes[keep], offsets[keep]))
 
     def _output(
@@ -197,11 +149,11 @@ class Detector:
         if not len(boxes):
             return owners, boxes, boxes.new_zeros(0), boxes.new_zeros(0, 5, 2)
         boxes, scores, landmarks = self._look(boxes, crops)
-        keep = scores > min(_O_THRESHOLD, min_confidence)
+        keep = scores > min(THRESHOLD, min_confidence)
         owners, boxes, scores, landmarks = owners[keep], boxes[keep], scores[keep], landmarks[keep]
         # A box inside a larger one is the same face: overlap over the smaller area.
         apart = _set_apart(boxes, owners).cpu().numpy()
-        picked = nms_numpy(apart, scores.cpu().numpy(), _O_OVERLAP, "Min")
+        picked = nms_numpy(apart, scores.cpu().numpy(), OVERLAP, "Min")
         keep = torch.as_tensor(picked, dtype=torch.long, device=boxes.device).reshape(-1)
         return owners[keep], boxes[keep], scores[keep], landmarks[keep]
 
@@ -227,7 +179,7 @@ class Detector:
         first square, so that a face has the same landmarks in another cut of the picture.
         """
         moving = torch.arange(len(boxes), device=boxes.device)
-        for _ in range(_SETTLE):
+        for _ in range(SETTLE):
             squares = _square(boxes[moving])
             # A face that the border cuts is stretched in its crop, and would wander off.
             whole = pyramids.contains(owners[moving], squares)
@@ -239,7 +191,7 @@ class Detector:
             moved, _, points = self._look(squares, crops)
             steps = (points - landmarks[moving]).norm(dim=2).amax(dim=1)
             boxes[moving], landmarks[moving] = moved, points
-            moving = moving[steps > _STILL * (squares[:, 2] - squares[:, 0])]
+            moving = moving[steps > STILL * (squares[:, 2] - squares[:, 0])]
         return boxes, landmarks
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fever_extract.detection.detector import Detections
+from fever_extract.detection.parameters import Detections
 from fever_extract.images import ImageLike
 from fever_extract.options import SMALLEST_FACE
 from fever_extract.records import Status

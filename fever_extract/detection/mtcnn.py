@@ -14,19 +14,22 @@ from importlib import resources
 import torch
 from torch.nn import functional as F
 
-CELL = 12
-"""P-Net's receptive field in pixels, and so the smallest face that it sees."""
-STRIDE = 2
-"""From one cell of P-Net to the next, in pixels."""
-R_SIZE, O_SIZE = 24, 48
-"""Side of the crops that R-Net and O-Net take, in pixels."""
+from fever_extract.detection.parameters import CELL, STRIDE
 
 _MEAN, _STD = 127.5, 128.0
 _STRIP = 40_000  # pixels that P-Net takes at once on a CPU: they stay in the cache
 _R_CHUNK, _O_CHUNK = 32, 6  # and so do the crops of a chunk
 
-_POOLS = {"pnet": (2, 0, 0), "rnet": (3, 3, 0), "onet": (3, 3, 2, 0)}
-_DENSE = {"rnet": "dense4", "onet": "dense5"}
+POOLS = {"pnet": (2, 0, 0), "rnet": (3, 3, 0), "onet": (3, 3, 2, 0)}
+"""Side of the pooling window after each convolution; 0 for none."""
+DENSE = {"rnet": "dense4", "onet": "dense5"}
+"""The dense layer, where there is one."""
+HEADS = {
+    "pnet": ("conv4_1", "conv4_2"),
+    "rnet": ("dense5_1", "dense5_2"),
+    "onet": ("dense6_1", "dense6_2", "dense6_3"),
+}
+"""The layers whose outputs, side by side, are a network's."""
 
 
 class Mtcnn:
@@ -37,9 +40,9 @@ class Mtcnn:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._pnet = _Network("pnet", ("conv4_1", "conv4_2"), device)
-        self._rnet = _Network("rnet", ("dense5_1", "dense5_2"), device)
-        self._onet = _Network("onet", ("dense6_1", "dense6_2", "dense6_3"), device)
+        self._pnet = _Network("pnet", device)
+        self._rnet = _Network("rnet", device)
+        self._onet = _Network("onet", device)
 
     def propose(
         self, image: torch.Tensor, threshold: float
@@ -89,25 +92,24 @@ class Mtcnn:
 class _Network:
     """One of the three, from images ``(n, h, w, 3)`` to the outputs of its heads, side by side."""
 
-    def __init__(self, name: str, heads: tuple[str, ...], device: torch.device) -> None:
-        weights = _load(name)
-        weights["conv1.bias"] -= _MEAN / _STD * weights["conv1.weight"].sum(dim=(1, 2, 3))
-        weights["conv1.weight"] /= _STD
+    def __init__(self, name: str, device: torch.device) -> None:
+        weights = load_weights(name)
         self._convolutions = []
-        for number, pool in enumerate(_POOLS[name], 1):
+        for number, pool in enumerate(POOLS[name], 1):
             weight = weights[f"conv{number}.weight"].to(device, memory_format=torch.channels_last)
             bias = weights[f"conv{number}.bias"].to(device)
             prelu = _PReLU(weights[f"prelu{number}.weight"].to(device))
             self._convolutions.append((weight, bias, prelu, pool))
         self._dense = None
-        if name in _DENSE:
-            weight = weights[f"{_DENSE[name]}.weight"]
+        if name in DENSE:
+            weight = weights[f"{DENSE[name]}.weight"]
             # There features are flattened as (w, h, c), here as (h, w, c).
             grid = weight.reshape(len(weight), 3, 3, -1).transpose(1, 2).flatten(1)
-            bias = weights[f"{_DENSE[name]}.bias"].to(device)
+            bias = weights[f"{DENSE[name]}.bias"].to(device)
             prelu = _PReLU(weights[f"prelu{len(self._convolutions) + 1}.weight"].to(device))
             self._dense = (grid.contiguous().to(device), bias, prelu)
         # P-Net's heads are 1x1 convolutions: linear at each cell.
+        heads = HEADS[name]
         self._head_weight = torch.cat([weights[f"{h}.weight"].flatten(1) for h in heads]).to(device)
         self._head_bias = torch.cat([weights[f"{h}.bias"] for h in heads]).to(device)
 
@@ -153,10 +155,18 @@ class _PReLU:
         return x
 
 
-def _load(name: str) -> dict[str, torch.Tensor]:
-    """Weights out of facenet-pytorch, without running the pickle that its own loader would."""
+def load_weights(name: str) -> dict[str, torch.Tensor]:
+    """One network's weights, for images from 0 to 255.
+
+    Out of facenet-pytorch, without running the pickle that its own loader would.
+
+    Args:
+        name: ``pnet``, ``rnet`` or ``onet``.
+    """
     with (resources.files("facenet_pytorch") / "data" / f"{name}.pt").open("rb") as data:
         weights: dict[str, torch.Tensor] = torch.load(data, map_location="cpu", weights_only=True)
+    weights["conv1.bias"] -= _MEAN / _STD * weights["conv1.weight"].sum(dim=(1, 2, 3))
+    weights["conv1.weight"] /= _STD
     return weights
 
 

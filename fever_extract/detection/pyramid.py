@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch.nn import functional as F
 
-from fever_extract.detection.mtcnn import CELL, STRIDE
+from fever_extract.detection.parameters import CELL, SCALE_STEP, SLACK, STRIDE
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-_SCALE_STEP = 0.709  # about half the area from level to level
 _SMALL = 20_000  # pixels of a level whose own run of P-Net would cost more than its arithmetic
 _AT_ONCE = 64  # crops that are sampled at a time: a crowd has thousands of candidates
 _OCTAVES = 32  # more than any image has
-_SLACK = 0.05  # of a box's side: how far it may reach over the image's border
 
 
 class Level(NamedTuple):
@@ -137,7 +135,7 @@ class Pyramid:
             height, width = (2 * max(CELL // 2, round(side * scale / 2)) for side in sides)
             source = self.octave(max(0, math.floor(-math.log2(scale) + 1e-6)))
             yield _resize(source, height, width)[0].permute(1, 2, 0)
-            scale *= _SCALE_STEP
+            scale *= SCALE_STEP
 
     def octave(self, index: int) -> torch.Tensor:
         """The image halved ``index`` times, or as often as it can be: ``(1, 3, h, w)``."""
@@ -192,7 +190,7 @@ class Pyramids:
         Returns:
             ``(k,)`` bool.
         """
-        slack = _SLACK * (boxes[:, 2:] - boxes[:, :2])
+        slack = SLACK * (boxes[:, 2:] - boxes[:, :2])
         inside = (boxes[:, :2] >= -slack) & (boxes[:, 2:] <= self._sizes[owners] + slack)
         return inside.all(dim=1)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from fever_extract._files import replace_atomically
-from fever_extract.hub import card_tables
+from fever_extract._utils.files import replace_atomically
+from fever_extract.hub import card_tables, card_transfer
 from fever_extract.hub.card_tables import ROWS
 from fever_extract.models.checkpoint import CARD
 from fever_extract.models.config import Config
@@ -38,11 +39,22 @@ def model_card(config: Config) -> str:
         size=config.preprocessing.size,
         color=config.preprocessing.color,
         heads="; ".join(heads[name] for name in config.heads) or "nothing",
-        measured=card_tables.measured(evaluation)
-        if evaluation
-        else str(config.metadata.get("measured", "Nothing has been measured yet.")).strip(),
+        measured=_measured(config, evaluation),
         description=str(config.metadata.get("description", "Not recorded.")).strip(),
     )
+
+
+def _measured(config: Config, evaluation: Mapping[str, Any] | None) -> str:
+    """All figures as Markdown: first how vectors carry over, then those of FER+."""
+    parts = []
+    with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
+        carried = card_transfer.summary(config.metadata.get("transfer"))
+        parts.append(f"### How the vectors carry over\n\n{carried}")
+    if evaluation:
+        parts.append(("### FER+\n\n" if parts else "") + card_tables.measured(evaluation))
+    elif "measured" in config.metadata or not parts:
+        parts.append(str(config.metadata.get("measured", "Nothing has been measured yet.")).strip())
+    return "\n\n".join(parts)
 
 
 def _evaluation(config: Config) -> Mapping[str, Any] | None:

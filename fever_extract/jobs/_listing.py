@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 
+from fever_extract._utils.names import printable, redact, to_text
 from fever_extract.jobs.sources import Input
-from fever_extract.tables.names import to_text
+from fever_extract.records import Status
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
 _BATCH = 10_000
+_HIDDEN = "hidden://\0"  # no path and no address begins so
 
 
 class Listing:
@@ -40,6 +44,8 @@ class Listing:
 
         digest = hashlib.sha256()
         names, identities = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        self._secrets: dict[str, int] = {}
+        path.unlink(missing_ok=True)
         options = pa.ipc.IpcWriteOptions(compression="zstd")
         with (
             pa.OSFile(os.fspath(path), "wb") as file,
@@ -50,7 +56,7 @@ class Listing:
                 names.append(np.array([hash(key[0]) for key in keys], np.int64))
                 identities.append(np.array([hash(key) for key in keys], np.int64))
                 digest.update(repr(keys).encode())
-                writer.write_batch(to_arrow(batch))
+                writer.write_batch(to_arrow(list(map(self._hide, batch))))
         self.names, self.identities = np.concatenate(names), np.concatenate(identities)
         self.sha256 = digest.hexdigest()
         self._file = pa.ipc.open_file(pa.memory_map(os.fspath(path)))
@@ -66,7 +72,23 @@ class Listing:
             if self._loaded is None or self._loaded[0] != batch:
                 self._loaded = batch, self._file.get_batch(batch)
             found += from_arrow(self._loaded[1].take(indices[first] - batch * _BATCH))
-        return found
+        return list(map(self._reveal, found)) if self._secrets else found
+
+    def _hide(self, one: Input) -> Input:
+        """An input whose address has no secrets, which don't belong on a disk."""
+        if redact(one.path) == one.path:
+            return one
+        parts = urlsplit(one.path)
+        secrets = urlunsplit(parts._replace(path=""))
+        number = self._secrets.setdefault(secrets, len(self._secrets))
+        return dataclasses.replace(one, path=f"{_HIDDEN}{number} {parts.path}")
+
+    def _reveal(self, one: Input) -> Input:
+        if not one.path.startswith(_HIDDEN):
+            return one
+        number, path = one.path.removeprefix(_HIDDEN).split(" ", 1)
+        parts = urlsplit(list(self._secrets)[int(number)])
+        return dataclasses.replace(one, path=urlunsplit(parts._replace(path=path)))
 
 
 def _runs(indices: npt.NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
@@ -93,6 +115,8 @@ def _schema() -> pa.Schema:
             "offset": pa.int64(),
             "size": pa.int64(),
             "mtime_ns": pa.int64(),
+            "problem": pa.string(),
+            "status": pa.string(),
         }
     )
 
@@ -107,6 +131,8 @@ def to_arrow(inputs: list[Input]) -> pa.RecordBatch:
         [one.offset for one in inputs],
         [one.size for one in inputs],
         [one.mtime_ns for one in inputs],
+        [printable(one.problem) for one in inputs],
+        [one.status.value for one in inputs],
     ]
     return pa.record_batch(
         [pa.array(column, field.type) for column, field in zip(columns, _schema())],
@@ -118,6 +144,6 @@ def from_arrow(rows: pa.RecordBatch | pa.Table) -> list[Input]:
     """The inputs of `to_arrow`; other columns are passed over."""
     columns = (rows[name].to_pylist() for name in _schema().names)
     return [
-        Input(os.fsdecode(name), os.fsdecode(path), *numbers)
-        for name, path, *numbers in zip(*columns)
+        Input(os.fsdecode(name), os.fsdecode(path), offset, size, time, problem, Status(status))
+        for name, path, offset, size, time, problem, status in zip(*columns)
     ]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fever_extract._files import sync_folder
+from fever_extract._utils.files import sync_folder
 from fever_extract.records import Status
 from fever_extract.tables.shards import STATUSES, Done, shard_name
 
@@ -77,13 +77,37 @@ def make(listing: Listing, done: Done, shard_rows: int) -> Plan:
     place = np.searchsorted(done.identities, listing.identities, sorter=order)
     origin = np.full(len(listing), -1, np.int64)
     if len(done):
-        candidate = order[np.minimum(place, len(done) - 1)]
-        same = done.identities[candidate] == listing.identities
+        repeated = _repeated(listing.identities, done.identities[order])
+        candidate = order[np.minimum(place + repeated, len(done) - 1)]
+        same = (done.identities[candidate] == listing.identities) & (repeated >= 0)
         origin[same] = candidate[same]
     changed = int(np.isin(listing.names[origin < 0], done.names).sum())
     _, first = np.unique(done.names, return_index=True)
     removed = np.sort(first[~np.isin(done.names[first], listing.names)])
     return Plan(_groups(listing, done, shard_rows), done, origin, changed, removed)
+
+
+def _repeated(ours: npt.NDArray[np.int64], done: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Of inputs with one identity, as members of one name in an archive, which of them each is.
+
+    Args:
+        ours: identities that are listed.
+        done: identities that are done, sorted.
+
+    Returns:
+        0 for the first and so on; -1 where not as many are done as are listed, so that it isn't
+        known which.
+    """
+    order = np.argsort(ours, kind="stable")
+    in_order = ours[order]
+    if not (in_order[1:] == in_order[:-1]).any() and not (done[1:] == done[:-1]).any():
+        return np.zeros(len(ours), np.int64)
+    first = np.searchsorted(in_order, in_order)
+    count = np.searchsorted(in_order, in_order, "right") - first
+    known = np.searchsorted(done, in_order, "right") - np.searchsorted(done, in_order)
+    repeated = np.empty(len(ours), np.int64)
+    repeated[order] = np.where(count == known, np.arange(len(ours)) - first, -1)
+    return repeated
 
 
 def arrange(plan: Plan, folder: Path, previous: Path) -> None:

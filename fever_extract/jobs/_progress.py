@@ -9,8 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
+from fever_extract._utils.progress import bar
 from fever_extract.records import Status
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ class Progress:
         log: the file that lines are added to.
         total: inputs of the job.
         statuses, faces: of those that are done already.
-        hidden: as tqdm's ``disable``: None shows the bar only on a terminal.
+        show: the bar; None shows it only on a terminal.
 
     Attributes:
         statuses, faces: of all rows so far.
@@ -35,14 +34,14 @@ class Progress:
     """
 
     def __init__(
-        self, log: Path, total: int, statuses: Counter[Status], faces: int, hidden: bool | None
+        self, log: Path, total: int, statuses: Counter[Status], faces: int, show: bool | None
     ) -> None:
         self.statuses, self.faces = Counter(statuses), faces
         self.failures: list[tuple[str, Status, str]] = []
         self._log, self._total = log, total
         self._before = statuses.total()
         self._start = self._said = time.monotonic()
-        self._bar = tqdm(total=total, initial=self._before, unit="image", disable=hidden)
+        self._bar = bar(show=show, total=total, initial=self._before, unit="image")
 
     def __enter__(self) -> Progress:
         return self

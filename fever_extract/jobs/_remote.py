@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
+from fever_extract._utils.names import redact
 from fever_extract.images import EXTENSIONS
 
 
@@ -27,8 +28,14 @@ def read(address: str) -> bytes:
         return bytes(file.read())
 
 
-def walk(address: str) -> Iterator[tuple[str, str, int, int]]:
-    """The pictures below an address, sorted per folder.
+def walk(
+    address: str, passed_over: Callable[[str], None] = lambda _: None
+) -> Iterator[tuple[str, str, int, int]]:
+    """The pictures below an address by their extensions, sorted per folder.
+
+    Args:
+        address: of a file or a folder.
+        passed_over: called with the name of every other file.
 
     Yields:
         (name relative to the address, its own address, size in bytes, mtime in ns).
@@ -41,7 +48,7 @@ def walk(address: str) -> Iterator[tuple[str, str, int, int]]:
     filesystem, root = _locate(address)
     info = filesystem.get_file_info(root)
     if info.type == fs.FileType.NotFound:
-        raise FileNotFoundError(f"{address} does not exist")
+        raise FileNotFoundError(f"{redact(address)} does not exist")
     if info.is_file:
         yield info.base_name, address, info.size, info.mtime_ns or -1
         return
@@ -59,6 +66,8 @@ def walk(address: str) -> Iterator[tuple[str, str, int, int]]:
                 folders.append(name)
             elif os.path.splitext(info.base_name)[1].lower() in EXTENSIONS:
                 yield name, _below(address, name), info.size, info.mtime_ns or -1
+            else:
+                passed_over(name)
         waiting += reversed(folders)
 
 
@@ -81,7 +90,7 @@ def _filesystem(scheme: str, place: str, query: str) -> tuple[Any, str]:
         from pyarrow import fs
     except ImportError:
         raise ImportError(
-            f"{scheme}://{place} needs pyarrow: pip install 'fever-extract[parquet]'"
+            f"{redact(f'{scheme}://{place}')} needs pyarrow: pip install 'fever-extract[parquet]'"
         ) from None
     found = fs.FileSystem.from_uri(f"{scheme}://{place}/" + (f"?{query}" if query else ""))
     return found[0], str(found[1])

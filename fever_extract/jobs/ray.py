@@ -17,20 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fever_extract import hub
 from fever_extract.jobs import machine
 from fever_extract.jobs._listing import from_arrow, to_arrow
-from fever_extract.jobs.sharded import Engine, EngineMaker, Stop, run
-from fever_extract.jobs.sources import Sources
+from fever_extract.jobs.engine import Engine, EngineMaker, Stop
 from fever_extract.jobs.supervisor import TIMEOUT, Report, Supervisor
 from fever_extract.jobs.worker import Task, Work
-from fever_extract.options import OptionArguments, Options
-from fever_extract.records import Summary
 from fever_extract.tables.schema import Widths
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from typing_extensions import Unpack
 
 _PLACE = "place"  # of an input in the job
 
@@ -43,7 +38,10 @@ def on_ray(
     num_gpus: float = 0,
     timeout: float = TIMEOUT,
 ) -> EngineMaker:
-    """An engine for `fever_extract.jobs.sharded.run`.
+    """Make an engine for `Extractor.extract_folder`, or `fever_extract.jobs.run.run`.
+
+    Every node must reach the images under the same names: a shared file system, or addresses
+    such as ``s3://bucket/folder``. The output is a folder of the machine that calls.
 
     Args:
         address: of a Ray cluster, ``auto`` for the one that this machine belongs to; None for
@@ -70,6 +68,8 @@ def on_ray(
             ray.init(
                 address=address,
                 include_dashboard=False if ours else None,
+                # Its servers listen on all interfaces otherwise.
+                _node_ip_address="127.0.0.1" if ours else None,
                 log_to_driver=False,
                 logging_level="error",
             )
@@ -87,44 +87,6 @@ def on_ray(
                 ray.shutdown()
 
     return make
-
-
-def extract_folder(
-    sources: Sources,
-    output: str | os.PathLike[str],
-    *,
-    weights: str | os.PathLike[str] | None = None,
-    revision: str | None = None,
-    all_faces: bool = False,
-    embedding: bool = True,
-    overwrite: bool = False,
-    engine: EngineMaker | None = None,
-    **options: Unpack[OptionArguments],
-) -> Summary:
-    """`Extractor.extract_folder` on many machines.
-
-    Args:
-        sources: see `fever_extract.jobs.sources.find`. Every node must reach the images under the
-            same names: a shared file system, or addresses such as ``s3://bucket/folder``.
-        output: a folder of this machine, for shards; where a stopped job goes on.
-        weights, revision: as of `fever_extract.Extractor`.
-        all_faces, embedding, overwrite: as of `Extractor.extract_folder`.
-        engine: made by `on_ray`, which it is by default.
-        options: any of `fever_extract.Options`.
-
-    Raises:
-        OSError, ValueError, ImportError: as `Extractor.extract_folder`.
-    """
-    return run(
-        hub.load(weights, hub.HubOptions(revision=revision)),
-        sources,
-        output,
-        options=Options(**options),
-        all_faces=all_faces,
-        embedding=embedding,
-        overwrite=overwrite,
-        engine=engine or on_ray(),
-    )
 
 
 def _room(resources: Mapping[str, float], num_cpus: float, num_gpus: float) -> int:
@@ -154,7 +116,7 @@ class _RayEngine:
     num_gpus: float
 
     def run(self, tasks: Iterator[Task], stopped: Stop) -> Iterator[pa.Table | None]:
-        """See `fever_extract.jobs.sharded.Engine`."""
+        """See `fever_extract.jobs.engine.Engine`."""
         ray = _import_ray()
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()

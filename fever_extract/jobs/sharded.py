@@ -1,43 +1,42 @@
 """A folder of shards from any number of images: goes on where it stopped, loses nothing.
 
-Whoever does the work (`fever_extract.jobs.supervisor` here, `fever_extract.jobs.ray` on many
-machines) takes tasks and gives tables; here they are put in order and written.
+An engine (`fever_extract.jobs.engine`) does the work; here tasks are planned, and what comes of
+them is put in order and written.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import shutil
 import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fever_extract._pillow import PillowSettings
+from fever_extract._utils.names import redact
 from fever_extract.images import EXTENSIONS
 from fever_extract.jobs import _manifest as manifest
 from fever_extract.jobs import _plan as plan
 from fever_extract.jobs import sources as inputs
+from fever_extract.jobs._clips import CLIP_EXTENSIONS, without_clips
 from fever_extract.jobs._listing import Listing
 from fever_extract.jobs._progress import Progress
-from fever_extract.jobs.machine import spread
-from fever_extract.jobs.supervisor import Report, Supervisor
-from fever_extract.jobs.table import CLIP_EXTENSIONS, metadata, without_clips
+from fever_extract.jobs.engine import EngineMaker, Stop, local
 from fever_extract.jobs.worker import Task, Work
 from fever_extract.models.checkpoint import Checkpoint
 from fever_extract.options import Options
 from fever_extract.records import Summary
 from fever_extract.tables import shards
-from fever_extract.tables.parquet import check_parquet
-from fever_extract.tables.schema import Widths
+from fever_extract.tables.schema import Widths, describe
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,42 +48,11 @@ SAVE_EVERY = 30.0
 _TOLD = 1000  # names of removed images in the log
 
 
-class Engine(Protocol):
-    """Who does the work; see `fever_extract.jobs.supervisor.Supervisor.run`."""
-
-    def run(self, tasks: Iterator[Task], stopped: Stop) -> Iterator[pa.Table | None]:
-        """Do all tasks, in any order, until ``stopped()``."""
-
-
-class EngineMaker(Protocol):
-    """Starts an engine; leaving the context ends all that it started."""
-
-    def __call__(
-        self, work: Work, widths: Widths, job: Path, report: Report
-    ) -> AbstractContextManager[Engine]: ...
-
-
-def local(workers: int | None = None, **settings: Any) -> EngineMaker:
-    """Processes on this machine; ``settings`` are those of `Supervisor`.
-
-    Raises:
-        ValueError: if ``workers`` is less than 1.
-    """
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, not {workers}")
-
-    def make(work: Work, widths: Widths, job: Path, report: Report) -> Supervisor:
-        works = spread(work, workers)
-        return Supervisor(works, widths, errors=job / "workers.log", report=report, **settings)
-
-    return make
-
-
 def run(
-    checkpoint: Checkpoint,
     sources: inputs.Sources,
     output: str | os.PathLike[str],
     *,
+    checkpoint: Checkpoint,
     options: Options,
     all_faces: bool = False,
     embedding: bool = True,
@@ -94,39 +62,39 @@ def run(
     shard_rows: int = SHARD_ROWS,
     save_every: float = SAVE_EVERY,
 ) -> Summary:
-    """See `Extractor.extract_folder`.
+    """Fill a folder of shards; see `fever_extract.jobs.run.run`, which checks what is given.
 
     Args:
-        engine: who does the work; by default `local`.
+        engine: does the work; by default `local`.
         shard_rows: inputs of a shard.
         save_every: seconds; see `SAVE_EVERY`.
     """
     start = time.monotonic()
-    if os.name == "nt":
-        raise OSError("a folder as output needs Linux or macOS; give a .parquet file")
-    check_parquet("or give a .npz or .csv file as output")
     output = Path(output)
-    made_by = metadata(checkpoint, options, all_faces, embedding)
+    made_by = describe(checkpoint, options, all_faces=all_faces, embedding=embedding)
+    passed_over = inputs.PassedOver()
     found = without_clips(
-        inputs.find(sources, EXTENSIONS | CLIP_EXTENSIONS),
+        inputs.find(sources, EXTENSIONS | CLIP_EXTENSIONS, passed_over),
         "which one table takes (a .parquet, .npz or .csv file as output), and shards don't",
     )
     # Before anything is overwritten.
     first = next(found, None)
     if first is None:
-        raise inputs.describe_nothing(sources)
+        raise inputs.describe_nothing(sources, passed_over)
     work = Work(
         checkpoint.config.to_json(),
         checkpoint.data,
         checkpoint.source,
         options,
         all_faces,
+        PillowSettings.of_this_process(),
         device,
         embedding=embedding,
     )
+    manifest.check(output, made_by, overwrite=overwrite)
     with _told_if_full(output), manifest.locked(output):
         folder = manifest.prepare(output, made_by, overwrite=overwrite)
-        previous = folder / "previous"
+        previous = folder / manifest.PREVIOUS
         listing = Listing(folder / "inputs.arrow", chain([first], found))
         done = shards.Done.scan([*shards.shards_in(output), *sorted(previous.glob("*.old"))])
         planned = plan.make(listing, done, shard_rows)
@@ -137,7 +105,7 @@ def run(
                 "(overwrite=True)"
             )
         about = {
-            "sources": inputs.as_list(sources),
+            "sources": [redact(source) for source in inputs.as_list(sources)],
             "inputs": len(listing),
             "inputs_sha256": listing.sha256,
         }
@@ -148,9 +116,11 @@ def run(
             len(listing),
             planned.statuses(),
             planned.faces(),
-            None if options.show_progress is None else not options.show_progress,
+            options.show_progress,
         ) as progress:
             _tell(progress, planned)
+            if passed_over.count:
+                progress.say(event="passed over", count=passed_over.count, paths=passed_over.names)
             writer = _Writer(planned, listing, output, made_by, progress)
             if any(group.file is None for group in planned.groups):
                 with (
@@ -167,7 +137,7 @@ def run(
                             f"{progress.statuses.total()} of {len(listing)} images are in "
                             f"{output}; the same command goes on"
                         )
-            shutil.rmtree(previous)
+            manifest.clear_previous(folder)
             manifest.write(folder, made_by, **about, finished=True)
             progress.say(event="end")
     return Summary(
@@ -179,6 +149,8 @@ def run(
         seconds=time.monotonic() - start,
         reused=int((planned.origin >= 0).sum()),
         removed=len(planned.removed),
+        passed_over=passed_over.count,
+        passed_over_names=tuple(passed_over.names),
     )
 
 
@@ -280,12 +252,6 @@ def _tell(progress: Progress, planned: plan.Plan) -> None:
         table = planned.done.read(planned.removed[:_TOLD])
         paths = list(dict.fromkeys(table["path"].to_pylist()))
         progress.say(event="removed", paths=paths)
-
-
-class Stop(Protocol):
-    """Whether someone asked to stop."""
-
-    def __call__(self) -> bool: ...
 
 
 @contextmanager

@@ -254,9 +254,13 @@ class Supervisor:
         return bool(worker.verdict)
 
     def _start(self, slot: int) -> _Worker:
+        import fcntl  # there is none on Windows
+
         ours, theirs = Pipe()
         file = self._works[slot]
-        numbers = (theirs.fileno(), file.fileno())
+        # Not 0 to 2, which may be free here, and are the worker's own there.
+        least = fcntl.F_DUPFD_CLOEXEC
+        numbers = tuple(fcntl.fcntl(one.fileno(), least, 3) for one in (theirs, file))
         # Found wherever this process found it; not in the working directory, as with -m.
         code = (
             f"import sys; sys.path[:] = {sys.path!r}; from fever_extract.jobs.worker import main; "
@@ -269,6 +273,8 @@ class Supervisor:
             stderr=self._errors,
         )
         theirs.close()
+        for number in numbers:
+            os.close(number)
         return _Worker(process, ours, time.monotonic())
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fever_extract.jobs import table as folder
+from fever_extract._pillow import PillowSettings
 from fever_extract.jobs.sources import Input
 from fever_extract.options import Options
 from fever_extract.records import Record
@@ -48,7 +48,8 @@ class Work:
     Attributes:
         config, weights, source: a checkpoint's config.json, model.safetensors and origin, so
             that every worker has the same, whatever becomes of the files.
-        options, all_faces: as in `Extractor.extract_folder`.
+        options, all_faces: as in `fever_extract.jobs.run.run`.
+        pillow: the settings of the process that began the work.
         device: torch device; None for the default.
         threads: for torch to use; None leaves that to torch.
         embedding: whether rows have their vector.
@@ -59,6 +60,7 @@ class Work:
     source: str
     options: Options
     all_faces: bool
+    pillow: PillowSettings
     device: str | None = None
     threads: int | None = None
     embedding: bool = True
@@ -75,6 +77,7 @@ def build(work: Work) -> Pipeline:
     from fever_extract.models import checkpoint
     from fever_extract.pipeline import Pipeline
 
+    work.pillow.apply()
     if work.threads is not None:
         torch.set_num_threads(work.threads)
     return Pipeline(checkpoint.parse(work.config, work.weights, work.source), work.device)
@@ -82,8 +85,8 @@ def build(work: Work) -> Pipeline:
 
 def process(pipeline: Pipeline, work: Work, task: Task) -> pa.Table:
     """The rows of some inputs, as in `fever_extract.tables.shards`, after a column `INDEX`."""
-    loaded = [folder.load(one) for _, one in task]
-    records = pipeline.process(loaded, work.options, work.all_faces)
+    images = [item.load_or_error() for _, item in task]
+    records = list(pipeline.stream(images, work.options, work.all_faces))
     return to_table(task, records, Widths.of(pipeline.config, work.embedding))
 
 

@@ -9,6 +9,10 @@ from torchvision import models
 
 from fever_extract.models.config import COMPACT, MOBILENET, TWO_STREAM, Backbone, ConfigError
 
+# Their builders need real numbers where a network is made without memory, or a version that
+# safetensors doesn't keep.
+_UNUSABLE = ("regnet", "mnasnet")
+
 
 def build_backbone(backbone: Backbone, channels: int) -> tuple[nn.Module, int]:
     """The backbone and the length of the feature vector that it returns."""
@@ -18,11 +22,16 @@ def build_backbone(backbone: Backbone, channels: int) -> tuple[nn.Module, int]:
         streams = TwoStream(channels, backbone.widths, backbone.depths)
         return streams, sum(streams.lengths)
     if backbone.name == MOBILENET:
-        return MobileNetV1(channels), MobileNetV1.features
+        mobilenet = MobileNetV1(channels, backbone.taps)
+        return mobilenet, mobilenet.features
     if backbone.name not in models.list_models(module=models):
         raise ConfigError(
             f"backbone.name must be {COMPACT!r}, {MOBILENET!r}, {TWO_STREAM!r} or a torchvision "
             f"classifier, not {backbone.name!r}"
+        )
+    if backbone.name.startswith(_UNUSABLE):
+        raise ConfigError(
+            f"torchvision's {backbone.name} can't be read back; choose another backbone"
         )
     network: nn.Module = models.get_model(backbone.name, weights=None)
     features = _replace_classifier(network)
@@ -79,6 +88,9 @@ class CompactResNet(nn.Module):
 class _Block(nn.Module):
     """Two 3x3 convolutions and a squeeze-and-excitation gate beside a shortcut."""
 
+    # For inference: what runs directly after what.
+    consecutive = (("conv1", "norm1"), ("conv2", "norm2"))
+
     def __init__(self, width: int, next_width: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(width, next_width, 3, stride=stride, padding=1, bias=False)
@@ -103,16 +115,21 @@ class _Block(nn.Module):
 
 
 class MobileNetV1(nn.Module):
-    """MobileNet of width 1.0 (Howard et al. 2017, arXiv 1704.04861) up to the mean over space.
+    """MobileNet of width 1.0 (Howard et al. 2017, arXiv 1704.04861), pooled where it is tapped.
 
     With the padding of TensorFlow's "SAME" (strides reach out to the right and below) and
     ReLU6, so that weights pretrained there fit.
+
+    Args:
+        channels: of the input.
+        taps: blocks and grids, as `Backbone.taps`; the last block's mean over space by default.
     """
 
-    features = 1024
-
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, taps: tuple[tuple[int, int], ...] = ()) -> None:
         super().__init__()
+        self.taps = taps or ((len(_MOBILENET), 1),)
+        self.lengths = [_MOBILENET[block - 1][0] * grid**2 for block, grid in self.taps]
+        self.features = sum(self.lengths)
         layers = [_convolution(channels, 32, stride=2)]
         width = 32
         for next_width, stride in _MOBILENET:
@@ -122,8 +139,27 @@ class MobileNetV1(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        features: torch.Tensor = self.layers(x)
-        return features.mean(dim=(2, 3))
+        pooled = []
+        for index, layer in enumerate(self.layers):
+            x = layer(x)
+            # A block is a depthwise and a pointwise layer, after the first convolution.
+            pooled += [_pool(x, grid) for block, grid in self.taps if 2 * block == index]
+        return torch.cat(pooled, dim=1)
+
+
+def _pool(x: torch.Tensor, grid: int) -> torch.Tensor:
+    """Averages over grid x grid regions, which overlap where the side isn't divisible.
+
+    Returns:
+        ``(n, channels * grid * grid)``.
+    """
+    side = x.shape[-1]
+    if grid == 1:
+        return x.mean(dim=(2, 3))
+    if grid > side:
+        raise ConfigError(f"backbone.taps: a grid of {grid} on {side} pixels; use a larger crop")
+    stride = side // grid
+    return F.avg_pool2d(x, side - (grid - 1) * stride, stride).flatten(1)
 
 
 class TwoStream(nn.Module):
@@ -139,7 +175,7 @@ class TwoStream(nn.Module):
         super().__init__()
         self.residual = CompactResNet(channels, widths, depths)
         self.mobilenet = MobileNetV1(channels)
-        self.lengths = (widths[-1], MobileNetV1.features)
+        self.lengths = (widths[-1], self.mobilenet.features)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         larger = F.interpolate(x, scale_factor=2, mode="bilinear")

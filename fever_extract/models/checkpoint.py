@@ -6,21 +6,31 @@ Only JSON and safetensors are read; docs/format.md describes both files.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
-from fever_extract._files import replace_atomically
+import numpy as np
+
+from fever_extract._utils.files import replace_atomically
 from fever_extract.models.config import Config, ConfigError, WeightsError
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import torch
 
 CONFIG = "config.json"
 MODEL = "model.safetensors"
 CARD = "README.md"
+
+_DTYPES = {"F16": np.float16, "BF16": np.uint16, "F32": np.float32, "I64": np.int64}
+_INFINITE_BF16 = 0x7F80  # its exponent's bits: all are set in what is not finite
+# Of tens of thousands of tensors; the library itself would parse 100 MB of JSON.
+_LARGEST_HEADER = 4 << 20
 
 # One entry only: safetensors writes several in random order, and the bytes are an identity.
 _METADATA = {"format": "pt"}
@@ -51,6 +61,39 @@ class Checkpoint:
         return tensors
 
 
+class Weights(Protocol):
+    """What says which weights are in use: a `Checkpoint`, or an `Extractor`."""
+
+    @property
+    def config(self) -> Config: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+
+
+def provenance(weights: Weights, settings: Mapping[str, object]) -> dict[str, object]:
+    """Say what makes vectors what they are: this package's version, weights and settings.
+
+    Args:
+        weights: in use.
+        settings: as `fever_extract.Options.settings` gives them, and what else there is.
+
+    Returns:
+        What JSON takes. All but ``weights_source`` decides about the vectors.
+    """
+    return {
+        "version": version("fever-extract"),
+        "weights": weights.config.name,
+        "weights_source": weights.source,
+        "weights_sha256": weights.sha256,
+        "config_sha256": hashlib.sha256(weights.config.to_json().encode()).hexdigest(),
+        "embedding_dim": weights.config.embedding_dim,
+        "expressions": list(weights.config.expressions),
+        "options": dict(settings),
+    }
+
+
 def save(
     folder: str | os.PathLike[str],
     config: Config,
@@ -64,10 +107,11 @@ def save(
         weights: tensors, stored in their dtypes; or the bytes of a safetensors file.
 
     Raises:
-        WeightsError: if a tensor has values that are not finite.
+        WeightsError: if it is no safetensors file, or a tensor can't be used; see `parse`.
     """
     folder = Path(folder)
     data = weights if isinstance(weights, bytes) else _to_bytes(weights)
+    _check_tensors(data, str(folder))
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in ((MODEL, data), (CONFIG, config.to_json().encode())):
         with replace_atomically(folder / name) as temporary:
@@ -75,13 +119,9 @@ def save(
 
 
 def _to_bytes(state_dict: Mapping[str, torch.Tensor]) -> bytes:
-    import torch
     from safetensors.torch import save as serialize
 
     tensors = {name: tensor.cpu().contiguous() for name, tensor in state_dict.items()}
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise WeightsError(f"the weights have values that are not finite, in {name!r}")
     data: bytes = serialize(tensors, metadata=_METADATA)
     return data
 
@@ -114,20 +154,60 @@ def parse(text: str | bytes, data: bytes, name: str) -> Checkpoint:
         name: what to call it, in errors and as `Checkpoint.source`.
 
     Raises:
-        WeightsError: if one of them is damaged or of another kind.
+        WeightsError: if one of them is damaged or of another kind, or a tensor is of another
+            dtype than float16, bfloat16, float32 (or int64, for counts), or has values that are
+            not finite, or variances below 0; names the first.
     """
-    from safetensors import SafetensorError, deserialize
-
     try:
         config = Config.from_json(text)
     except ConfigError as error:
         raise ConfigError(f"{name}: {CONFIG}: {error}") from None
-    try:
-        # A check that needs no torch, which takes seconds to import.
-        deserialize(data)  # type: ignore[no-untyped-call]
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise WeightsError(f"{name}: {MODEL} is not a whole safetensors file: {error}") from None
+    _check_tensors(data, f"{name}: {MODEL}")
     return Checkpoint(config, hashlib.sha256(data).hexdigest(), name, data)
+
+
+def _check_tensors(data: bytes, where: str) -> None:
+    """Refuse what can't be used, without torch, which takes seconds to import; see `parse`."""
+    from safetensors import SafetensorError, deserialize
+
+    length = int.from_bytes(data[:8], "little")
+    if length > len(data):
+        raise WeightsError(f"{where} is not a whole safetensors file: its header is cut off")
+    if length > _LARGEST_HEADER:
+        raise WeightsError(
+            f"{where} has a header of {length:,} bytes; that of a network has at most "
+            f"{_LARGEST_HEADER:,}"
+        )
+    try:
+        # The library knows more dtypes, and names none that it does not know.
+        for name, entry in json.loads(data[8 : 8 + length]).items():
+            if name != "__metadata__" and entry["dtype"] not in _DTYPES:
+                raise WeightsError(
+                    f"{where}: tensor {name!r} is of dtype {entry['dtype']}; save it as float32 or "
+                    "float16"
+                )
+        tensors = deserialize(data)  # type: ignore[no-untyped-call]
+    except WeightsError:
+        raise
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        raise WeightsError(f"{where} is not a whole safetensors file: {e}") from None
+    for name, entry in tensors:
+        values = np.frombuffer(entry["data"], _DTYPES[entry["dtype"]])
+        if fault := _fault(name, entry["dtype"], values):
+            raise WeightsError(f"{where}: tensor {name!r} has {fault}; the weights can't be used")
+
+
+def _fault(name: str, dtype: str, values: npt.NDArray[Any]) -> str | None:
+    """What is wrong with a tensor's values, if anything is."""
+    if dtype == "BF16":
+        finite, negative = (values & _INFINITE_BF16) != _INFINITE_BF16, values > 0x8000
+    else:
+        finite, negative = np.isfinite(values), values < 0
+    if not finite.all():
+        return "values that are not finite"
+    if name.endswith("running_var") and negative.any():
+        return "variances below 0"
+    return None
 
 
 def _read_whole(path: Path, name: str) -> bytes:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """The newest ``format_version`` that this release reads and the one it writes."""
 
 EXPRESSIONS = (
@@ -39,8 +39,10 @@ COLORS = ("grey", "rgb")
 _MAX_SIZE = 1024
 _MAX_WIDTH = 8192
 _MAX_DEPTH = 64
+_MAX_TAPS = 13
 _MAX_CLASSES = 10_000
 _MAX_TEXT = 1_000_000
+_MAX_NESTING = 50
 
 
 class WeightsError(ValueError):
@@ -59,11 +61,16 @@ class Backbone:
     ``depths``, one entry a stage), ``"mobilenet_v1"``, ``"two_stream"`` (both of these side
     by side), or the name of a torchvision classifier such as ``"efficientnet_b0"``.
     ``widths`` and ``depths`` stay empty where there is no residual network.
+
+    ``taps`` says where a ``"mobilenet_v1"`` is read: pairs of a block (1 to 13) and a grid. The
+    block's output is averaged over each of grid x grid regions of the aligned face; what all
+    taps give is concatenated. Empty means the last block, averaged over the whole face.
     """
 
     name: str = COMPACT
     widths: tuple[int, ...] = (32, 64, 128, 256)
     depths: tuple[int, ...] = (2, 2, 2, 2)
+    taps: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         _check_text("backbone.name", self.name)
@@ -76,6 +83,14 @@ class Backbone:
                 "backbone.widths must name 1 to 8 stages of a compact or two_stream backbone, "
                 "and be empty for any other"
             )
+        if self.taps and self.name != MOBILENET:
+            raise ConfigError(f"backbone.taps are for {MOBILENET}, not {self.name!r:.60}")
+        if len(self.taps) > _MAX_TAPS or any(
+            not isinstance(tap, tuple) or len(tap) != 2 for tap in self.taps
+        ):
+            raise ConfigError(f"backbone.taps must be at most {_MAX_TAPS} pairs (block, grid)")
+        _check_ints("backbone.taps' block", tuple(block for block, _ in self.taps), 1, 13)
+        _check_ints("backbone.taps' grid", tuple(grid for _, grid in self.taps), 1, 8)
 
 
 @dataclass(frozen=True)
@@ -113,6 +128,8 @@ class Preprocessing:
             raise ConfigError("preprocessing.template must be five points (x, y)")
         for point in self.template:
             _check_floats("preprocessing.template", point, -1.0, 2.0)
+        if len(set(self.template)) == 1:
+            raise ConfigError("preprocessing.template must not be five times one point")
 
     @property
     def channels(self) -> int:
@@ -132,6 +149,10 @@ class Config:
         expressions: the classes of the expression head, in order; empty if there is none.
         blendshapes: the names of the blendshape head's outputs; empty if there is none.
         valence_arousal: whether there is a valence and arousal head.
+        expression_prior: each expression's share of the labels that the head learned from. Then
+            the head's logits presume none (every expression as likely as the next), and their
+            sum with the shares' logarithms presumes the training set's. Empty if not known:
+            then the logits presume it.
         license: SPDX identifier of the weights' licence.
         metadata: anything else worth keeping; the model card shows some of it.
     """
@@ -143,6 +164,7 @@ class Config:
     expressions: tuple[str, ...] = EXPRESSIONS
     blendshapes: tuple[str, ...] = ()
     valence_arousal: bool = False
+    expression_prior: tuple[float, ...] = ()
     license: str = "mit"
     metadata: Mapping[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
@@ -160,8 +182,13 @@ class Config:
                 _check_text(name, label)
         if not isinstance(self.valence_arousal, bool):
             raise ConfigError("valence_arousal must be true or false")
+        _check_floats("expression_prior", self.expression_prior, 1e-6, 1.0)
+        if self.expression_prior and len(self.expression_prior) != len(self.expressions):
+            raise ConfigError("expression_prior must have one share for each expression")
         if not isinstance(self.metadata, Mapping):
             raise ConfigError("metadata must be a JSON object")
+        if _is_nested(self.metadata, _MAX_NESTING):
+            raise ConfigError(f"metadata must not be nested more than {_MAX_NESTING} deep")
 
     @property
     def heads(self) -> dict[str, int]:
@@ -172,6 +199,26 @@ class Config:
             "valence_arousal": 2 if self.valence_arousal else 0,
         }
         return {name: size for name, size in sizes.items() if size}
+
+    def check_prior(self, prior: str | None) -> None:
+        """Refuse a prior that these weights can't take into account.
+
+        Args:
+            prior: see `fever_extract.Options`.
+
+        Raises:
+            ValueError: if there is no expression head, or if it does not say which prior it
+                learned, and ``"uniform"`` is asked for.
+        """
+        if prior is not None and not self.expressions:
+            raise ValueError(
+                f"these weights have no expression head: leave prior={prior!r} out, or take others"
+            )
+        if prior == "uniform" and not self.expression_prior:
+            raise ValueError(
+                "these weights don't say which prior their expression head learned: "
+                'prior="uniform" needs weights with an expression_prior in their config'
+            )
 
     def to_json(self) -> str:
         """The text of ``config.json``."""
@@ -243,6 +290,15 @@ def _tuple(name: str, value: object) -> tuple[object, ...]:
     if not isinstance(value, list):
         raise ConfigError(f"{name} must be a list, not {value!r:.60}")
     return tuple(tuple(item) if isinstance(item, list) else item for item in value)
+
+
+def _is_nested(value: object, depth: int) -> bool:
+    """Whether objects and lists lie in one another more than so deep."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if not isinstance(value, (list, tuple)):
+        return False
+    return depth == 0 or any(_is_nested(item, depth - 1) for item in value)
 
 
 def _check_text(name: str, value: object) -> None:

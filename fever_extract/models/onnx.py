@@ -5,13 +5,17 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from fever_extract._files import replace_atomically
+from fever_extract._utils.files import replace_atomically
 from fever_extract.models.checkpoint import Checkpoint
 from fever_extract.models.network import FeverNet, build
+
+if TYPE_CHECKING:
+    import onnx
 
 TOLERANCE = 1e-4
 
@@ -29,11 +33,7 @@ class _Crops(torch.nn.Module):
 
 
 def export_onnx(checkpoint: Checkpoint, path: Path) -> float:
-    """Write an ONNX file and check it against torch with ONNX Runtime.
-
-    Its input ``crops`` is ``(n, 3, size, size)`` float32 RGB, 0 to 255, any n; its outputs are
-    ``embedding`` ``(n, d)`` and one a head, as in `fever_extract.models.network.Output`. Its
-    metadata holds the config, and the SHA-256 of the weights.
+    """Write an ONNX file, checked against torch with ONNX Runtime: see `to_onnx`.
 
     Args:
         checkpoint: the weights, from `fever_extract.hub.load`.
@@ -43,15 +43,44 @@ def export_onnx(checkpoint: Checkpoint, path: Path) -> float:
         The largest difference between the two on random crops, at most 1e-4.
 
     Raises:
-        ImportError: if the extra ``onnx`` is not installed.
-        ValueError: if the difference is larger.
+        ImportError, ValueError: as `to_onnx`.
         OSError: if the file can't be written.
+    """
+    check_packages()
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist")
+    model, difference = to_onnx(checkpoint)
+    with replace_atomically(path) as temporary:
+        temporary.write_bytes(model.SerializeToString())
+    return difference
+
+
+def check_packages() -> None:
+    """Look for the packages that export needs.
+
+    Raises:
+        ImportError: if the extra ``onnx`` is not installed.
     """
     for package in ("onnx", "onnxruntime", "onnxscript"):
         if importlib.util.find_spec(package) is None:
             raise ImportError("ONNX export needs more: pip install 'fever-extract[onnx]'")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist")
+
+
+def to_onnx(checkpoint: Checkpoint) -> tuple[onnx.ModelProto, float]:
+    """The network as an ONNX model, checked against torch with ONNX Runtime.
+
+    Its input ``crops`` is ``(n, 3, size, size)`` float32 RGB, 0 to 255, any n; its outputs are
+    ``embedding`` ``(n, d)`` and one a head, as in `fever_extract.models.network.Output`. Its
+    metadata holds the config, and the SHA-256 of the weights.
+
+    Returns:
+        The model, and the largest difference between the two on random crops, at most 1e-4.
+
+    Raises:
+        ImportError: if the extra ``onnx`` is not installed.
+        ValueError: if the difference is larger.
+    """
+    check_packages()
     import onnx
 
     network = _Crops(build(checkpoint.config, checkpoint.state_dict)).eval()
@@ -71,26 +100,24 @@ def export_onnx(checkpoint: Checkpoint, path: Path) -> float:
         verbose=False,
     )
     assert program is not None
-    model = program.model_proto
+    model: onnx.ModelProto = program.model_proto
     metadata = {
         "fever_extract_config": json.dumps(json.loads(checkpoint.config.to_json())),
         "fever_extract_weights_sha256": checkpoint.sha256,
     }
     onnx.helper.set_model_props(model, metadata)
-    with replace_atomically(path) as temporary:
-        temporary.write_bytes(model.SerializeToString())
-        difference = _compare(network, temporary, crops)
-        if not difference <= TOLERANCE:
-            raise ValueError(f"the exported network differs from torch by {difference:.1e}")
-    return difference
+    difference = _compare(network, model.SerializeToString(), crops)
+    if not difference <= TOLERANCE:
+        raise ValueError(f"the exported network differs from torch by {difference:.1e}")
+    return model, difference
 
 
 @torch.inference_mode()
-def _compare(network: _Crops, path: Path, crops: torch.Tensor) -> float:
+def _compare(network: _Crops, model: bytes, crops: torch.Tensor) -> float:
     """The largest difference for a batch, and for one crop alone."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     differences = []
     for batch in (crops, crops[:1]):
         outputs = session.run(None, {"crops": batch.numpy()})

@@ -11,6 +11,7 @@ const percent = (value) => `${Math.round(100 * value)}%`;
 const counted = (n, one, many) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 
 const COLORS = {
+  __proto__: null,  // a label may be called so, or "constructor"
   neutral: "#98a2b3", happiness: "#f4b000", surprise: "#12a8b8", sadness: "#3568d4",
   anger: "#d92d20", disgust: "#5f9f33", fear: "#7a4bc2", contempt: "#c2649a", "(other)": "#c0c4cc",
 };
@@ -183,7 +184,7 @@ function drawCourse(faces) {
   const drawn = areas
     ? stretches(faces).flatMap((part, number) => names.map((name, index) => ({
       x: part.map((face) => data.time[face]), y: part.map((face) => data.probabilities[index][face]),
-      customdata: part, name: plain(name), legendgroup: name, showlegend: number === 0, hoverinfo: "none",
+      customdata: part, name: plain(name), legendgroup: `class ${index}`, showlegend: number === 0, hoverinfo: "none",
       stackgroup: `part ${number}`, mode: "lines", line: { width: 0.5, color: hue(name, index) }, fillcolor: hue(name, index),
     })))
     : names.map((name, index) => {
@@ -222,11 +223,11 @@ function bars(id, counts, color) {
   const numbers = counts.map(([, number]) => number);
   at(id).style.height = `${40 * counts.length + 24}px`;
   Plotly.newPlot(id, [{
-    type: "bar", orientation: "h", x: numbers, y: names, text: numbers.map((n) => n.toLocaleString("en")),
+    type: "bar", orientation: "h", x: numbers, y: range(counts.length), text: numbers.map((n) => n.toLocaleString("en")),
     textposition: "outside", cliponaxis: false, hoverinfo: "none", marker: { color: counts.map(color) },
   }], {
     ...LAYOUT, margin: { l: 110, r: 60, t: 4, b: 4 }, bargap: 0.35, xaxis: { visible: false, fixedrange: true },
-    yaxis: { autorange: "reversed", ticks: "", fixedrange: true, type: "category" },
+    yaxis: { autorange: "reversed", ticks: "", fixedrange: true, tickvals: range(counts.length), ticktext: names },
   }, { ...CONFIG, displayModeBar: false });
 }
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fever_extract._files import replace_atomically
+from fever_extract._utils.files import replace_atomically
+from fever_extract._utils.names import to_text
 from fever_extract.report.projection import nearest, project
 from fever_extract.report.thumbnails import ACROSS, PER_SHEET, Thumbnails, make
 from fever_extract.tables.reading import Table, read_table
@@ -101,7 +102,9 @@ def write_report(
         "per_sheet": PER_SHEET,
     }
     with replace_atomically(output) as temporary:
-        temporary.write_text(_html(table.name, page), encoding="utf-8")
+        # The metadata may quote names that are not UTF-8; in JSON such escapes are right.
+        content = _html(to_text(table.name), page).encode("utf-8", "backslashreplace")
+        temporary.write_bytes(content)
     found = int((pictures.slots >= 0).sum()) if pictures else 0
     return Report(output, faces=len(faces), shown=len(shown), pictures=found)
 
@@ -150,7 +153,7 @@ def _page(
         "neighbours": neighbours.tolist(),
         "strangeness": _jsonable(strangeness),
         "strangest": np.argsort(-strangeness, kind="stable")[:_STRANGEST].tolist(),
-        "expressions": list(rows.metadata.get("expressions", [])),
+        "expressions": list(map(str, rows.metadata.get("expressions", []))),
         "probabilities": None if probabilities is None else _jsonable(probabilities[shown].T),
         "failures": [[paths[row], statuses[row], errors[row]] for row in failures[:_FAILURES]],
         "failures_in_all": len(failures),

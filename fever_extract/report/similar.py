@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fever_extract._files import replace_atomically
+from fever_extract._utils.files import replace_atomically
 from fever_extract.records import Face
 from fever_extract.report.thumbnails import ACROSS, PER_SHEET, Thumbnails, make
 from fever_extract.tables.reading import Table

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from fever_extract import images
+from fever_extract._utils import progress
+from fever_extract._utils.names import from_text
 from fever_extract.records import ExtractionError
-from fever_extract.tables.names import from_text
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -112,11 +112,12 @@ def make(
         ]
 
     tiles: dict[int, npt.NDArray[np.uint8]] = {}
-    hidden = None if show_progress is None else not show_progress
     # Threads are enough: Pillow's decoders let other threads run.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         work = pool.map(tiles_of, faces_of)
-        for found in tqdm(work, "thumbnails", len(faces_of), unit="image", disable=hidden):
+        for found in progress.bar(
+            work, show_progress, desc="thumbnails", total=len(faces_of), unit="image"
+        ):
             tiles.update(found)
     slots = np.full(len(paths), -1, np.int64)
     shown = sorted(tiles)
@@ -142,7 +143,7 @@ def _frames(
     with contextlib.suppress(ExtractionError), Clip(path) as clip:
         for time, frame in clip.frames(max(0.0, waiting[0] - 1e-3)):
             while waiting and time > waiting[0] - 1e-3:
-                yield waiting.pop(0), upright(frame)
+                yield waiting.pop(0), upright(frame, clip.pixel_aspect)
             if not waiting:
                 return
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fever_extract._files import replace_atomically
+from fever_extract._utils.files import replace_atomically
 from fever_extract.tables import csv, filters, index, npz, parquet, search
 from fever_extract.tables.parquet import ParquetColumns
 from fever_extract.tables.schema import (
@@ -23,6 +24,7 @@ from fever_extract.tables.schema import (
     Column,
     Columns,
     gather,
+    parse_metadata,
     spread,
     take,
 )
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _NEEDED = ("path", "status")
+_CACHED = re.compile(r"(\..+\.)?embeddings-[0-9a-f]{16}\.npy")
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,13 +277,13 @@ def load(
 def _read(path: Path, suffix: str) -> Table:
     if suffix == ".parquet":
         opened = parquet.read(path)
-        metadata = json.loads(opened.metadata or "{}")
+        metadata = parse_metadata(opened.metadata)
         if EMBEDDING in opened.schema.names or f"{EMBEDDING}_0" not in opened:
             return Table(opened, metadata, opened.vectors(), opened.count)
         flat: dict[str, Column] = dict(opened)  # a data frame of `to_pandas` that was saved
     else:
         flat, text = npz.read(path) if suffix == ".npz" else csv.read(path)
-        metadata = json.loads(text or "{}")
+        metadata = parse_metadata(text)
     columns, metadata = gather(flat, metadata)
     embedding = columns.pop(EMBEDDING, None)
     vectors = None
@@ -298,9 +301,10 @@ def _mapped(path: Path, files: list[Path], vectors: Vectors) -> npt.NDArray[np.f
     cached = folder / f"{stem}embeddings-{digest}.npy"
     if not cached.exists():
         folder.mkdir(exist_ok=True)
-        for old in folder.glob(f"{stem}embeddings-*.npy"):
-            old.unlink()
-        with replace_atomically(cached) as temporary:
+        for old in folder.iterdir():
+            if old.name.startswith(f"{stem}embeddings-") and _CACHED.fullmatch(old.name):
+                old.unlink()
+        with replace_atomically(cached, inside=True) as temporary:
             array = np.lib.format.open_memmap(
                 temporary, mode="w+", dtype=np.float32, shape=(vectors.count, vectors.width)
             )

@@ -2,7 +2,7 @@
 
 ========================  ==========================================================
 path                      relative to the folder, or as it was given; odd bytes in it as in
-                          `fever_extract.tables.names`
+                          `fever_extract._utils.names`
 time                      of a clip's frame, in seconds; NaN for a photograph
 status, error             what became of the image; error is empty if it is ok
 face_index                0 for the image's first face; -1 for an image without one
@@ -33,6 +33,7 @@ number: ``box_0``, ``landmarks_0``, ``p_happiness``, ``bs_jawOpen``, ``embedding
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -40,9 +41,11 @@ from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 
+from fever_extract._utils.names import printable, to_text
+from fever_extract.models.checkpoint import Weights, provenance
+from fever_extract.options import Options
 from fever_extract.quality.pose import head_pose
 from fever_extract.records import Face, Record
-from fever_extract.tables.names import printable, to_text
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -164,14 +167,32 @@ class Columns:
         return cls(columns)
 
 
-def metadata_of(config: Config) -> dict[str, object]:
-    """What the metadata says about the columns that depend on the weights."""
+def describe(
+    weights: Weights, options: Options, *, all_faces: bool, embedding: bool = True
+) -> dict[str, object]:
+    """The metadata of a table: what made it, and the names of what it lists."""
+    settings = {**options.settings(), "all_faces": all_faces, "embedding": embedding}
     return {
+        **provenance(weights, settings),
         "columns": VERSION,
-        "embedding_dim": config.embedding_dim,
-        "expressions": list(config.expressions),
-        "blendshapes": list(config.blendshapes),
+        "blendshapes": list(weights.config.blendshapes),
     }
+
+
+def parse_metadata(text: str) -> dict[str, Any]:
+    """The metadata of a table from JSON; anyone may have written it.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    metadata = json.loads(text) if text else {}
+    if not isinstance(metadata, dict):
+        raise ValueError(f"its metadata is no JSON object, but {text:.60}")
+    shapes = {"options": dict, "expressions": list, "blendshapes": list}
+    for name, shape in shapes.items():
+        if not isinstance(metadata.get(name, shape()), shape):
+            raise ValueError(f"its metadata has no usable {name!r}: {metadata[name]!r:.60}")
+    return metadata
 
 
 def spread(columns: Mapping[str, Column], metadata: Mapping[str, Any]) -> dict[str, Column]:

@@ -8,6 +8,7 @@ file's last change in nanoseconds since 1970: the image that the row was made of
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fever_extract._files import replace_atomically
+from fever_extract._utils.files import replace_atomically
 from fever_extract.records import Status
 from fever_extract.tables.schema import METADATA_KEY, TEXTS
 
@@ -29,6 +30,7 @@ JOB_FOLDER = "_job"
 INDEX = "index"
 """The column that says which input a row is of; on its way to a shard only."""
 
+_NAME = re.compile(r"part-\d{6,}\.parquet")
 _SEEN = ["path", "status", "face_index", "file_size", "mtime_ns"]
 STATUSES = tuple(Status)
 
@@ -40,7 +42,19 @@ def shard_name(number: int) -> str:
 
 def shards_in(folder: Path) -> list[Path]:
     """The shards of a table, in its order."""
-    return sorted(folder.glob("part-*.parquet"))
+    return sorted(path for path in folder.glob("part-*.parquet") if _NAME.fullmatch(path.name))
+
+
+def is_shard(path: Path) -> bool:
+    """Whether a file was written by `write`, as its metadata says."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        found = pq.read_schema(path).metadata or {}
+    except (OSError, pa.ArrowException):
+        return False
+    return METADATA_KEY.encode() in found
 
 
 def write(path: Path, table: pa.Table, metadata: Mapping[str, object]) -> None:
@@ -48,7 +62,7 @@ def write(path: Path, table: pa.Table, metadata: Mapping[str, object]) -> None:
     import pyarrow.parquet as pq
 
     table = table.replace_schema_metadata({METADATA_KEY: json.dumps(metadata)})
-    with replace_atomically(path) as temporary:
+    with replace_atomically(path, inside=True) as temporary:
         pq.write_table(table, temporary, compression="zstd", use_dictionary=list(TEXTS))
 
 

@@ -9,13 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from fever_extract._files import replace_atomically
+from fever_extract._utils.files import exclusive, replace_atomically
 from fever_extract.tables.csv import CsvWriter, beside
 from fever_extract.tables.npz import NpzWriter
 from fever_extract.tables.parquet import ParquetWriter, check_parquet
 from fever_extract.tables.schema import EXTENSIONS, Columns
-
-NO_CROPS = "crops are saved beside one table: give a .parquet, .npz or .csv file as output"
 
 
 class Writer(Protocol):
@@ -39,9 +37,17 @@ def _writer(suffix: str, path: Path, metadata: str) -> Writer:
 
 @contextmanager
 def open_table(path: Path, metadata: Mapping[str, object]) -> Iterator[Writer]:
-    """Write a table that appears at ``path`` when it is whole; see `check_output` first."""
+    """Write a table that appears at ``path`` when it is whole; see `check_output` first.
+
+    Raises:
+        OSError: at once, if another run writes it.
+    """
+    with exclusive(path):
+        yield from _open_table(path, metadata)
+
+
+def _open_table(path: Path, metadata: Mapping[str, object]) -> Iterator[Writer]:
     with replace_atomically(path) as temporary:
-        temporary.touch()  # what can't be written fails here, not after the work
         writer = _writer(path.suffix.lower(), temporary, json.dumps(metadata))
         try:
             yield writer
@@ -56,6 +62,17 @@ def open_table(path: Path, metadata: Mapping[str, object]) -> Iterator[Writer]:
             temporary.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
 
 
+def _is_ours(path: Path) -> bool:
+    """Whether a file is the metadata of a table, or there is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return True
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and "weights_sha256" in found
+
+
 def is_shard_folder(output: str | os.PathLike[str]) -> bool:
     """Whether an output is a folder for shards rather than one table."""
     text = os.fspath(output)
@@ -66,7 +83,8 @@ def check_output(path: Path) -> None:
     """Refuse an output that can't be written, before any work is done.
 
     Raises:
-        ValueError: if the extension is not known, or the path is a folder.
+        ValueError: if the extension is not known, the path is a folder, or the file beside a csv
+            table, for its metadata, is another's.
         FileNotFoundError: if its folder does not exist.
         ImportError: if the package that writes it is missing.
     """
@@ -79,5 +97,10 @@ def check_output(path: Path) -> None:
         raise ValueError(f"output {path} is a folder; give a file")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"output {path}: the folder {path.parent} does not exist")
+    if path.suffix.lower() == ".csv" and not _is_ours(beside(path)):
+        raise ValueError(
+            f"output {path}: its settings go to {beside(path).name}, and a file of that name "
+            "is there that is not of this package; move it, or give another name"
+        )
     if path.suffix.lower() == ".parquet":
         check_parquet("or write .npz or .csv")

@@ -1,7 +1,7 @@
 """``python -m fever_extract.training``: data to tables, then weights: trained, measured, adapted.
 
 Each stage is a command of its own, in the order of the work: prepare, train, plot, average, finish,
-evaluate; and adapt, for weights that are there.
+general (several sets and tasks at once), evaluate; and adapt, for weights that are there.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ import os
 import sys
 from pathlib import Path
 
+from fever_extract._utils import terminal
 from fever_extract.cli.commands import add_face_options, face_options
 from fever_extract.options import Options
 from fever_extract.training.data.readers import KINDS
+from fever_extract.training.general import command as general
 from fever_extract.training.recipes.recipe import ADAPT_EPOCHS, REST, SHARE, Recipe
 
 
 def main() -> None:
     """Parse the command line and run one stage."""
+    terminal.prepare()
     parser = argparse.ArgumentParser(prog="python -m fever_extract.training", description=__doc__)
     stages = parser.add_subparsers(required=True)
     data = argparse.ArgumentParser(add_help=False)
@@ -89,21 +92,10 @@ def main() -> None:
     )
     finish.set_defaults(run=_finish)
 
+    general.add(stages, [data, device])
     _add_evaluate(stages, [data, device])
 
-    adapt = stages.add_parser(
-        "adapt", parents=[device], help="adapt weights to classes of your own"
-    )
-    adapt.add_argument("folder", type=Path, help="has a folder of photographs for each class")
-    adapt.add_argument("--output", type=Path, required=True, help="folder for the new weights")
-    adapt.add_argument("--weights", help="to begin from (default: the embedded)")
-    adapt.add_argument("--head-only", action="store_true", help="leave the vectors as they are")
-    adapt.add_argument(
-        "--epochs", type=int, default=ADAPT_EPOCHS, help="of fine-tuning (default: %(default)s)"
-    )
-    adapt.add_argument("--seed", type=int, default=0, help="(default: 0)")
-    add_face_options(adapt)
-    adapt.set_defaults(run=_adapt)
+    _add_adapt(stages, [device])
 
     arguments = parser.parse_args()
     if getattr(arguments, "data", "") is None:
@@ -123,6 +115,19 @@ def _add_evaluate(
         "--split", choices=("test", "valid"), default="test", help="(default: %(default)s)"
     )
     evaluate.add_argument(
+        "--transfer",
+        nargs="*",
+        type=Path,
+        metavar="TABLE",
+        help="measure instead how vectors carry over to these labelled tables, which training "
+        "never saw (default: those among the data)",
+    )
+    evaluate.add_argument(
+        "--no-peers",
+        action="store_true",
+        help="with --transfer: the network alone, which is faster",
+    )
+    evaluate.add_argument(
         "--limit", type=int, metavar="N", help="of that many random faces, for a quick look"
     )
     evaluate.add_argument(
@@ -138,6 +143,23 @@ def _add_evaluate(
         "--description", type=Path, help="with --write: Markdown for the card, how they were made"
     )
     evaluate.set_defaults(run=_evaluate)
+
+
+def _add_adapt(
+    stages: argparse._SubParsersAction[argparse.ArgumentParser],
+    parents: list[argparse.ArgumentParser],
+) -> None:
+    adapt = stages.add_parser("adapt", parents=parents, help="adapt weights to classes of your own")
+    adapt.add_argument("folder", type=Path, help="has a folder of photographs for each class")
+    adapt.add_argument("--output", type=Path, required=True, help="folder for the new weights")
+    adapt.add_argument("--weights", help="to begin from (default: the embedded)")
+    adapt.add_argument("--head-only", action="store_true", help="leave the vectors as they are")
+    adapt.add_argument(
+        "--epochs", type=int, default=ADAPT_EPOCHS, help="of fine-tuning (default: %(default)s)"
+    )
+    adapt.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    add_face_options(adapt)
+    adapt.set_defaults(run=_adapt)
 
 
 # All that follow import torch, which --help need not wait for.
@@ -195,25 +217,41 @@ def _finish(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
+    from fever_extract.hub import card_transfer
     from fever_extract.hub.card_tables import measured
     from fever_extract.training.evaluation.evaluate import evaluate, write_evaluation
+    from fever_extract.training.evaluation.transfer import evaluate_transfer
 
     if arguments.write and not (arguments.weights and Path(arguments.weights).is_dir()):
         raise ValueError("--write needs --weights FOLDER")
     if arguments.write and arguments.limit is not None:
         raise ValueError("a card is about all faces: --write goes without --limit")
-    result = evaluate(
-        arguments.weights, arguments.data, arguments.device, arguments.split, arguments.limit
-    )
+    if arguments.no_peers and arguments.transfer is None:
+        raise ValueError("--no-peers goes with --transfer")
+    if arguments.transfer is None:
+        result = evaluate(
+            arguments.weights, arguments.data, arguments.device, arguments.split, arguments.limit
+        )
+    else:
+        result = evaluate_transfer(
+            arguments.weights,
+            arguments.data,
+            arguments.transfer,
+            device=arguments.device,
+            limit=arguments.limit,
+            peers=not arguments.no_peers,
+        )
     text = json.dumps(result, indent=2)
     if arguments.json:
         arguments.json.write_text(text + "\n", encoding="utf-8")
-        print(measured(result))
+    if arguments.transfer is not None:
+        print(card_transfer.summary(result), card_transfer.details(result), sep="\n\n")
     else:
-        print(text)
+        print(measured(result) if arguments.json else text)
     if arguments.write:
         about = arguments.description and arguments.description.read_text(encoding="utf-8")
-        write_evaluation(arguments.weights, result, about)
+        name = "evaluation" if arguments.transfer is None else "transfer"
+        write_evaluation(arguments.weights, result, about, name)
 
 
 def _adapt(arguments: argparse.Namespace) -> None:

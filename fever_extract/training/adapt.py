@@ -20,13 +20,13 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from fever_extract import hub
+from fever_extract._utils.names import to_text
 from fever_extract.hub.card import write_card
 from fever_extract.models import checkpoint
 from fever_extract.models.config import Config
 from fever_extract.models.network import FeverNet, build, pick_device
 from fever_extract.options import Options
 from fever_extract.pipeline import Pipeline
-from fever_extract.tables.names import to_text
 from fever_extract.training.data.class_folders import (
     DETAIL,
     LabelledFaces,

@@ -6,7 +6,8 @@ import math
 import os
 import re
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ContextDecorator, suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Union
 
@@ -17,6 +18,7 @@ from fever_extract.records import ExtractionError, Status
 try:
     import av
     from av.container import InputContainer
+    from av.sidedata.sidedata import Type
     from av.stream import Disposition
 except ImportError as error:
     raise ImportError("video needs PyAV: pip install 'fever-extract[video]'") from error
@@ -35,6 +37,7 @@ _METADATA: dict[str, Any] = (
     {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
 _MISSING_TAIL = 0.5  # seconds by which a header may promise too much
+_WIDEST_PIXEL = 16  # times as wide as high, or as high as wide; beyond, the header is damaged
 
 
 def check(clip: object) -> None:
@@ -50,8 +53,25 @@ def check(clip: object) -> None:
         )
 
 
+class _Told(ContextDecorator):
+    """Whatever FFmpeg or PyAV raise on what a file contains becomes an `ExtractionError`."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, ExtractionError):
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise ExtractionError(Status.DECODE_ERROR, f"could not be decoded: {reason}") from error
+
+
+_told = _Told()
+
+
 class Clip:
     """A clip, open for reading; a context manager.
+
+    Attributes:
+        pixel_aspect: width of a pixel of the last frame, in heights of it, as it is stored.
 
     Args:
         clip: see `ClipLike`. An open container stays open.
@@ -61,6 +81,7 @@ class Clip:
         ExtractionError: ``not_found`` or ``decode_error``, with the reason.
     """
 
+    @_told
     def __init__(self, clip: ClipLike, threads: int = 1) -> None:
         self._owned = not isinstance(clip, InputContainer)
         self._container = clip if isinstance(clip, InputContainer) else _open(clip)
@@ -77,11 +98,16 @@ class Clip:
                 Status.DECODE_ERROR, f"no video in it ({', '.join(kinds) or 'nothing'} only)"
             )
         self._stream: VideoStream = streams[0]
+        if self._stream.codec_context is None:
+            self.close()
+            raise ExtractionError(Status.DECODE_ERROR, "its codec is not known to FFmpeg")
         if not self._stream.codec_context.is_open:  # else it was read from already
             self._stream.thread_type = "AUTO"
             self._stream.codec_context.thread_count = threads
         # Players count from the beginning of picture or sound, whichever is first.
         self._origin = (self._container.start_time or 0) / av.time_base
+        self.pixel_aspect = self._stream.sample_aspect_ratio or Fraction(1)
+        self._coded_aspect: Fraction | None = None
         self._time = math.nan
         self._end = 0.0
         self._problems: list[str] = []
@@ -105,10 +131,16 @@ class Clip:
         Raises:
             ExtractionError: after the last frame, if there should have been more.
         """
+        with _told:
+            yield from self._frames(start, end)
+
+    def _frames(self, start: float | None, end: float | None) -> Iterator[tuple[float, VideoFrame]]:
         if start:
             self._seek(start)
         given = 0
         for frame in self._decode():
+            if frame.key_frame:
+                self._note_pixel_aspect()
             self._time = self._time_of(frame)
             self._end = self._time + float((frame.duration or 0) * (frame.time_base or 0))
             if end is not None and self._time >= end:
@@ -159,6 +191,16 @@ class Clip:
                 else:
                     yield frame
 
+    def _note_pixel_aspect(self) -> None:
+        """The container has the last word, as in players, unless the stream changes on its way.
+
+        The decoder is ahead of the frames that it gives: only at a key frame do both agree.
+        """
+        coded = self._stream.codec_context.sample_aspect_ratio or Fraction(1)
+        if self._coded_aspect not in (None, coded):
+            self.pixel_aspect = coded
+        self._coded_aspect = coded
+
     def _time_of(self, frame: VideoFrame) -> float:
         if frame.time is not None:
             return round(frame.time - self._origin, 6)  # containers count in microseconds
@@ -184,10 +226,53 @@ class Clip:
         self._problems.append(f"{where}: {reason}")
 
 
-def upright(frame: VideoFrame) -> npt.NDArray[np.uint8]:
-    """A frame as ``(h, w, 3)`` uint8 RGB, turned as a player would show it."""
-    turned = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
-    return np.ascontiguousarray(turned, np.uint8)
+@_told
+def upright(frame: VideoFrame, pixel_aspect: Fraction) -> npt.NDArray[np.uint8]:
+    """Show a frame as a player does: square pixels, turned and mirrored by its display matrix.
+
+    Args:
+        frame: as it was decoded.
+        pixel_aspect: see `Clip.pixel_aspect`; the picture is enlarged along the longer side of
+            its pixels, so that nothing is lost.
+
+    Returns:
+        ``(h, w, 3)`` uint8 RGB, C-contiguous.
+
+    Raises:
+        ExtractionError: ``decode_error``, if it has no such pixels or no colours.
+    """
+    if not 1 <= max(pixel_aspect, 1 / pixel_aspect) <= _WIDEST_PIXEL:
+        raise ExtractionError(
+            Status.DECODE_ERROR, f"its pixels are said to be {pixel_aspect} times as wide as high"
+        )
+    width = round(frame.width * max(pixel_aspect, Fraction(1)))
+    height = round(frame.height * max(1 / pixel_aspect, Fraction(1)))
+    try:
+        pixels = np.asarray(frame.to_ndarray(format="rgb24", width=width, height=height), np.uint8)
+    except (av.FFmpegError, ValueError) as error:
+        reason = f"a frame of format {frame.format.name} can't be shown: {error}"
+        raise ExtractionError(Status.DECODE_ERROR, reason) from error
+    sides: Any = frame.side_data  # PyAV's types say that these are texts
+    for data in sides:
+        if data.type == Type.DISPLAYMATRIX:
+            pixels = _displayed(pixels, np.frombuffer(bytes(data)[:36], np.int32).reshape(3, 3))
+    return np.ascontiguousarray(pixels)
+
+
+def _displayed(
+    pixels: npt.NDArray[np.uint8], matrix: npt.NDArray[np.int32]
+) -> npt.NDArray[np.uint8]:
+    """The nearest of the eight ways to turn and mirror a picture.
+
+    Args:
+        pixels: ``(h, w, 3)``.
+        matrix: ``(3, 3)``; its upper left part takes row vectors (x, y), y pointing down, to
+            where they are shown.
+    """
+    (a, b), (c, d) = matrix[:2, :2].astype(float)
+    if abs(b) + abs(c) > abs(a) + abs(d):  # x is shown as y
+        pixels, a, d = pixels.swapaxes(0, 1), c, b
+    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
 def _open(clip: str | os.PathLike[str] | IO[bytes]) -> InputContainer:

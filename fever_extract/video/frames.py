@@ -45,9 +45,15 @@ def extract(
         nonlocal problem
         try:
             with Clip(clip, torch.get_num_threads()) as opened:
-                for time, frame in sample(opened.frames(start, end), fps):
+                # A frame's pixels are those of when it was decoded.
+                shown = (
+                    (time, (frame, opened.pixel_aspect))
+                    for time, frame in opened.frames(start, end)
+                )
+                for time, (frame, pixel_aspect) in sample(shown, fps):
+                    pixels = upright(frame, pixel_aspect)
                     times.append(time)
-                    yield upright(frame)
+                    yield pixels
         except ExtractionError as error:
             problem = error  # after the frames before it
 

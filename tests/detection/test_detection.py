@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 from facenet_pytorch import MTCNN, ONet, PNet, RNet
-from helpers import iou
+from helpers import cosine, iou
 from PIL import Image
 
 from fever_extract import images
 from fever_extract.detection import pyramid
-from fever_extract.detection.detector import Detector, smallest_face
+from fever_extract.detection.detector import Detector
 from fever_extract.detection.mtcnn import Mtcnn
+from fever_extract.detection.parameters import smallest_face
 from fever_extract.detection.pyramid import Pyramids
 
 
@@ -161,3 +162,39 @@ def test_the_networks_are_those_of_facenet_pytorch():
 
 def assert_close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+def test_upside_down_and_lying_faces(extractor, astronaut):
+    """Asked for, they have the vector that they have upright, in the picture's own pixels."""
+    (still,) = extractor.extract_records(astronaut)
+    pixels = np.asarray(astronaut)
+    assert abs(still.face.roll) < 10
+    for turns, roll in ((0, 0), (1, -90), (2, 180), (3, 90)):
+        turned = np.ascontiguousarray(np.rot90(pixels, turns))
+        (record,) = extractor.extract_records(turned, any_orientation=True)
+        face = record.face
+        assert cosine(face.vector, still.face.vector) > 0.99
+        assert abs((face.roll - still.face.roll - roll + 180) % 360 - 180) < 1
+        back = turned
+        points = face.landmarks
+        for _ in range(turns):  # clockwise
+            points = np.stack([back.shape[0] - points[:, 1], points[:, 0]], axis=1)
+            back = np.rot90(back, -1)
+        np.testing.assert_allclose(points, still.face.landmarks, atol=1)
+        assert (face.box[2:] > face.box[:2]).all()
+        inside = (face.landmarks > face.box[:2]) & (face.landmarks < face.box[2:])
+        assert inside.all()
+
+
+def test_faces_of_different_orientations_in_one_picture(extractor, astronaut):
+    face = astronaut.crop((120, 0, 340, 220))
+    sheet = Image.new("RGB", (700, 260), "grey")
+    for index, angle in enumerate((0, 90, 180)):
+        sheet.paste(face.rotate(angle), (10 + 230 * index, 20))
+    (record,) = extractor.extract_records(sheet, all_faces=True, any_orientation=True)
+    by_place = sorted(record.faces, key=lambda found: found.box[0])
+    rolls = [found.roll for found in by_place]
+    assert len(rolls) == 3
+    expected = np.array([0, -90, 180])
+    assert (np.abs((np.array(rolls) - expected + 180) % 360 - 180) < 15).all()
+    assert cosine(by_place[0].vector, by_place[2].vector) > 0.95

@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 from tiny import config
 
 from fever_extract import Extractor, WeightsError, hub
@@ -106,12 +108,85 @@ def test_the_hub_out_of_reach_is_one_line(monkeypatch):
     assert "\n" not in str(caught.value)
 
 
-def test_weights_that_overflow_are_not_written(tmp_path):
-    state = FeverNet(config()).state_dict()
-    state["embedding.0.weight"] = torch.full((12, 16), 1e6).half()
-    with pytest.raises(WeightsError, match="not finite"):
+FIRST = "embedding.0.weight"
+VARIANCE = "embedding.1.running_var"
+BAD_TENSORS = {
+    "nan": (FIRST, torch.full((12, 16), torch.nan), "not finite"),
+    "one infinity": (FIRST, torch.tensor([torch.inf] + [0.0] * 191).reshape(12, 16), "not finite"),
+    "float16": (FIRST, torch.full((12, 16), 1e6).half(), "not finite"),
+    "bfloat16": (FIRST, torch.full((12, 16), -torch.inf).bfloat16(), "not finite"),
+    "negative variance": (VARIANCE, -torch.ones(12), "variances below 0"),
+    "negative bfloat16": (VARIANCE, -torch.ones(12).bfloat16(), "variances below 0"),
+    "int8": (FIRST, torch.ones(12, 16, dtype=torch.int8), "dtype I8"),
+    "bool": (FIRST, torch.ones(12, 16, dtype=torch.bool), "dtype BOOL"),
+    "float64": (FIRST, torch.ones(12, 16, dtype=torch.float64), "dtype F64"),
+    "complex": (FIRST, torch.ones(12, 16, dtype=torch.complex64), "dtype C64"),
+    "float8": (FIRST, torch.ones(12, 16).to(torch.float8_e4m3fn), "dtype F8_E4M3"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_TENSORS)
+def test_a_tensor_that_can_not_be_used_is_named(folder, tmp_path, kind):
+    """When weights are read, in whichever way, and when they would be written."""
+    name, tensor, message = BAD_TENSORS[kind]
+    state = {**FeverNet(config()).state_dict(), name: tensor}
+    with pytest.raises(WeightsError, match=f"'{name}'.*{message}"):
         checkpoint.save(tmp_path / "bad", config(), state)
     assert not (tmp_path / "bad" / "model.safetensors").exists()
+    data = save(state)
+    with pytest.raises(WeightsError, match=f"'{name}'.*{message}"):
+        checkpoint.save(tmp_path / "bad", config(), data)
+    (folder / "model.safetensors").write_bytes(data)
+    for load in (hub.load, Extractor):
+        with pytest.raises(WeightsError, match=f"'{name}'.*{message}"):
+            load(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        (FIRST, torch.ones(12, 16, dtype=torch.int64), f"'{FIRST}' is of torch.int64"),
+        ("embedding.1.num_batches_tracked", torch.tensor(1.0), "tracked' is of torch.float32"),
+        (FIRST, torch.full((12, 16), 3e38), "the weights overflow"),
+    ],
+)
+def test_what_the_network_can_not_use(folder, name, tensor, message):
+    torch.manual_seed(2)  # features whose sum is well above one, so that the product overflows
+    state = {**FeverNet(config()).state_dict(), name: tensor}
+    (folder / "model.safetensors").write_bytes(save(state))
+    with pytest.raises(WeightsError, match=message):
+        Extractor(folder)
+
+
+def test_bfloat16_will_do(folder, astronaut):
+    state = FeverNet(config()).state_dict()
+    (folder / "model.safetensors").write_bytes(
+        save({n: t.bfloat16() if t.is_floating_point() else t for n, t in state.items()})
+    )
+    assert np.isfinite(Extractor(folder, device="cpu").extract(astronaut)).all()
+
+
+def header(text: bytes, data: bytes = b"") -> bytes:
+    return len(text).to_bytes(8, "little") + text + data
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (header(b'{"a":{"dtype":"F4","shape":[2],"data_offsets":[0,1]}}', b"0"), "dtype F4"),
+        (header(b"{" + b" " * 90_000_000 + b"}"), "has a header of 90,000,002 bytes"),
+        (header(b"[" * 100_000), "not a whole safetensors file"),
+        (header(b'{"a": 7}'), "not a whole safetensors file"),
+        (header(b"[]"), "not a whole safetensors file"),
+        ((1 << 62).to_bytes(8, "little") + b"{}", "its header is cut off"),
+    ],
+)
+def test_headers_of_strangers(folder, content, message):
+    (folder / "model.safetensors").write_bytes(content)
+    with pytest.raises(WeightsError, match=message) as caught:
+        Extractor(folder)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
 
 
 def test_a_file_is_not_its_folder(folder):

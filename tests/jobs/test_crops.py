@@ -1,6 +1,8 @@
 """Aligned crops on disk: a picture for each row, and nowhere else."""
 
+import io
 import re
+import tarfile
 from pathlib import PurePath
 
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fever_extract.jobs.crops import crop_path, save_crops
+from fever_extract.jobs.crops import Crops, crop_path
 from fever_extract.jobs.sources import Input
 
 
@@ -114,12 +116,79 @@ def test_long_and_odd_names_are_written(extractor, astronaut, tmp_path):
     assert re.fullmatch(r"x+-[0-9a-f]{64}\.0\.jpg", crop_path("x" * 251, 0).name)
 
 
+def crops(extractor, folder):
+    return Crops(folder, extractor.config.preprocessing)
+
+
+def test_names_that_no_file_can_have_and_names_that_meet(extractor, astronaut, tmp_path):
+    """From archives, where anything goes: a crop for each row, or a message."""
+    buffer = io.BytesIO()
+    astronaut.resize((100, 100)).save(buffer, "JPEG")
+    names = [
+        "nul\0.jpg",
+        "/".join(["n" * 100] * 60) + ".jpg",  # 6,000 bytes
+        "a.jpg.0.jpg/b.jpg",
+        "a.jpg",
+        "a.jpg",
+        "./a.jpg",
+        "a.jpg.0-2.jpg/c.jpg",
+        "a.jpg.0-2",
+        "../up.jpg",
+        "line\nbreak.jpg",
+    ]
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name in names:
+            info = tarfile.TarInfo("x.jpg")
+            info.size, info.pax_headers = len(buffer.getvalue()), {"path": name}
+            archive.addfile(info, io.BytesIO(buffer.getvalue()))
+    folder = tmp_path / "crops"
+    summary = extractor.extract_folder(
+        tmp_path / "a.tar", tmp_path / "f.npz", aligned=True, save_crops=folder
+    )
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    assert summary.faces == len(files) == len(names)
+    repeated = {path: names[: index + 1].count(path) for index, path in enumerate(names)}
+    assert folder / crop_path("nul\0.jpg", 0) in files
+    assert folder / crop_path("a.jpg", 0) in files
+    assert folder / crop_path("a.jpg", 0, repeated["a.jpg"]) in files
+    assert folder / crop_path("a.jpg", 0, 3) in files, "for ./a.jpg"
+
+
+def test_a_crop_that_can_not_be_written_is_a_message(extractor, astronaut, tmp_path, recwarn):
+    """Here since a folder is in its place, or a file in its folder's."""
+    (tmp_path / "photos" / "sub").mkdir(parents=True)
+    for name in ("a\x1b[31m.jpg", "sub/b.jpg", "c.jpg"):
+        astronaut.resize((100, 100)).save(tmp_path / "photos" / name)
+    (tmp_path / "crops" / crop_path("a\x1b[31m.jpg", 0)).mkdir(parents=True)
+    (tmp_path / "crops" / "sub").write_text("mine")
+    summary = extractor.extract_folder(
+        tmp_path / "photos", tmp_path / "f.npz", aligned=True, save_crops=tmp_path / "crops"
+    )
+    assert summary.faces == 3
+    assert (tmp_path / "f.npz").exists()
+    told = [str(one.message) for one in recwarn if "no crop of" in str(one.message)]
+    assert [line.split(":")[0] for line in told] == [
+        r"no crop of 'a\x1b[31m.jpg'",
+        "no crop of 'sub/b.jpg'",
+    ]
+    assert (tmp_path / "crops" / "sub").read_text() == "mine"
+    assert (tmp_path / "crops" / crop_path("c.jpg", 0)).is_file()
+    leftover = [file.name for file in (tmp_path / "crops").rglob("*.tmp")]
+    assert not leftover
+
+
+def test_many_crops_that_can_not_be_written_are_counted(extractor, astronaut, tmp_path, recwarn):
+    saved = crops(extractor, tmp_path)
+    (record,) = extractor.extract_records(astronaut)
+    for number in range(13):
+        saved.save(Input(f"{number}.jpg", str(tmp_path / "gone.jpg")), record)
+    saved.close()
+    told = [str(one.message) for one in recwarn]
+    assert len(told) == 11
+    assert told[-1] == "no crop of 3 more photographs"
+
+
 def test_a_photograph_that_is_gone(extractor, astronaut, tmp_path):
     (record,) = extractor.extract_records(astronaut)
     with pytest.warns(UserWarning, match=r"no crop of 'a\.jpg': .*does not exist"):
-        save_crops(
-            tmp_path,
-            Input("a.jpg", str(tmp_path / "a.jpg")),
-            record,
-            extractor.config.preprocessing,
-        )
+        crops(extractor, tmp_path).save(Input("a.jpg", str(tmp_path / "a.jpg")), record)

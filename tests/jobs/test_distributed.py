@@ -5,11 +5,13 @@ import signal
 import threading
 
 import numpy as np
+import pillow_heif
 import pytest
+from helpers import workers
 
 import fever_extract
 from fever_extract import Options
-from fever_extract.jobs import sharded as job
+from fever_extract.jobs import sharded
 from fever_extract.jobs.ray import on_ray
 from fever_extract.tables import shards
 
@@ -18,15 +20,18 @@ ray = pytest.importorskip("ray")
 
 @pytest.fixture(scope="module")
 def photos_folder(tmp_path_factory, astronaut):
-    """36 pictures of one face, and four files that are none."""
+    """36 pictures of one face, one of them HEIF, and four files that are none."""
     root = tmp_path_factory.mktemp("photos")
-    for index in range(36):
+    pillow_heif.from_pillow(astronaut).save(root / "35.heic")
+    for index in range(35):
         astronaut.resize((120 + 2 * index, 120 + index)).save(root / f"{index:02}.jpg")
     for index in range(4):
         (root / f"{index:02}b.jpg").write_bytes(b"\xff\xd8 cut short")
     return root
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("ray")
 def test_a_node_and_a_worker_are_lost_half_way(extractor, photos_folder, tmp_path):
     """Two nodes; the worker process of one is killed, and then the other node as a whole."""
     from ray.cluster_utils import Cluster
@@ -58,10 +63,10 @@ def test_a_node_and_a_worker_are_lost_half_way(extractor, photos_folder, tmp_pat
     destroyer = threading.Thread(target=destroy)
     destroyer.start()
     try:
-        summary = job.run(
-            extractor._checkpoint,
+        summary = sharded.run(
             photos_folder,
             output,
+            checkpoint=extractor._checkpoint,
             options=Options(batch_size=2),
             engine=on_ray(concurrency=2),
             shard_rows=4,
@@ -80,25 +85,6 @@ def test_a_node_and_a_worker_are_lost_half_way(extractor, photos_folder, tmp_pat
     assert table["path"].to_pylist() == expected["path"].to_pylist()
     assert table["status"].to_pylist() == expected["status"].to_pylist()
     np.testing.assert_allclose(x, y, atol=1e-4)
-
-
-def workers():
-    """The worker processes of the actors, which are far descendants of this process."""
-    parents, found = {}, []
-    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
-        try:
-            with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-                parents[pid] = int(file.read().rpartition(")")[2].split()[1])
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                if b"from fever_extract.jobs.worker import main" in file.read():
-                    found.append(pid)
-        except OSError:
-            continue
-
-    def is_ours(pid):
-        return pid == os.getpid() or (pid in parents and is_ours(parents[pid]))
-
-    return [pid for pid in found if is_ours(pid)]
 
 
 def test_one_file_is_not_for_ray(photos_folder, tmp_path):

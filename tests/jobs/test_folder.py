@@ -201,7 +201,7 @@ def test_an_output_that_can_not_be_written_is_told_first(extractor, folder, tmp_
     extractor._pipeline.process = lambda *a: started.append(1) or extractor_process(*a)
     try:
         with pytest.raises(OSError, match="too long"):
-            extractor.extract_folder(folder, tmp_path / f"{'n' * 250}.npz")
+            extractor.extract_folder(folder, tmp_path / f"{'n' * 252}.npz")
     finally:
         del extractor._pipeline.process
     assert not started

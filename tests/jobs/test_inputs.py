@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fever_extract._utils import names
 from fever_extract.jobs import _remote as remote
 from fever_extract.jobs import sources as inputs
 from fever_extract.jobs._listing import Listing
 from fever_extract.jobs.sources import Input, find
-from fever_extract.tables import names
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
 FILES = ["b.jpg", "a.PNG", "sub/c.webp", "sub/deep/d.gif", "sub/notes.txt", ".hidden.jpg"]
@@ -72,7 +72,7 @@ def test_several_sources_are_named_as_given(folder):
 @pytest.mark.parametrize(
     ("name", "data"),
     [
-        ("list.txt", b"photos/b.jpg\r\n\nphotos/a b.png\n photos/odd.jpg"),
+        ("list.txt", b"photos/b.jpg\r\nphotos/a b.png\n photos/odd.jpg"),
         ("marked.txt", b"\xef\xbb\xbfphotos/b.jpg\nphotos/a b.png\n photos/odd.jpg\n"),
         ("list.lst", b"photos/b.jpg\0photos/a b.png\0 photos/odd.jpg\0"),
         (

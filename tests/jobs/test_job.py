@@ -23,7 +23,8 @@ import pytest
 import fever_extract
 from fever_extract import Options, Status, cli
 from fever_extract.cli import commands
-from fever_extract.jobs import sharded as job
+from fever_extract.jobs import sharded
+from fever_extract.jobs.engine import local
 from fever_extract.jobs.sources import NoImagesError
 from fever_extract.tables import shards
 
@@ -33,13 +34,13 @@ SIZE = 16
 
 def run(extractor, sources, output, batch_size=4, supervision=None, **settings):
     """A job of two workers in this process."""
-    return job.run(
-        extractor._checkpoint,
+    return sharded.run(
         sources,
         output,
+        checkpoint=extractor._checkpoint,
         options=Options(batch_size=batch_size),
         device="cpu",
-        engine=job.local(2, **(supervision or {})),
+        engine=local(2, **(supervision or {})),
         **{"shard_rows": SIZE, **settings},
     )
 
@@ -219,6 +220,57 @@ def test_a_folder_of_others_is_left_alone(extractor, photos_folder, tmp_path):
     assert (tmp_path / "mine.parquet").read_bytes() == b"precious"
 
 
+def test_what_is_not_of_the_job_stays(extractor, photos_folder, tmp_path):
+    single, output = photos_folder / "00.jpg", tmp_path / "out"
+    output.mkdir()
+    (tmp_path / "elsewhere").write_text("precious")
+    (output / ".lock").symlink_to(tmp_path / "elsewhere")
+    foreign = [".mine.tmp", ".part-000000.parquet.1.tmp", "part-mine.txt", "part-1.parquet.bak"]
+    for name in foreign:
+        (output / name).write_text("precious")
+    run(extractor, single, output)
+    (output / "_job" / "mine.txt").write_text("precious")
+    (output / "_job" / "previous").mkdir()
+    (output / "_job" / "previous" / "mine").write_text("precious")
+    for overwrite in (False, True):
+        assert run(extractor, single, output, overwrite=overwrite).images == 1
+    for name in (*foreign, "_job/mine.txt", "_job/previous/mine"):
+        assert (output / name).read_text() == "precious"
+    assert (tmp_path / "elsewhere").read_text() == "precious"
+    (output / "part-000009.parquet").write_bytes(b"precious")
+    with pytest.raises(ValueError, match=r"part-000009\.parquet, which is of no job"):
+        run(extractor, single, output, overwrite=True)
+    assert read_only(output / "part-000000.parquet")
+
+
+def read_only(shard):
+    """A shard by itself."""
+    return pq.read_table(shard).num_rows == 1
+
+
+@pytest.mark.parametrize("content", [{"notes.txt": "mine"}, {"manifest.json": '{"mine": 1}'}])
+def test_a_foreign_folder_of_that_name_stays(extractor, photos_folder, tmp_path, content):
+    (tmp_path / "_job").mkdir()
+    for name, text in content.items():
+        (tmp_path / "_job" / name).write_text(text)
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match="holds _job, which is of no job"):
+            run(extractor, photos_folder / "00.jpg", tmp_path, overwrite=overwrite)
+    assert {file.name: file.read_text() for file in (tmp_path / "_job").iterdir()} == content
+
+
+def test_what_a_killed_job_left_is_removed(extractor, photos_folder, tmp_path):
+    run(extractor, photos_folder / "00.jpg", tmp_path)
+    left = [
+        tmp_path / f".fever-extract-{'0' * 32}.tmp",
+        tmp_path / "_job" / f".fever-extract-{'1' * 32}.tmp",
+    ]
+    for file in left:
+        file.touch()
+    run(extractor, photos_folder / "00.jpg", tmp_path)
+    assert not any(file.exists() for file in left)
+
+
 def test_archives_lists_and_odd_names_in_one_job(extractor, photos_folder, tmp_path):
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         archive.add(photos_folder / "00.jpg", "deep/00.jpg")
@@ -309,8 +361,8 @@ CODE = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's is ignored
 from fever_extract import cli
-from fever_extract.jobs import sharded as job
-job.run.__kwdefaults__.update(shard_rows=16, save_every=0.2)
+from fever_extract.jobs import sharded
+sharded.run.__kwdefaults__.update(shard_rows=16, save_every=0.2)
 sys.exit(cli.main(sys.argv[1:]))
 """
 

@@ -79,7 +79,7 @@ def test_onnx_gives_the_same(extractor, astronaut, tmp_path):
         assert named["expression"].shape == (batch, 8)
     metadata = {item.key: item.value for item in onnx.load(path).metadata_props}
     assert metadata["fever_extract_weights_sha256"] == extractor.sha256
-    assert json.loads(metadata["fever_extract_config"])["embedding_dim"] == 256
+    assert json.loads(metadata["fever_extract_config"])["embedding_dim"] == extractor.embedding_dim
 
 
 def test_the_export_command(tmp_path):

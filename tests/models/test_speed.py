@@ -1,5 +1,6 @@
 """What makes it fast must not change what it says, or what the caller has set."""
 
+import copy
 import threading
 
 import numpy as np
@@ -9,8 +10,7 @@ from helpers import cosine, iou
 from PIL import Image
 
 from fever_extract import Status, images
-from fever_extract.models._packing import can_pack, pack
-from fever_extract.models.config import Backbone, Config, Preprocessing
+from fever_extract.models.config import OURS, Backbone, Config, Preprocessing
 from fever_extract.models.network import FeverNet, for_inference, in_dtype
 from fever_extract.training.trainer.start import TEMPLATE
 
@@ -70,11 +70,11 @@ def test_bfloat16_changes_vectors_little(extractor, astronaut):
     assert cosine(exact, fast) > 0.999
 
 
-@pytest.mark.parametrize("name", ["compact", "mobilenet_v1", "two_stream", "resnet18"])
+@pytest.mark.parametrize(
+    "name", ["compact", "mobilenet_v1", "two_stream", "resnet18", "densenet121"]
+)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_packed_convolutions_compute_the_same(name, dtype):
-    if not can_pack(getattr(torch, dtype)):
-        pytest.skip(f"oneDNN has no {dtype} here")
+def test_fused_convolutions_compute_the_same(name, dtype):
     shape = ((8, 16), (1, 1)) if name in ("compact", "two_stream") else ((), ())
     config = Config(
         "test", Preprocessing(32, "grey", (128.0,), (60.0,), TEMPLATE), Backbone(name, *shape)
@@ -83,20 +83,44 @@ def test_packed_convolutions_compute_the_same(name, dtype):
     network = FeverNet(config).train()
     for _ in range(3):  # statistics that are not the initial ones
         network(torch.rand(8, 1, 32, 32) * 255)
-    network = in_dtype(for_inference(network.eval()), dtype)
-    backbone = network.backbone
-    packed = pack(backbone, torch.zeros(1, network.backbone_channels, 32, 32))
+    fused = in_dtype(for_inference(copy.deepcopy(network.eval())), dtype).backbone
     for count in (1, 5):
         crops = torch.randn(count, network.backbone_channels, 32, 32)
         with torch.inference_mode():
-            expected, features = backbone(crops), packed(crops)
-        tolerance = 1e-4 if dtype == "float32" else 0.03
-        torch.testing.assert_close(features, expected, atol=tolerance, rtol=tolerance)
-    activations = [node for node in packed.graph.nodes if "relu" in str(node.target)]
-    assert len(activations) < len(packed.graph.nodes) / 4, "most became part of a convolution"
-    assert not any(isinstance(module, torch.nn.ZeroPad2d) for module in packed.modules())
+            expected, features = network.backbone(crops), fused(crops)
+        tolerance = 1e-4 if dtype == "float32" else 0.05
+        error = (features - expected).norm() / expected.norm()
+        assert error < tolerance, f"off by {error:.1e}"
+    kinds = [type(module) for module in fused.modules()]
+    if name in OURS:
+        assert torch.nn.BatchNorm2d not in kinds
+        assert torch.nn.ZeroPad2d not in kinds
 
 
+def test_convolutions_that_may_run_in_another_order_are_not_fused():
+    class Backwards(torch.nn.Sequential):
+        def forward(self, x):
+            return self[0](self[1](x))
+
+    def layers():
+        return torch.nn.Conv2d(4, 4, 1), torch.nn.BatchNorm2d(4).train()
+
+    torch.manual_seed(0)
+    shared, relu = layers()[0], torch.nn.ReLU()
+    (between, norm), norms = layers(), [layers()[1] for _ in range(2)]
+    backbone = torch.nn.Sequential(
+        Backwards(*layers()),
+        torch.nn.Sequential(shared, norms[0], shared, norms[1]),
+        torch.nn.Sequential(relu, between, relu, norm),
+    )
+    backbone(torch.randn(8, 4, 2, 2) * 3 + 1)
+    network = torch.nn.Module()
+    network.backbone = copy.deepcopy(backbone.eval())
+    x = torch.randn(2, 4, 2, 2)
+    torch.testing.assert_close(for_inference(network).backbone(x), backbone(x))
+
+
+@pytest.mark.usefixtures("two_threads")
 def test_many_images_at_once_are_the_same_in_order(extractor, astronaut, landscape, tmp_path):
     inputs, expected = [], []
     for index in range(37):
@@ -124,13 +148,9 @@ def test_the_callers_threads_stay_as_they_were(extractor, astronaut):
         torch.set_num_threads(before)
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_a_stream_that_is_left_early_leaves_no_thread(extractor, astronaut):
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        records = extractor._pipeline.stream([astronaut] * 40, extractor._options)
-        next(records)
-        records.close()
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith("fever")]
-    finally:
-        torch.set_num_threads(before)
+    records = extractor._pipeline.stream([astronaut] * 40, extractor._options)
+    next(records)
+    records.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("fever")]

@@ -18,12 +18,13 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from fever_extract._utils.names import to_text
+from fever_extract.records import Face, Frame, Status
 from fever_extract.report import page as report
 from fever_extract.report import thumbnails
 from fever_extract.report.page import write_report
 from fever_extract.report.projection import nearest
 from fever_extract.report.thumbnails import cut
-from fever_extract.tables.names import to_text
 from fever_extract.tables.reading import read_table
 from fever_extract.tables.schema import Columns, Widths
 from fever_extract.tables.writing import open_table
@@ -162,6 +163,46 @@ def test_names_are_text_and_never_html(tables, tmp_path, browser):
     assert EVIL not in (tmp_path / "a.html").read_text(encoding="utf-8")
 
 
+def test_labels_that_mean_something_to_javascript(tmp_path, browser):
+    labels = ["__proto__", "constructor", "toString", "happiness"]
+    rows = []
+    for index in range(12):
+        face = Face(
+            np.zeros(4, np.float32),
+            1.0,
+            np.zeros((5, 2), np.float32),
+            np.eye(12, dtype=np.float32)[index],
+            dict.fromkeys(labels, 0.1) | {labels[index % 4]: 0.7},
+            track=0,
+        )
+        rows.append(("clip.mp4", Frame(Status.OK, faces=(face,), time=index / 10)))
+    with open_table(tmp_path / "f.parquet", {"expressions": labels}) as table:
+        table.write(Columns.of(rows, Widths(12, 4)))
+    write_report(tmp_path / "f.parquet", tmp_path / "a.html")
+    open_page(browser, tmp_path / "a.html")
+    names = "return document.getElementById(arguments[0]).data.map((trace) => trace.name)"
+    assert {f"{label} (3)" for label in labels} <= set(browser.execute_script(names, "map"))
+    assert browser.execute_script(names, "course") == labels
+    ticks = browser.find_elements(By.CSS_SELECTOR, "#expressions .ytick text")
+    assert {tick.text for tick in ticks} == set(labels)
+    colors = "return document.getElementById('expressions').data[0].marker.color"
+    assert all(isinstance(color, str) for color in browser.execute_script(colors))
+
+
+def test_names_that_are_not_utf8(tables, tmp_path):
+    odd = os.fsdecode(b"caf\xe9")
+    table = read_table(tables / "features.parquet")
+    rows = pq.read_table(tables / "features.parquet")
+    metadata = json.dumps({**table.metadata, "weights_source": odd})
+    path = tmp_path / f"{odd}.parquet"
+    with open(path, "wb") as file:  # pyarrow opens no such name
+        pq.write_table(rows.replace_schema_metadata({"fever_extract": metadata}), file)
+    write_report(path, tmp_path / "a.html")
+    page = (tmp_path / "a.html").read_bytes().decode("utf-8")
+    assert "caf\\xe9.parquet" in page
+    assert "caf\\udce9" in page
+
+
 def test_the_formats_read_back_the_same(tables):
     parquet, npz, csv_ = (
         read_table(tables / f"features.{ending}") for ending in ("parquet", "npz", "csv")
@@ -283,6 +324,10 @@ def test_the_course_of_a_clip(clip, tmp_path, browser):
         (["damaged.parquet", "-o", "a.html"], "damaged.parquet can't be read"),
         (["foreign.csv", "-o", "a.html"], "has no column path"),
         (["foreign.csv", "-o", "a.pdf"], "must end in .html"),
+        (["list.csv", "-o", "a.html"], "its metadata is no JSON object, but [1, 2]"),
+        (["options.csv", "-o", "a.html"], "its metadata has no usable 'options': 7"),
+        (["classes.csv", "-o", "a.html"], "its metadata has no usable 'expressions': 'all'"),
+        (["nested.csv", "-o", "a.html"], "table nested.csv can't be read"),
         (["foreign.csv", "-o", "missing/a.html"], "the folder missing does not exist"),
         (["foreign.csv", "-o", "a.html", "--photos", "missing"], "missing is no folder"),
     ],
@@ -292,9 +337,19 @@ def test_wrong_usage(arguments, message, tmp_path, monkeypatch, capsys):
     (tmp_path / "damaged.parquet").write_bytes(b"PAR1 cut short")
     with open(tmp_path / "foreign.csv", "w", newline="") as file:
         csv.writer(file).writerows([["name", "label"], ["a", 1]])
+    metadata = {
+        "list": "[1, 2]",
+        "options": '{"options": 7}',
+        "classes": '{"expressions": "all"}',
+        "nested": "[" * 100_000,
+    }
+    for name, text in metadata.items():
+        (tmp_path / f"{name}.csv").write_text("path,status,embedding_0\na.jpg,ok,1\n")
+        (tmp_path / f"{name}.csv.json").write_text(text)
     code, _, stderr = in_process(capsys, "report", *arguments)
     assert code == 2
     assert message in stderr
+    assert stderr.count("\n") == 1
     assert not (tmp_path / "a.html").exists()
 
 

@@ -6,14 +6,9 @@ import av
 import numpy as np
 from PIL import Image
 
-# 16.16 fixed point (2.30 in the last column): what phones write for a clip that is to be
-# turned clockwise by so many degrees.
-_ONE, _LAST = 1 << 16, 1 << 30
-_MATRICES = {
-    90: [0, _ONE, 0, -_ONE, 0, 0, 0, 0, _LAST],
-    180: [-_ONE, 0, 0, 0, -_ONE, 0, 0, 0, _LAST],
-    270: [0, -_ONE, 0, _ONE, 0, 0, 0, 0, _LAST],
-}
+# What phones write for a clip that is to be turned clockwise by so many degrees: where a
+# pixel's x and y are shown, as (xx, xy, yx, yy).
+TURNS = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}
 
 
 def scene(face: Image.Image, *places: tuple[int, int], size=(320, 240)) -> np.ndarray:
@@ -24,8 +19,10 @@ def scene(face: Image.Image, *places: tuple[int, int], size=(320, 240)) -> np.nd
     return np.asarray(picture)
 
 
-def write_clip(path, pictures, times=None, codec="libx264", **options: str) -> None:
-    """A clip of RGB arrays, shown at ``times`` (ms), or 10 a second."""
+def write_clip(
+    path, pictures, times=None, codec="libx264", *, pixel_aspect=None, fine=False, **options: str
+) -> None:
+    """A clip of RGB arrays, shown at ``times`` (ms), or 10 a second; ``fine`` loses little."""
     times = range(0, 100 * len(pictures), 100) if times is None else times
     rate = 10 if codec in ("mpeg4", "mpeg2video") else 1000  # these know fixed rates only
     with av.open(str(path), "w", options=options) as container:
@@ -33,8 +30,13 @@ def write_clip(path, pictures, times=None, codec="libx264", **options: str) -> N
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         stream.time_base = stream.codec_context.time_base = Fraction(1, rate)
-        stream.bit_rate = 4_000_000
+        if fine:
+            stream.options = {"crf": "5"}
+        else:
+            stream.bit_rate = 4_000_000
         stream.gop_size = 12
+        if pixel_aspect is not None:
+            stream.sample_aspect_ratio = pixel_aspect
         for time, picture in zip(times, pictures):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = time * rate // 1000, Fraction(1, rate)
@@ -42,11 +44,13 @@ def write_clip(path, pictures, times=None, codec="libx264", **options: str) -> N
         container.mux(stream.encode())
 
 
-def turn(path, degrees: int) -> None:
-    """Say in an mp4's track header that players shall turn it clockwise."""
+def show_by(path, matrix: tuple[float, float, float, float]) -> None:
+    """Say in an mp4's track header how players shall turn and mirror it; see `TURNS`."""
     data = bytearray(path.read_bytes())
     start = data.index(b"tkhd") + 4 + 40  # version 0: flags, times, id, duration, layer, volume
-    data[start : start + 36] = np.array(_MATRICES[degrees], ">i4").tobytes()
+    xx, xy, yx, yy = (round(value * (1 << 16)) for value in matrix)  # 16.16 fixed point
+    whole = [xx, xy, 0, yx, yy, 0, 0, 0, 1 << 30]
+    data[start : start + 36] = np.array(whole, ">i4").tobytes()
     path.write_bytes(data)
 
 

@@ -5,13 +5,15 @@ import re
 import subprocess
 import sys
 import warnings
+from fractions import Fraction
 from pathlib import Path
 
 import av
+import hostile_clips
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from clip_maker import scene, turn, write_clip, write_sound
+from clip_maker import TURNS, scene, show_by, write_clip, write_sound
 from helpers import cosine, iou
 from PIL import Image
 
@@ -62,7 +64,7 @@ def test_records_of_a_clip(extractor, clip):
     lefts = [frame.face.box[0] for frame in frames]
     np.testing.assert_allclose(np.diff(lefts), 10, atol=4)
     with Clip(clip) as opened:
-        pixels = [upright(frame) for _, frame in opened.frames()]
+        pixels = [upright(frame, opened.pixel_aspect) for _, frame in opened.frames()]
     np.testing.assert_allclose(
         np.stack([frame.face.vector for frame in frames]), extractor.extract(pixels), atol=1e-4
     )
@@ -120,18 +122,85 @@ def test_an_open_file(extractor, clip):
 # Times
 
 
-@pytest.mark.parametrize("degrees", [90, 180, 270])
-def test_a_turned_clip(extractor, moving, tmp_path, degrees):
-    lying = [np.ascontiguousarray(np.rot90(picture, degrees // 90)) for picture in moving[:2]]
-    write_clip(tmp_path / "phone.mp4", lying)
-    turn(tmp_path / "phone.mp4", degrees)
-    with Clip(tmp_path / "phone.mp4") as opened:
-        pixels = [upright(frame) for _, frame in opened.frames()]
-    assert np.abs(pixels[0].astype(int) - moving[0]).mean() < 5
+# How a clip is stored that each matrix shows upright.
+STORED = {
+    (1, 0, 0, 1): lambda upright: upright,
+    (-1, 0, 0, 1): lambda upright: upright[:, ::-1],
+    (1, 0, 0, -1): lambda upright: upright[::-1],
+    TURNS[180]: lambda upright: upright[::-1, ::-1],
+    TURNS[90]: np.rot90,
+    TURNS[270]: lambda upright: np.rot90(upright, -1),
+    (0, 1, 1, 0): lambda upright: upright.swapaxes(0, 1),
+    (0, -1, -1, 0): lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
+    (0.98, 0.17, -0.17, 0.98): lambda upright: upright,  # by ten degrees: the nearest will do
+}
+
+
+def shown(path) -> list[np.ndarray]:
+    with Clip(path) as opened:
+        return [upright(frame, opened.pixel_aspect) for _, frame in opened.frames()]
+
+
+@pytest.mark.parametrize("matrix", STORED)
+def test_every_display_matrix(extractor, moving, tmp_path, matrix):
+    stored = [np.ascontiguousarray(STORED[matrix](picture)) for picture in moving[:2]]
+    write_clip(tmp_path / "phone.mp4", stored, fine=True)
+    show_by(tmp_path / "phone.mp4", matrix)
+    for pixels, picture in zip(shown(tmp_path / "phone.mp4"), moving):
+        assert np.abs(pixels.astype(int) - picture).mean() < 5
     frames = list(extractor.extract_video(tmp_path / "phone.mp4"))
     for frame, still in zip(frames, extractor.extract_records(moving[:2])):
         assert iou(frame.face.box, still.face.box) > 0.8
-        assert cosine(frame.face.vector, still.face.vector) > 0.9
+        assert cosine(frame.face.vector, still.face.vector) > 0.99
+
+
+ASPECTS = {
+    "2": (160, 240),
+    "64/45": (226, 240),
+    "1/2": (320, 120),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "aspect"),
+    [("a.mp4", "2"), ("a.mkv", "2"), ("a.ts", "2"), ("a.mp4", "64/45"), ("a.mp4", "1/2")],
+)
+def test_pixels_that_are_not_square(extractor, moving, tmp_path, name, aspect):
+    squeezed = [np.array(Image.fromarray(one).resize(ASPECTS[aspect])) for one in moving[:2]]
+    write_clip(tmp_path / name, squeezed, pixel_aspect=Fraction(aspect), fine=True)
+    for pixels in shown(tmp_path / name):
+        assert abs(pixels.shape[1] / pixels.shape[0] - 320 / 240) < 0.02
+    frames = list(extractor.extract_video(tmp_path / name))
+    assert len(frames) == 2
+    for frame, still in zip(frames, extractor.extract_records(moving[:2])):
+        assert cosine(frame.face.vector, still.face.vector) > 0.98
+
+
+def test_pixels_that_are_not_square_of_a_turned_clip(extractor, moving, tmp_path):
+    lying = [np.rot90(np.array(Image.fromarray(one).resize((320, 120)))) for one in moving[:2]]
+    path = tmp_path / "turned.mp4"
+    write_clip(path, list(map(np.ascontiguousarray, lying)), pixel_aspect=Fraction(2), fine=True)
+    show_by(path, TURNS[90])
+    assert [pixels.shape for pixels in shown(path)] == [(240, 320, 3)] * 2
+    for frame, still in zip(extractor.extract_video(path), extractor.extract_records(moving[:2])):
+        assert cosine(frame.face.vector, still.face.vector) > 0.98
+
+
+def test_pixels_that_no_picture_has(extractor, moving, tmp_path):
+    write_clip(tmp_path / "strip.mkv", moving[:2], pixel_aspect=Fraction(40))
+    (frame,) = extractor.extract_video(tmp_path / "strip.mkv")
+    assert frame.status is Status.DECODE_ERROR
+    assert "40 times as wide as high" in frame.error
+
+
+def test_pixels_whose_shape_changes_on_the_way(moving, tmp_path):
+    """As when a broadcast goes from 4:3 to 16:9; the second half begins anew."""
+    for name, aspect in (("a.ts", 1), ("b.ts", 2)):
+        write_clip(tmp_path / name, moving[:3], pixel_aspect=Fraction(aspect))
+    both = (tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes()
+    (tmp_path / "both.ts").write_bytes(both)
+    widths = [pixels.shape[1] for pixels in shown(tmp_path / "both.ts")]
+    assert widths == [320] * 3 + [640] * 3
 
 
 @pytest.mark.parametrize("extension", ["mp4", "mov", "mkv", "ts"])
@@ -275,6 +344,22 @@ def test_wrong_arguments_are_told_at_once(extractor, clip, arguments, error, mes
 # Tables
 
 
+def test_a_codec_that_is_not_known(extractor, clip, tmp_path):
+    """It costs its own row, and not the others'."""
+    data = clip.read_bytes()
+    assert data.count(b"avc1") >= 1
+    (tmp_path / "a.mp4").write_bytes(data.replace(b"avc1", b"zzzz").replace(b"avcC", b"zzzz"))
+    (tmp_path / "b.mp4").write_bytes(data)
+    (tmp_path / ("n" * 230 + ".mp4")).write_bytes(b"no clip")
+    summary = extractor.extract_folder(tmp_path, tmp_path / "f.npz")
+    (problem, _), good = summary.failures, summary.statuses[Status.OK]
+    assert problem[:2] == ("a.mp4", Status.DECODE_ERROR)
+    assert "codec" in problem[2]
+    assert good > 0
+    (frame,) = extractor.extract_video(tmp_path / "a.mp4")
+    assert frame.status is Status.DECODE_ERROR
+
+
 def test_a_folder_of_photographs_and_clips(extractor, clip, astronaut, tmp_path, moving):
     folder = tmp_path / "mixed"
     folder.mkdir()
@@ -353,7 +438,68 @@ def test_without_pyav(clip, astronaut_path, tmp_path):
     assert done.stderr.splitlines()[-1].endswith("pip install 'fever-extract[video]'")
 
 
+# Hostile clips
+
+FUZZ = """if True:
+    import sys
+    from pathlib import Path
+    import numpy as np
+    from fever_extract import ExtractionError, Status
+    from fever_extract.video.decoding import Clip, upright
+
+    for path in sorted(Path(sys.argv[1]).iterdir()):
+        if path.is_dir():
+            continue
+        print(path.name, end=" ", flush=True)
+        frames = 0
+        try:
+            with Clip(path) as clip:
+                for _, frame in clip.frames():
+                    pixels = upright(frame, clip.pixel_aspect)
+                    assert pixels.dtype == np.uint8 and pixels.shape[2:] == (3,)
+                    frames += 1
+                    if frames == 50:  # a damaged header may promise a year of them
+                        break
+            print("whole", frames)
+        except ExtractionError as error:
+            assert error.status is Status.DECODE_ERROR and str(error)
+            print("error", frames)
+"""
+
+
+def test_hostile_clips(tmp_path):
+    """Frames, or an error that is ours; in a process of its own, which a decoder may end."""
+    paths = hostile_clips.write(tmp_path / "clips", 150, seed=17)
+    command = [sys.executable, "-c", FUZZ, str(tmp_path / "clips")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, (done.stdout[-300:], done.stderr[-2000:])
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert [name for name, *_ in lines] == [path.name for path in paths]
+    ends = [end for _, end, _ in lines]
+    assert min(ends.count("whole"), ends.count("error")) > 20, "both are tried"
+
+
 # Real clips
+
+
+@pytest.mark.parametrize("matrix", [(-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0)])
+def test_a_real_face_mirrored_by_the_header(extractor, photos, tmp_path, matrix):
+    """A mirrored clip is what a player shows: the frames' vectors are those of the pictures."""
+    path = tmp_path / "clip.mp4"
+    path.write_bytes((photos / "clip_face.mp4").read_bytes())
+    with Clip(path) as opened:
+        frames = [frame.to_ndarray(format="rgb24") for _, frame in opened.frames(0, 1)]
+    show_by(path, matrix)
+    inverse = {(-1, 0, 0, 1): np.s_[:, ::-1], (1, 0, 0, -1): np.s_[::-1], (0, 1, 1, 0): np.s_[:]}
+    pictures = [
+        np.ascontiguousarray((one.swapaxes(0, 1) if matrix[1] else one)[inverse[matrix]])
+        for one in frames
+    ]
+    found = list(extractor.extract_video(path, end=1))
+    for frame, still in zip(found, extractor.extract_records(pictures)):
+        assert frame.status is still.status
+        if still.face:
+            assert cosine(frame.face.vector, still.face.vector) > 0.99
 
 
 def test_a_real_face_leaves(extractor, photos):

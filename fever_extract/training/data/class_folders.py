@@ -12,11 +12,11 @@ import torch
 from tqdm import tqdm
 
 from fever_extract import alignment, images
+from fever_extract._utils.names import printable, to_text
 from fever_extract.models.config import Preprocessing
 from fever_extract.options import Options
 from fever_extract.pipeline import Pipeline
 from fever_extract.records import ExtractionError, Face
-from fever_extract.tables.names import to_text
 
 FEWEST = 5
 """Faces that each class needs: four to learn from and one to validate with."""
@@ -87,7 +87,7 @@ def find_classes(folder: Path) -> dict[str, list[Path]]:
             )
     for entry in sorted(folder.iterdir()):
         if entry.is_file() and entry.suffix.lower() in images.EXTENSIONS:
-            tqdm.write(f"left out: {to_text(str(entry))}: in no class folder")
+            tqdm.write(f"left out: {printable(str(entry))}: in no class folder")
     return found
 
 
@@ -111,7 +111,7 @@ def find_faces(
                 raise ExtractionError(record.status, str(record.error))
             crops.append(_crop(path, record.face, pipeline.config.preprocessing))
         except ExtractionError as error:
-            tqdm.write(f"left out: {to_text(str(path))}: {error.status}, {error}")
+            tqdm.write(f"left out: {printable(str(path))}: {error.status}, {error}")
             continue
         vectors.append(record.face.vector)
         labels.append(label)

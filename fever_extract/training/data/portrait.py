@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
 from fever_extract import images
-from fever_extract.detection.detector import Detections, Detector, smallest_face
+from fever_extract.detection.detector import Detector
+from fever_extract.detection.parameters import Detections, smallest_face
 from fever_extract.records import ExtractionError, Status
 from fever_extract.training.data.readers.sample import Box, Sample
 
@@ -189,7 +190,7 @@ def _own_bytes(picture: str | bytes) -> bytes | None:
     """The file as it is, if whatever reads it gets the very pixels that were searched."""
     data = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
     with Image.open(io.BytesIO(data)) as file:
-        upright = file.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        upright = images.orientation(file) == 1
         plain = file.format in ("JPEG", "PNG") and file.mode in ("L", "RGB")
         plain = plain and not file.has_transparency_data
     return data if upright and plain else None

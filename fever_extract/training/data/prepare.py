@@ -18,17 +18,15 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from tqdm import tqdm
 
-from fever_extract._files import replace_atomically
+from fever_extract._utils.files import replace_atomically
+from fever_extract._utils.threads import thread_pool
 from fever_extract.detection.detector import Detector
 from fever_extract.models.network import pick_device
 from fever_extract.records import ExtractionError
@@ -103,7 +101,7 @@ def _write_parts(samples: Sequence[Sample], detector: Detector, parts: Path) -> 
     columns = schema(samples)
     paths = []
     with (
-        _pool() as pool,
+        thread_pool("prepare") as pool,
         tqdm(total=len(samples), unit="face", disable=None, leave=False) as bar,
     ):
         for start in range(0, len(samples), PART):
@@ -130,18 +128,6 @@ def _attempt(sample: Sample, detector: Detector) -> Portrait | str:
         return cut_out(sample, detector)
     except (ExtractionError, OSError) as error:
         return str(error)
-
-
-@contextmanager
-def _pool() -> Iterator[ThreadPoolExecutor]:
-    """As many threads as torch is set to use, each with one of torch's: see `Pipeline.stream`."""
-    threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(threads, "prepare", torch.set_num_threads, (1,))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
 
 
 def _digest(chunk: Sequence[Sample], columns: pa.Schema) -> bytes:

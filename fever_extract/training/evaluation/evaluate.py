@@ -123,16 +123,18 @@ def write_evaluation(
     folder: str | os.PathLike[str],
     evaluation: Mapping[str, object],
     description: str | None = None,
+    name: str = "evaluation",
 ) -> None:
     """Put figures into a folder's ``config.json``, and make its model card anew.
 
     Args:
         folder: of the weights that were measured.
-        evaluation: what `evaluate` returned.
+        evaluation: what `evaluate` or `evaluate_transfer` returned.
         description: Markdown on how the weights were made; kept as it was if left out.
+        name: "evaluation", or "transfer" for the other's.
     """
     weights = hub.load(folder)
-    added: dict[str, object] = {"evaluation": dict(evaluation)}
+    added: dict[str, object] = {name: dict(evaluation)}
     if description is not None:
         added["description"] = description
     metadata = {**weights.config.metadata, **added}

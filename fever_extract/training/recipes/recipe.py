@@ -121,13 +121,7 @@ class Recipe:
             FileNotFoundError: if there is no such file.
             ValueError: if it is no recipe, or has a field that recipes don't have.
         """
-        path = Path(path)
-        if not path.suffix:
-            path = RECIPES / f"{path}.json"
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        unknown = set(values) - {item.name for item in dataclasses.fields(cls)}
-        if unknown:
-            raise ValueError(f"{path}: unknown field(s) {', '.join(sorted(unknown))}")
+        values = read_fields(path, cls)
         try:
             if "backbone" in values:
                 backbone = values["backbone"]
@@ -137,3 +131,20 @@ class Recipe:
             return cls(**values)
         except (TypeError, KeyError) as error:
             raise ValueError(f"{path}: {error}") from None
+
+
+def read_fields(path: str | Path, kind: type) -> dict[str, Any]:
+    """Read a recipe file, or one of ours by its bare name, as the fields of a dataclass.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it has a field that this kind of recipe doesn't have.
+    """
+    path = Path(path)
+    if not path.suffix:
+        path = RECIPES / f"{path}.json"
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    unknown = set(values) - {item.name for item in dataclasses.fields(kind)}
+    if unknown:
+        raise ValueError(f"{path}: unknown field(s) {', '.join(sorted(unknown))}")
+    return values

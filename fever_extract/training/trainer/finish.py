@@ -30,6 +30,7 @@ from fever_extract.models.network import FeverNet, build, pick_device
 from fever_extract.training.data.faces import majority, read_ferplus
 from fever_extract.training.evaluation.crops import take
 from fever_extract.training.evaluation.evaluate import predict
+from fever_extract.training.trainer.state import halved
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -79,11 +80,8 @@ def finish(
         parameter.data /= temperature
     done = Finish(rest, temperature)
     metadata = {**trained.config.metadata, "finish": dataclasses.asdict(done)}
-    halved = {
-        name: tensor.half() if tensor.is_floating_point() else tensor
-        for name, tensor in network.state_dict().items()
-    }
-    checkpoint.save(output, dataclasses.replace(trained.config, metadata=metadata), halved)
+    config = dataclasses.replace(trained.config, metadata=metadata)
+    checkpoint.save(output, config, halved(network))
     return done
 
 

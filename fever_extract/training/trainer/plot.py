@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fever_extract._files import replace_atomically
+from fever_extract._utils.files import replace_atomically
 
 LOG = "log.jsonl"
 

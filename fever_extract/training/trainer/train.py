@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from fever_extract import hub
-from fever_extract._files import replace_atomically
 from fever_extract.models import checkpoint
 from fever_extract.models.network import FeverNet, pick_device
-from fever_extract.training.data import augment
+from fever_extract.training.data import augment, read_ferplus
 from fever_extract.training.data.degrade import degrade
-from fever_extract.training.data.faces import read_ferplus
 from fever_extract.training.data.sets import read_sets
 from fever_extract.training.evaluation.evaluate import evaluate_head
 from fever_extract.training.recipes.recipe import Recipe
 from fever_extract.training.trainer.batches import Batch, open_stream
 from fever_extract.training.trainer.objective import Objective
-from fever_extract.training.trainer.plot import LOG
 from fever_extract.training.trainer.start import (
     begin,
     blendshapes_of,
@@ -33,9 +29,15 @@ from fever_extract.training.trainer.start import (
     make_config,
     take_over,
 )
+from fever_extract.training.trainer.state import (
+    append_log,
+    halved,
+    moving_average,
+    parameter_groups,
+    read_state,
+    write_state,
+)
 from fever_extract.training.trainer.teachers import learn_from
-
-CHECKPOINT = "checkpoint.pt"
 
 
 def train(
@@ -69,11 +71,7 @@ def train(
     run = Run(recipe, data, output, device=device, init=init, teachers=teachers, compiled=compiled)
     while run.epoch < recipe.epochs:
         run.train_epoch()
-    halved = {
-        name: tensor.half() if tensor.is_floating_point() else tensor
-        for name, tensor in run.kept.state_dict().items()
-    }
-    checkpoint.save(output, run.config, halved)
+    checkpoint.save(output, run.config, halved(run.kept))
     return output
 
 
@@ -128,22 +126,12 @@ class Run:
         self.objective = Objective(recipe, network, blendshapes_of(faces)).to(self.device)
         self.average: AveragedModel | None = None
         if recipe.ema:
-            average = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
-            # Batch norms' statistics with them: those of the moment are of other weights.
-            self.average = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
+            self.average = moving_average(self.network, recipe.ema)
         if compiled:  # after the average, which is a copy and stays as it is
             self.network.backbone.compile()
         parameters = [*self.network.parameters(), *self.objective.parameters()]
-        trained = [parameter for parameter in parameters if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            [
-                {
-                    "params": [p for p in trained if p.ndim > 1],
-                    "weight_decay": recipe.weight_decay,
-                },
-                {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-            ],
-            lr=recipe.peak_lr,
+            parameter_groups(parameters, recipe.weight_decay, recipe.peak_lr)
         )
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer,
@@ -192,9 +180,7 @@ class Run:
             "valid_accuracy": round(valid.accuracy, 4),
             "valid_mean_class_accuracy": round(valid.mean_class_accuracy, 4),
         }
-        with open(self.output / LOG, "a", encoding="utf-8") as log:
-            log.write(json.dumps(line) + "\n")
-        tqdm.write(json.dumps(line))
+        append_log(self.output, line)
         self._checkpoint()
 
     def _step(self, step: int, generator: torch.Generator) -> dict[str, float]:
@@ -217,7 +203,6 @@ class Run:
 
     def _checkpoint(self) -> None:
         state = {
-            "recipe": self._identity(),
             "network": self.network.state_dict(),
             "objective": self.objective.state_dict(),
             "average": self.average.state_dict() if self.average else {},
@@ -226,22 +211,15 @@ class Run:
             "epoch": self.epoch,
             "seconds": self.seconds,
         }
-        with replace_atomically(self.output / CHECKPOINT) as temporary:
-            torch.save(state, temporary)
+        write_state(self.output, self._identity(), state)
 
-    def _identity(self) -> str:
-        return json.dumps({**dataclasses.asdict(self.recipe), **self.made_from})
+    def _identity(self) -> dict[str, object]:
+        return {**dataclasses.asdict(self.recipe), **self.made_from}
 
     def _resume(self) -> None:
-        path = self.output / CHECKPOINT
-        if not path.exists():
+        state = read_state(self.output, self._identity(), self.device)
+        if state is None:
             return
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        if state["recipe"] != self._identity():
-            raise ValueError(
-                f"{path} belongs to another recipe, or has other weights to begin from (--init) or "
-                "to learn from (--teacher); give another --output or remove it"
-            )
         self.network.load_state_dict(state["network"])
         self.objective.load_state_dict(state["objective"])
         if self.average:

@@ -13,8 +13,7 @@ from torch._dynamo.utils import counters
 from fever_extract import Extractor, hub
 from fever_extract.models.config import Backbone
 from fever_extract.models.network import build
-from fever_extract.training.data import augment
-from fever_extract.training.data.faces import majority, read_ferplus, read_unlabelled
+from fever_extract.training.data import augment, majority, read_ferplus, read_unlabelled
 from fever_extract.training.evaluation.evaluate import Accuracy, evaluate_head
 from fever_extract.training.recipes.recipe import RECIPES, Recipe
 from fever_extract.training.trainer.losses import masked_mean_square, soft_cross_entropy

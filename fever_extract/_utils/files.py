@@ -1,0 +1,138 @@
+"""Output files that are whole or not there at all, and that touch nothing of others."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_OURS = re.compile(r"\.fever-extract-[0-9a-f]{32}\.(?:tmp|lock)")
+_NO_LINKS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+@contextmanager
+def replace_atomically(path: Path, *, inside: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; at the end it is synced and takes its place.
+
+    If the block raises, the temporary file is removed and ``path`` stays as it was. Its name is
+    random, and its writer holds a lock on it for as long as it lives: what a killed run left in
+    that folder is known by both, and removed.
+
+    Args:
+        path: if it is a symbolic link, what it leads to is replaced, as ``>`` in a shell would.
+        inside: the folder is the job's own and the name is not the user's choice: a link there
+            is replaced itself, and `remove_dead` is called elsewhere.
+
+    Raises:
+        OSError: at once, if no such file can be written.
+    """
+    before = None
+    if not inside:
+        with suppress(FileNotFoundError):
+            before = os.stat(path)  # fails for too long a name, or a link not to be followed
+        if before is not None and not stat.S_ISREG(before.st_mode):
+            raise OSError(f"{path} is no regular file; give another name")
+        path = Path(os.path.realpath(path))
+        remove_dead(path.parent)
+    temporary, descriptor = _create(path.parent)
+    try:
+        if before is not None:
+            with suppress(OSError):
+                os.chmod(temporary, stat.S_IMODE(before.st_mode))  # a private file stays private
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def remove_dead(folder: Path) -> None:
+    """Remove temporary and lock files of this package in a folder whose holders are dead."""
+    if fcntl is None:
+        return  # no locks there that say who lives
+    with suppress(OSError), os.scandir(folder) as entries:
+        ours = [entry.path for entry in entries if _OURS.fullmatch(entry.name)]
+        for path in ours:
+            with suppress(OSError):  # someone else's, or gone
+                descriptor = os.open(path, os.O_RDWR | _NO_LINKS)
+                try:
+                    if os.fstat(descriptor).st_uid == os.geteuid():
+                        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        os.unlink(path)
+                finally:
+                    os.close(descriptor)
+
+
+@contextmanager
+def exclusive(output: Path, lock: Path | None = None) -> Iterator[None]:
+    """Keep other runs away from an output; the lock goes with the process, however that ends.
+
+    Args:
+        output: a file or a folder.
+        lock: a file of this package's own, which stays; by default one beside the output, which
+            is removed in the end.
+
+    Raises:
+        OSError: if another run has it, or there is no place for it.
+    """
+    # Here, as importing the package should be quick.
+    from filelock import FileLock, Timeout
+
+    remove = lock is None
+    if lock is None:
+        real = os.path.realpath(output)
+        digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:32]
+        lock = Path(real).with_name(f".fever-extract-{digest}.lock")
+    held = FileLock(lock, timeout=0)
+    try:
+        held.acquire()
+    except (Timeout, NotImplementedError) as error:
+        if isinstance(error, NotImplementedError):
+            raise OSError(f"output {output}: this file system has no locks; give another") from None
+        raise OSError(f"another run is at work on {output}; wait for it or stop it") from None
+    try:
+        yield
+    finally:
+        if remove and os.name != "nt":  # Windows removes no open file
+            lock.unlink(missing_ok=True)
+        held.release()
+
+
+def _create(folder: Path) -> tuple[Path, int | None]:
+    """A new, empty, locked file, and the descriptor that holds the lock."""
+    while True:
+        path = folder / f".fever-extract-{secrets.token_hex(16)}.tmp"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        if fcntl is None:
+            os.close(descriptor)  # Windows renames no open file
+            return path, None
+        with suppress(OSError):  # some network file systems have no locks, and then nothing is dead
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return path, descriptor
+        os.close(descriptor)  # taken for dead before it had its lock
+
+
+def sync_folder(folder: Path) -> None:
+    """Make what was renamed in a folder last through a power cut."""
+    if os.name == "nt":
+        return  # folders can't be opened there
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

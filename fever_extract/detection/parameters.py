@@ -1,0 +1,91 @@
+"""What MTCNN's pipeline does by number, for every implementation of it.
+
+The one on torch is in `fever_extract.detection.detector`; a bundle's on NumPy and in JavaScript
+read the same numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+CELL = 12
+"""P-Net's receptive field in pixels, and so the smallest face that it sees."""
+STRIDE = 2
+"""From one cell of P-Net to the next, in pixels."""
+R_SIZE, O_SIZE = 24, 48
+"""Side of the crops that R-Net and O-Net take, in pixels."""
+SCALE_STEP = 0.709
+"""From level to level of the pyramid: about half the area."""
+THRESHOLD = 0.7
+"""A candidate's score after each of the three networks has to be above this."""
+LEVEL_OVERLAP = 0.5
+"""Intersection over union above which the worse of two is dropped, within a level."""
+OVERLAP = 0.7
+"""The same within an image; after O-Net, intersection over the smaller area."""
+SLACK = 0.05
+"""How far a box may reach over the image's border and be looked at again, in its sides."""
+SETTLE = 3
+"""More looks at a face once it is found, at most."""
+STILL = 0.01
+"""Landmarks that moved less than this have settled, in sides of the face."""
+LEAST, USUAL = 20, 40
+"""Smallest face that is looked for by default, in small pictures and in others, in pixels."""
+SMALL_PART, LARGE_PART = 9, 50
+"""It is a ninth of a small picture's shorter side, and a fiftieth of a very large one's."""
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """The k faces of one image.
+
+    Attributes:
+        boxes: ``(k, 4)`` float32: x1, y1, x2, y2 in pixels; may reach over the border.
+        scores: ``(k,)`` float32, 0 to 1.
+        landmarks: ``(k, 5, 2)`` float32 in pixels: left eye, right eye, nose, left and
+            right mouth corner, as seen.
+    """
+
+    boxes: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    landmarks: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def take(self, indices: npt.NDArray[np.intp]) -> Detections:
+        """Some of them, in the given order."""
+        return Detections(self.boxes[indices], self.scores[indices], self.landmarks[indices])
+
+    def scaled(self, factor: float) -> Detections:
+        """The same faces in a picture that is so many times as large a side."""
+        return Detections(self.boxes * factor, self.scores, self.landmarks * factor)
+
+    def order(self, select: str, width: int, height: int) -> npt.NDArray[np.intp]:
+        """Indices, best first, by a value of `fever_extract.options.SELECT`."""
+        corners = self.boxes.reshape(-1, 2, 2)
+        if select == "most_confident":
+            badness = -self.scores
+        elif select == "center":
+            centres = corners.mean(axis=1) - np.array([width, height]) / 2
+            badness = np.hypot(centres[:, 0], centres[:, 1])
+        else:
+            badness = -np.prod(corners[:, 1] - corners[:, 0], axis=1)
+        return badness.argsort(kind="stable")
+
+
+def smallest_face(height: int, width: int, detect_size: int | None = None) -> float:
+    """The smallest face to look for in an image by default, in pixels.
+
+    40; less in small images (a ninth of the shorter side, 20 at least), and more in very
+    large ones (a fiftieth), which keeps the time for one in bounds. Or, with a
+    ``detect_size``, the same after reducing the longer side to that.
+    """
+    reduction = max(1.0, max(height, width) / detect_size) if detect_size else 1.0
+    shorter = min(height, width) / reduction
+    return reduction * max(LEAST, min(USUAL, shorter / SMALL_PART), shorter / LARGE_PART)

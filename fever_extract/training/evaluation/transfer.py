@@ -1,0 +1,405 @@
+"""How vectors carry over to sets that training never saw: what the package is for.
+
+`measure` asks the same questions of any features of one set; `evaluate_transfer` asks them of
+weights and their peers, on all sets, and says whether the vectors keep what the network knows.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from fever_extract import hub
+from fever_extract.models.config import EXPRESSIONS
+from fever_extract.models.network import build, for_inference, pick_device
+from fever_extract.training.evaluation import SEED, bootstrap, few_shot, probes
+from fever_extract.training.evaluation.prior import ferplus_prior, without_prior
+from fever_extract.training.evaluation.transfer_features import own_features, peer_features
+from fever_extract.training.evaluation.transfer_sets import (
+    POSE,
+    TransferSet,
+    given,
+    read_transfer,
+)
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+OURS = "vector"
+RIVALS = ("probabilities", "pooled")
+"""What vectors must not fall behind, or they have thrown away what the network knows."""
+MARGIN = 0.5
+"""Standard errors (of the difference) by which vectors may fall behind."""
+
+REGIONS = {
+    "brows": ("brow",),
+    "eyes": ("eye",),
+    "cheeks and nose": ("cheek", "nose"),
+    "mouth": ("mouth", "tongue"),
+    "jaw": ("jaw",),
+}
+_MOVES = 0.01  # standard deviation of a blendshape, below which it is noise alone
+_DRAWS = 40
+
+
+def evaluate_transfer(
+    weights: str | os.PathLike[str] | None,
+    data: Path,
+    tables: Sequence[Path] = (),
+    *,
+    device: str | None = None,
+    limit: int | None = None,
+    peers: bool = True,
+) -> dict[str, Any]:
+    """Measure weights on sets that training never saw, and peers on the same faces and folds.
+
+    Args:
+        weights: as in `fever_extract.Extractor`.
+        data: folder of the Parquet tables; FER+ there gives the prior.
+        tables: to measure on; those of `transfer_sets.GIVEN` by default.
+        device: torch device; the best there is by default.
+        limit: keep at most so many faces of each, drawn at random: for a quick look.
+        peers: whether to measure those, too.
+
+    Returns:
+        ``sets``, each as `measure` returns it; ``verdict``; and what was measured with. Ready for
+        JSON.
+
+    Raises:
+        FileNotFoundError, ValueError: if a table can't be used.
+        WeightsError: if the weights can't be used.
+    """
+    checkpoint = hub.load(weights)
+    network = build(checkpoint.config, checkpoint.state_dict)
+    network = for_inference(network).to(pick_device(device))
+    sets = [read_transfer(path, limit) for path in tables or given(data)]
+    prior = ferplus_prior(data) if checkpoint.config.expressions == EXPRESSIONS else None
+    measured: list[dict[str, Any]] = []
+    seconds: dict[str, float] = {}
+    for table in tqdm(sets, unit="set", disable=None):
+        start = time.monotonic()
+        features = own_features(network, table)
+        missing: dict[str, str] = {}
+        probabilities = features.get("probabilities")
+        if peers:
+            others, missing = peer_features(table, checkpoint.config.preprocessing, data)
+            features.update(others)
+        answers = measure(
+            features,
+            table,
+            probabilities=probabilities,
+            expressions=checkpoint.config.expressions,
+            prior=prior,
+        )
+        measured.append({**answers, "missing": missing})
+        seconds[table.name] = round(time.monotonic() - start, 1)
+    return {
+        "weights": checkpoint.config.name,
+        "sha256": checkpoint.sha256,
+        "command": _command(tables, limit, peers),
+        "seed": SEED,
+        "resamples": bootstrap.RESAMPLES,
+        "sets": measured,
+        "verdict": verdict(measured),
+        "prior": None if prior is None else dict(zip(EXPRESSIONS, prior.tolist())),
+        "seconds": seconds,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {network.mean.device}",
+        "torch": str(torch.__version__),
+    }
+
+
+def measure(
+    features: Mapping[str, npt.NDArray[np.floating]],
+    table: TransferSet,
+    *,
+    probabilities: npt.NDArray[np.floating] | None = None,
+    expressions: Sequence[str] = EXPRESSIONS,
+    prior: npt.ArrayLike | None = None,
+) -> dict[str, Any]:
+    """Ask what features of the same faces are worth.
+
+    Args:
+        features: by name, ``(n, d)`` each. If one is called ``vector``, it is compared with all
+            others, face by face.
+        table: the n faces.
+        probabilities: ``(n, classes)`` of the network's head, to be judged as they are.
+        expressions: names of their classes.
+        prior: their shares in training, ``(classes,)``, to be taken out.
+
+    Returns:
+        About the set, and by feature all measures of docs/evaluation.md that its table allows;
+        shares are 0 to 1. Ready for JSON.
+
+    Raises:
+        ValueError: if features are not ``(n, d)`` and finite.
+    """
+    for name, vectors in features.items():
+        if vectors.ndim != 2 or len(vectors) != len(table):
+            raise ValueError(f"{name} must be ({len(table)}, d), not {vectors.shape}")
+        if not np.isfinite(vectors).all():
+            raise ValueError(f"{name} has values that are not finite")
+    labelled = np.flatnonzero(table.labels >= 0)
+    questions = _Questions(table, labelled) if len(table.classes) > 1 else None
+    answers: dict[str, Any] = {
+        "set": table.name,
+        "reference": table.reference,
+        "faces": len(table),
+        "by_class": _count(table),
+        "people": len(np.unique(table.people)) if table.people_known else None,
+        "protocol": _protocol(table),
+        "exact": table.exact,
+        "note": table.note,
+        "features": {},
+    }
+    right = {}
+    for name, vectors in tqdm(
+        features.items(), desc=table.name, unit="feature", disable=None, leave=False
+    ):
+        answer: dict[str, Any] = {"dimensions": vectors.shape[1]}
+        if questions:
+            right[name], asked = questions.ask(vectors)
+            answer.update(asked)
+        scores = None if name == "blendshapes" else _blendshapes(vectors, table)
+        if scores:
+            answer["blendshapes"] = scores
+        if table.pose.shape[1]:
+            found = _regress(vectors, table.pose, table)
+            answer["pose"] = dict(zip(POSE, found.tolist()))
+        if table.people_known:
+            answer["identity"] = probes.identity(vectors, table.people)
+        answers["features"][name] = answer
+    if questions and OURS in right:
+        answers["ahead"] = {
+            name: questions.difference(right[OURS], other)
+            for name, other in right.items()
+            if name != OURS
+        }
+    if questions and probabilities is not None:
+        answers["head"] = questions.head(probabilities, expressions, prior)
+    return answers
+
+
+def verdict(sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Judge whether vectors keep what the network knows, on every set but those for reference.
+
+    Args:
+        sets: as `measure` returns them.
+
+    Returns:
+        ``keeps``, whether the linear probe on vectors is nowhere more than `MARGIN` standard errors
+        behind one of `RIVALS` (None where none could be compared), and ``behind``: the set, the
+        rival, the difference and its standard error wherever it is.
+    """
+    compared = [
+        {"set": each["set"], "rival": rival, **each["ahead"][rival]}
+        for each in sets
+        if not each["reference"]
+        for rival in RIVALS
+        if rival in each.get("ahead", {})
+    ]
+    behind = [c for c in compared if c["difference"] < -MARGIN * c["standard_error"]]
+    return {"keeps": not behind if compared else None, "behind": behind}
+
+
+class _Questions:
+    """What is asked about labels: of the labelled faces, in the same folds."""
+
+    def __init__(self, table: TransferSet, labelled: npt.NDArray[np.int64]) -> None:
+        self.rows = labelled
+        self.classes = table.classes
+        self.labels, self.people = table.labels[labelled], table.people[labelled]
+        if table.learn is None:
+            self.folds = probes.folds_by_people(self.labels, self.people)
+        else:
+            learn = table.learn[labelled]
+            self.folds = [(np.flatnonzero(learn), np.flatnonzero(~learn))]
+        self.measured = np.sort(np.concatenate([measured for _, measured in self.folds]))
+        self.truth = self.labels[self.measured]
+        # A resample draws people, whose faces are not independent.
+        who = np.unique(self.people[self.measured], return_inverse=True)[1]
+        self.who, self.persons = who, int(who.max()) + 1
+
+    def ask(
+        self, vectors: npt.NDArray[np.floating]
+    ) -> tuple[npt.NDArray[np.bool_], dict[str, Any]]:
+        """Whether the linear probe is right about each face, and all figures."""
+        vectors = vectors[self.rows]
+        named = probes.linear_probe(vectors, self.labels, self.people, self.folds)
+        right = named[self.measured] == self.truth
+        near = {
+            metric: self._shares(
+                probes.neighbours(vectors, self.labels, self.folds, metric)[self.measured]
+                == self.truth
+            )
+            for metric in probes.METRICS
+        }
+        retrieval = {
+            metric: probes.average_precision(
+                vectors[self.measured], self.truth, self.people[self.measured], metric
+            )
+            for metric in probes.METRICS
+        }
+        return right, {
+            "linear_probe": self.summary(right),
+            "neighbours": near,
+            "retrieval": retrieval,
+            "few_shot": {
+                str(shots): found
+                for shots in few_shot.SHOTS
+                if (found := self._few_shot(vectors, shots)) is not None
+            },
+        }
+
+    def summary(self, right: npt.NDArray[np.bool_]) -> dict[str, Any]:
+        """Shares that are right, with standard errors."""
+        accuracies, class_means = self._resampled(right)
+        by_class = {
+            name: float(right[self.truth == index].mean())
+            for index, name in enumerate(self.classes)
+            if (self.truth == index).any()
+        }
+        return {
+            **self._shares(right),
+            "standard_error": float(accuracies.std()),
+            "mean_class_standard_error": float(class_means.std()),
+            "by_class": by_class,
+        }
+
+    def difference(
+        self, ours: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]
+    ) -> dict[str, float]:
+        """How far the first is ahead of the second, with the difference's standard error."""
+        apart = self._resampled(ours)[0] - self._resampled(other)[0]
+        return {
+            "difference": float(ours.mean() - other.mean()),
+            "standard_error": float(apart.std()),
+        }
+
+    def head(
+        self,
+        probabilities: npt.NDArray[np.floating],
+        expressions: Sequence[str],
+        prior: npt.ArrayLike | None,
+    ) -> dict[str, Any] | None:
+        """What a head names, if it has all classes of the set."""
+        if not set(self.classes) <= set(expressions):
+            return None
+        columns = np.array([expressions.index(name) for name in self.classes])
+        truth = columns[self.truth]
+        said = {"training": probabilities[self.rows][self.measured].astype(np.float64)}
+        if prior is not None:
+            said["uniform"] = without_prior(said["training"], prior)
+        return {
+            name: {
+                **self.summary(shares.argmax(axis=1) == truth),
+                "among_its_classes": self._shares(
+                    columns[shares[:, columns].argmax(axis=1)] == truth
+                ),
+            }
+            for name, shares in said.items()
+        }
+
+    def _shares(self, right: npt.NDArray[np.bool_]) -> dict[str, float]:
+        by_class = [right[self.truth == index].mean() for index in np.unique(self.truth)]
+        return {
+            "accuracy": float(right.mean()),
+            "mean_class_accuracy": float(np.mean(by_class)),
+        }
+
+    def _resampled(
+        self, right: npt.NDArray[np.bool_]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Accuracy and class mean of each resample of people."""
+        shape = self.persons, len(self.classes)
+        faces, hits = np.zeros(shape), np.zeros(shape)
+        np.add.at(faces, (self.who, self.truth), 1)
+        np.add.at(hits, (self.who, self.truth), right)
+        drawn = bootstrap.multiplicities(self.persons)
+        faces, hits = drawn @ faces, drawn @ hits
+        shares = np.where(faces > 0, hits / np.maximum(faces, 1), np.nan)
+        return hits.sum(axis=1) / faces.sum(axis=1), np.nanmean(shares, axis=1)
+
+    def _few_shot(self, vectors: npt.NDArray[np.floating], shots: int) -> dict[str, Any] | None:
+        """Mean over folds of nearest class means, examples from the faces to learn from."""
+        draws = few_shot.DRAWS if len(self.folds) == 1 else _DRAWS
+        found: list[dict[str, Any]] = [
+            few_shot.few_shot(
+                vectors[learn],
+                self.labels[learn],
+                vectors[measured],
+                self.labels[measured],
+                shots=shots,
+                draws=draws,
+            )
+            for learn, measured in self.folds
+            if len(few_shot.classes_of(self.labels[learn], self.labels[measured], shots)) > 1
+        ]
+        if not found:
+            return None
+        return {
+            "mean_class_accuracy": float(np.mean([each["mean_class_accuracy"] for each in found])),
+            "classes": max(each["classes"] for each in found),
+            "chance": float(np.mean([each["chance"] for each in found])),
+        }
+
+
+def _blendshapes(vectors: npt.NDArray[np.floating], table: TransferSet) -> dict[str, Any] | None:
+    """R² of the blendshapes that move at all: their mean, and by region of the face."""
+    if not np.isfinite(table.blendshapes).any():
+        return None
+    moves = np.nanstd(table.blendshapes, axis=0) >= _MOVES
+    moves &= np.array(table.blendshape_names) != "_neutral"
+    names = np.array(table.blendshape_names)[moves]
+    if not len(names):
+        return None
+    scores = _regress(vectors, table.blendshapes[:, moves], table)
+    regions = {}
+    for region, prefixes in REGIONS.items():
+        inside = np.array([name.startswith(prefixes) for name in names.tolist()])
+        if inside.any():
+            regions[region] = float(scores[inside].mean())
+    return {"r2": float(scores.mean()), "regions": regions, "count": len(names)}
+
+
+def _regress(
+    vectors: npt.NDArray[np.floating], targets: npt.NDArray[np.floating], table: TransferSet
+) -> npt.NDArray[np.float64]:
+    """R² of each target, on the faces that have them, labelled or not."""
+    known = np.flatnonzero(np.isfinite(targets).all(axis=1))
+    people = table.people[known]
+    if table.learn is None:
+        folds = probes.folds_by_people(np.zeros(len(known), np.int64), people)
+    else:
+        learn = table.learn[known]
+        folds = [(np.flatnonzero(learn), np.flatnonzero(~learn))]
+    return probes.ridge(vectors[known], targets[known], people, folds)
+
+
+def _count(table: TransferSet) -> dict[str, int]:
+    measured = table.labels if table.learn is None else table.labels[~table.learn]
+    return {name: int((measured == index).sum()) for index, name in enumerate(table.classes)}
+
+
+def _protocol(table: TransferSet) -> str:
+    if table.learn is not None:
+        return f"learned from {int(table.learn.sum())} faces of its own training split"
+    apart = "people apart" if table.people_known else "people unknown"
+    return f"{probes.FOLDS} folds, {apart}"
+
+
+def _command(tables: Sequence[Path], limit: int | None, peers: bool) -> str:
+    """What to type for the same figures, but for where data and weights are."""
+    parts = ["python -m fever_extract.training evaluate --transfer", *(t.name for t in tables)]
+    if limit is not None:
+        parts.append(f"--limit {limit}")
+    if not peers:
+        parts.append("--no-peers")
+    return " ".join(parts)
