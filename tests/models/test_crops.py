@@ -41,6 +41,13 @@ def test_other_sizes_and_none(extractor, crops):
     assert extractor.embed(crops[:0]).shape == (0, extractor.embedding_dim)
 
 
+def test_grey_crops(extractor, crops):
+    grey = crops.mean(dim=1, keepdim=True)
+    expected = extractor.embed(grey.expand(-1, 3, -1, -1)).numpy()
+    np.testing.assert_allclose(extractor.embed(grey).numpy(), expected, atol=1e-4)
+    np.testing.assert_allclose(extractor.embed(grey.numpy()), expected, atol=1e-4)
+
+
 def test_gradients_reach_the_crops(extractor, crops):
     leaf = crops.clone().requires_grad_()
     extractor.embed(leaf).sum().backward()

@@ -203,12 +203,12 @@ def test_names_that_are_not_utf8(tables, tmp_path):
     assert "caf\\udce9" in page
 
 
-def test_the_formats_read_back_the_same(tables):
+def test_the_formats_read_back_the_same(tables, extractor):
     parquet, npz, csv_ = (
         read_table(tables / f"features.{ending}") for ending in ("parquet", "npz", "csv")
     )
     assert parquet.metadata == npz.metadata == csv_.metadata
-    assert parquet.metadata["embedding_dim"] == 256
+    assert parquet.metadata["embedding_dim"] == extractor.embedding_dim
     for name, values in parquet.columns.items():
         for other in (npz, csv_):
             if isinstance(values, list):
@@ -285,7 +285,7 @@ def clip(extractor, astronaut, tmp_path_factory):
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     records = extractor.extract_records(pictures)
-    columns = Columns.of([("clip.mp4", record) for record in records], Widths(256, 8))
+    columns = Columns.of([("clip.mp4", record) for record in records], Widths.of(extractor.config))
     columns.values["time"] = times
     columns.values["track"] = np.where(columns.values["face_index"] < 0, -1, 0)
     names = list(extractor.config.expressions)

@@ -1,6 +1,8 @@
 """One table, whichever way it was written: read, chosen from, handed on."""
 
 import json
+import os
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -121,6 +123,21 @@ def test_conditions_that_can_not_be(folder, ending):
     for bad in ("happiness >", "1=1; DROP TABLE faces"):
         with pytest.raises(ValueError, match="condition"):
             table.like(bad)
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.parquet", b"run[1]*.parquet"])
+def test_names_that_duckdb_does_not_take(folder, tmp_path, name):
+    path = tmp_path / os.fsdecode(name)
+    path.write_bytes((folder / "f.parquet").read_bytes())
+    table = read_table(path)
+    assert len(table.like("happiness > 0.5")) == 4
+    assert table.where(status="ok").like("path = 'b.png'").texts("path") == ["b.png"]
+
+
+def test_strangers_beside_shards_are_not_read(folder, tmp_path):
+    shutil.copytree(folder / "shards", tmp_path / "shards")
+    shutil.copy(folder / "f.parquet", tmp_path / "shards" / "part-backup.parquet")
+    assert len(read_table(tmp_path / "shards")) == 6
 
 
 def test_load_is_short_for_it(folder):
