@@ -36,7 +36,7 @@ def test_a_column_of_paths_is_many_images(extractor, astronaut_path):
 
 
 def test_a_generator_is_many_images(extractor, astronaut_path):
-    assert extractor.extract(path for path in [astronaut_path]).shape == (1, 256)
+    assert extractor.extract(path for path in [astronaut_path]).shape == (1, 512)
 
 
 def test_an_empty_list_gives_an_empty_matrix(extractor):

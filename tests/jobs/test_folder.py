@@ -111,7 +111,8 @@ def test_npz_and_csv_hold_the_same(extractor, parquet, folder, tmp_path):
     with open(tmp_path / "f.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["path"] for row in rows] == table["path"].to_pylist()
-    vectors = [[float(row[f"embedding_{i}"]) for i in range(256)] for row in rows]
+    width = extractor.embedding_dim
+    vectors = [[float(row[f"embedding_{i}"]) for i in range(width)] for row in rows]
     np.testing.assert_allclose(vectors, expected, atol=1e-4)
     metadata = json.loads((tmp_path / "f.csv.json").read_text())
     assert metadata["weights_sha256"] == extractor.sha256

@@ -203,7 +203,7 @@ def test_overwriting_waits_for_something_to_do(extractor, photos_folder, tmp_pat
         extractor.extract_folder(single, output, overwrite=True, workers=0)
     command = ["extract", single, "-o", output, "--overwrite", "--device", "cuda:99"]
     assert cli.main(list(map(str, command))) == commands.WRONG_USAGE
-    assert fever_extract.load(output)[0].shape == (1, 256)
+    assert fever_extract.load(output)[0].shape == (1, 512)
     (output / "_job" / "manifest.json").write_text('{"format"')
     with pytest.raises(ValueError, match=r"damaged .*--overwrite"):
         run(extractor, single, output)

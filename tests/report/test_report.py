@@ -208,7 +208,7 @@ def test_the_formats_read_back_the_same(tables):
         read_table(tables / f"features.{ending}") for ending in ("parquet", "npz", "csv")
     )
     assert parquet.metadata == npz.metadata == csv_.metadata
-    assert parquet.metadata["embedding_dim"] == 256
+    assert parquet.metadata["embedding_dim"] == 512
     for name, values in parquet.columns.items():
         for other in (npz, csv_):
             if isinstance(values, list):
@@ -285,7 +285,7 @@ def clip(extractor, astronaut, tmp_path_factory):
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     records = extractor.extract_records(pictures)
-    columns = Columns.of([("clip.mp4", record) for record in records], Widths(256, 8))
+    columns = Columns.of([("clip.mp4", record) for record in records], Widths(512, 8))
     columns.values["time"] = times
     columns.values["track"] = np.where(columns.values["face_index"] < 0, -1, 0)
     names = list(extractor.config.expressions)
