@@ -39,7 +39,7 @@ from fever_extract.jobs import sharded
 from fever_extract.jobs.engine import local
 from fever_extract.jobs.sources import find
 from fever_extract.tables import shards
-from fever_extract.tables.schema import Widths, metadata_of
+from fever_extract.tables.schema import Widths, describe
 
 COMMAND = """
 import signal, sys
@@ -208,7 +208,7 @@ def resume(work: Path, scale: float, photos: Path | None) -> None:
             (folder / f"{index // 1000:04}").mkdir()
         os.mknod(folder / f"{index // 1000:04}" / f"photograph_{index:09}.jpg")
     checkpoint = hub.load(None)
-    made_by = metadata_of(checkpoint, Options())
+    made_by = describe(checkpoint, Options(), all_faces=False)
     output.mkdir()
     manifest.write(manifest.prepare(output, made_by, overwrite=False), made_by)
     listed = list(find(folder))

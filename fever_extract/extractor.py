@@ -16,7 +16,6 @@ from fever_extract import images
 from fever_extract._utils import hints
 from fever_extract.hub import download as hub
 from fever_extract.images import ImageLike
-from fever_extract.jobs.run import EngineLike, run
 from fever_extract.jobs.sources import Sources
 from fever_extract.models import checkpoint
 from fever_extract.models.config import Config
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     import torch
     from typing_extensions import Unpack
 
+    from fever_extract.jobs.run import EngineLike
     from fever_extract.models.checkpoint import Checkpoint
     from fever_extract.models.network import FeverNet
     from fever_extract.pipeline import Pipeline
@@ -358,6 +358,8 @@ class Extractor:
                 engine can't do what an argument asks for; if a folder of shards was made with
                 other weights or settings; and later, if the disk is full.
         """
+        from fever_extract.jobs.run import run
+
         return run(
             folder,
             output,

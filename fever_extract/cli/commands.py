@@ -263,6 +263,7 @@ def face_options(chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def make_extractor(chosen: argparse.Namespace) -> Extractor:
+    """The extractor that the line asks for."""
     from fever_extract.extractor import Extractor
 
     return Extractor(chosen.weights, revision=chosen.revision, device=chosen.device)

@@ -26,7 +26,7 @@ def prepare(output: Path, made_by: Mapping[str, object], *, overwrite: bool) -> 
 
     Args:
         output: the folder.
-        made_by: all that rows depend on, as `fever_extract.tables.schema.metadata_of` gives it.
+        made_by: all that rows depend on, as `fever_extract.tables.schema.describe` gives it.
         overwrite: begin anew: what a job of this package wrote there is removed, and nothing else.
 
     Returns:

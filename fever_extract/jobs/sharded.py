@@ -36,7 +36,7 @@ from fever_extract.models.checkpoint import Checkpoint
 from fever_extract.options import Options
 from fever_extract.records import Summary
 from fever_extract.tables import shards
-from fever_extract.tables.schema import Widths, metadata_of
+from fever_extract.tables.schema import Widths, describe
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,7 +71,7 @@ def run(
     """
     start = time.monotonic()
     output = Path(output)
-    made_by = metadata_of(checkpoint, options, all_faces=all_faces, embedding=embedding)
+    made_by = describe(checkpoint, options, all_faces=all_faces, embedding=embedding)
     passed_over = PassedOver()
     photographs = without_clips(
         find(sources, EXTENSIONS | CLIP_EXTENSIONS, passed_over),

@@ -19,7 +19,7 @@ from fever_extract.jobs.sources import Input, PassedOver, Sources, describe_noth
 from fever_extract.models.checkpoint import Checkpoint
 from fever_extract.options import Options
 from fever_extract.records import Frame, Record, Status, Summary
-from fever_extract.tables.schema import Columns, Widths, metadata_of
+from fever_extract.tables.schema import Columns, Widths, describe
 from fever_extract.tables.writing import open_table
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def run(
     failures: list[tuple[str, Status, str]] = []
     faces = 0
     widths = Widths.of(checkpoint.config, embedding)
-    made_by = metadata_of(checkpoint, options, all_faces=all_faces, embedding=embedding)
+    made_by = describe(checkpoint, options, all_faces=all_faces, embedding=embedding)
     # How many frames a clip has shows when it is decoded.
     total = None if any(map(is_clip, inputs)) else len(inputs)
     with (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,68 +50,84 @@ def like(
 
     DuckDB reads Parquet itself, and of it the columns that the condition names.
     """
-    # It takes no names that are not UTF-8, though.
-    scanned = columns if isinstance(columns, ParquetColumns) and columns.has_utf8_names else None
     require("duckdb", extra="search", needed_by="a condition in SQL")
     import duckdb
 
-    connection = duckdb.connect()
-    connection.execute("SET enable_progress_bar = false")
+    files = columns if isinstance(columns, ParquetColumns) else None
+    if files is not None and not all(map(_is_plain, files.files)):
+        files = None
+    fields = _fields_in_memory(columns, metadata) if files is None else _fields_of_files(files)
+    named = _named(fields, metadata)
+    place = "_row" if files is None else "filename, file_row_number"
     try:
-        parsed = connection.extract_statements(f"SELECT 1 WHERE ({condition}\n)")
-        if len(parsed) != 1:
-            raise ValueError(f"{condition!r} is more than one condition")
-        names: list[str] = []
-        if scanned is not None:
-            scans = []
-            for start, file in zip(scanned.starts, scanned.files):
-                source = f"read_parquet({_text(str(file))}, file_row_number = true)"
-                scans.append(f"SELECT *, file_row_number + {start} AS _row FROM {source}")
-            source = "(" + " UNION ALL ".join(scans) + ")"
-            fields = ((name, scanned.schema.field(name).type) for name in scanned)
-            widths = {name: getattr(kind, "list_size", 0) for name, kind in fields}
-        else:
-            flat = spread(columns, metadata)
-            table = to_arrow(Columns(flat))
-            table = table.append_column("_row", [np.arange(len(table))])
-            connection.register("faces", table)
-            source, widths = "faces", dict.fromkeys(flat, 0)
-        items = []
-        for name, width in widths.items():
-            if not width:
-                items.append(_name(name))
-                names.append(name)
-                continue
-            for index, item in enumerate(flat_names(name, width, metadata)):
-                items.append(f"{_name(name)}[{index + 1}] AS {_name(item)}")
-                names.append(item)
-        taken = {name.lower() for name in names}
-        for label in metadata.get("expressions") or []:
-            if f"p_{label}" in names and label.lower() not in taken:
-                items.append(_plain_name(f"p_{label}", widths, metadata) + f" AS {_name(label)}")
-        view = f"SELECT {', '.join(items)}, _row FROM {source}"
-        query = f"SELECT _row FROM ({view}) WHERE ({condition}\n) ORDER BY _row"
-        rows = connection.execute(query).fetchnumpy()["_row"]
+        with duckdb.connect() as connection:
+            connection.execute("SET enable_progress_bar = false")
+            if len(connection.extract_statements(f"SELECT 1 WHERE ({condition}\n)")) != 1:
+                raise ValueError(f"condition {condition!r}: give one, without a semicolon")
+            source = "faces"
+            if files is not None:
+                listed = ", ".join(_text(str(file)) for file in files.files)
+                source = f"read_parquet([{listed}], filename = true, file_row_number = true)"
+            else:
+                table = to_arrow(Columns(spread(columns, metadata)))
+                rows = np.arange(len(table))
+                connection.register("faces", table.append_column("_row", [rows]))
+            view = ", ".join(f"{sql} AS {_name(name)}" for name, sql in named.items())
+            query = f"SELECT {place} FROM (SELECT {view}, {place} FROM {source})"
+            found = connection.execute(f"{query} WHERE ({condition}\n)").fetchnumpy()
     except duckdb.Error as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
-            f"condition {condition!r}: {reason}; columns are {', '.join(names) or 'not known'}"
+            f"condition {condition!r}: {reason}; columns are {', '.join(named)}"
         ) from None
-    finally:
-        connection.close()
-    found = np.asarray(rows, np.int64)
-    if scanned is None or scanned.rows is None:
-        return found
-    return np.flatnonzero(np.isin(scanned.rows, found))
+    if files is None:
+        return np.sort(np.asarray(found["_row"], np.int64))
+    start_of = dict(zip(map(str, files.files), files.starts))
+    starts = np.array([start_of[file] for file in found["filename"]], np.int64)
+    rows = np.sort(starts + np.asarray(found["file_row_number"], np.int64))
+    return rows if files.rows is None else np.flatnonzero(np.isin(files.rows, rows))
 
 
-def _plain_name(name: str, widths: Mapping[str, int], metadata: Mapping[str, Any]) -> str:
-    """An expression's probability as SQL finds it."""
-    width = widths.get("expressions", 0)
-    if not width:
-        return _name(name)
-    index = flat_names("expressions", width, metadata).index(name)
-    return f"expressions[{index + 1}]"
+def _is_plain(file: Path) -> bool:
+    """Whether DuckDB can be told a file's name: as UTF-8, and not as a pattern."""
+    name = str(file)
+    return name.isprintable() and not set("*?[") & set(name)
+
+
+def _fields_of_files(columns: ParquetColumns) -> dict[str, tuple[int, bool]]:
+    """The numbers of a row in each column (0 if it is no list), and whether they may be NaN."""
+    from pyarrow import types
+
+    fields = {}
+    for name in columns:
+        kind = columns.schema.field(name).type
+        width = kind.list_size if types.is_fixed_size_list(kind) else 0
+        fields[name] = (width, types.is_floating(kind.value_type if width else kind))
+    return fields
+
+
+def _fields_in_memory(
+    columns: Mapping[str, Column], metadata: Mapping[str, Any]
+) -> dict[str, tuple[int, bool]]:
+    flat = spread(columns, metadata)
+    return {name: (0, np.asarray(values).dtype.kind == "f") for name, values in flat.items()}
+
+
+def _named(fields: Mapping[str, tuple[int, bool]], metadata: Mapping[str, Any]) -> dict[str, str]:
+    """What a condition may name, and what it is in SQL; NaN is null, which meets nothing."""
+    named = {}
+    for name, (width, floating) in fields.items():
+        items = {name: _name(name)}
+        if width:
+            names = flat_names(name, width, metadata)
+            items = {item: f"{_name(name)}[{index}]" for index, item in enumerate(names, 1)}
+        for item, sql in items.items():
+            named[item] = f"nullif({sql}, 'nan'::FLOAT)" if floating else sql
+    taken = {name.lower() for name in named}  # as SQL compares them
+    for label in metadata.get("expressions") or []:
+        if f"p_{label}" in named and label.lower() not in taken:
+            named[label] = named[f"p_{label}"]
+    return named
 
 
 def _column(columns: Mapping[str, Column], metadata: Mapping[str, Any], name: str) -> Column:

@@ -81,7 +81,7 @@ def build(vectors: Vectors, metric: str, weights: Mapping[str, Any]) -> Index:
     faiss = _faiss_module()
     check_queries(np.zeros(vectors.width), vectors.width, 1, metric)
     kind = faiss.METRIC_INNER_PRODUCT if metric == "cosine" else faiss.METRIC_L2
-    cells = int(4 * np.sqrt(vectors.count)) if vectors.count >= _FEWEST else 0
+    cells = int(2 * np.sqrt(vectors.count)) if vectors.count >= _FEWEST else 0
     index = faiss.index_factory(vectors.width, f"IVF{cells},SQ8" if cells else "IDMap,SQ8", kind)
     every = max(1, vectors.count // max(_TRAINING * cells, _FEWEST))
     sample = [_usable(block[::every], metric)[1] for block in vectors.blocks()]

@@ -119,13 +119,6 @@ class ParquetColumns(Mapping[str, Column]):
         return [0, *np.cumsum(self._counts).tolist()][: len(self.files)]
 
     @property
-    def has_utf8_names(self) -> bool:
-        """Whether the paths of all files can be told to programs that take UTF-8 only."""
-        return not any(
-            "\udc80" <= letter <= "\udcff" for file in self.files for letter in str(file)
-        )
-
-    @property
     def metadata(self) -> str:
         """The table's own, as JSON; empty if there is none."""
         text: bytes = (self.schema.metadata or {}).get(METADATA_KEY.encode(), b"")

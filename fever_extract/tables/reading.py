@@ -24,6 +24,7 @@ from fever_extract.tables.schema import (
     Column,
     Columns,
     gather,
+    parse_metadata,
     spread,
     take,
 )
@@ -261,17 +262,6 @@ def read_table(path: str | os.PathLike[str], *, memory_map: bool = False) -> Tab
     return table
 
 
-def _metadata(text: str) -> dict[str, Any]:
-    """What made a table; anyone may have written it."""
-    metadata = json.loads(text) if text else {}
-    if not isinstance(metadata, dict):
-        raise ValueError(f"its metadata is no JSON object, but {text:.60}")
-    for name, shape in (("options", dict), ("expressions", list), ("blendshapes", list)):
-        if not isinstance(metadata.get(name, shape()), shape):
-            raise ValueError(f"its metadata has no usable {name!r}: {metadata[name]!r:.60}")
-    return metadata
-
-
 def load(
     path: str | os.PathLike[str], *, memory_map: bool = False
 ) -> tuple[npt.NDArray[np.float32], pa.Table]:
@@ -287,13 +277,13 @@ def load(
 def _read(path: Path, suffix: str) -> Table:
     if suffix == ".parquet":
         opened = parquet.read(path)
-        metadata = _metadata(opened.metadata)
+        metadata = parse_metadata(opened.metadata)
         if EMBEDDING in opened.schema.names or f"{EMBEDDING}_0" not in opened:
             return Table(opened, metadata, opened.vectors(), opened.count)
         flat: dict[str, Column] = dict(opened)  # a data frame of `to_pandas` that was saved
     else:
         flat, text = npz.read(path) if suffix == ".npz" else csv.read(path)
-        metadata = _metadata(text)
+        metadata = parse_metadata(text)
     columns, metadata = gather(flat, metadata)
     embedding = columns.pop(EMBEDDING, None)
     vectors = None

@@ -33,6 +33,7 @@ number: ``box_0``, ``landmarks_0``, ``p_happiness``, ``bs_jawOpen``, ``embedding
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -167,21 +168,32 @@ class Columns:
         return cls(columns)
 
 
-def metadata_of(
-    weights: Weights, options: Options, *, all_faces: bool = False, embedding: bool = True
+def describe(
+    weights: Weights, options: Options, *, all_faces: bool, embedding: bool = True
 ) -> dict[str, object]:
-    """What made a table: all that its rows depend on.
-
-    Args:
-        weights: in use.
-        options: of the job, as are the others.
-    """
+    """The metadata of a table: what made it, and the names of what it lists."""
     settings = {**options.settings(), "all_faces": all_faces, "embedding": embedding}
     return {
         **provenance(weights, settings),
         "columns": VERSION,
         "blendshapes": list(weights.config.blendshapes),
     }
+
+
+def parse_metadata(text: str) -> dict[str, Any]:
+    """The metadata of a table from JSON; anyone may have written it.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    metadata = json.loads(text) if text else {}
+    if not isinstance(metadata, dict):
+        raise ValueError(f"its metadata is no JSON object, but {text:.60}")
+    shapes = {"options": dict, "expressions": list, "blendshapes": list}
+    for name, shape in shapes.items():
+        if not isinstance(metadata.get(name, shape()), shape):
+            raise ValueError(f"its metadata has no usable {name!r}: {metadata[name]!r:.60}")
+    return metadata
 
 
 def spread(columns: Mapping[str, Column], metadata: Mapping[str, Any]) -> dict[str, Column]:

@@ -1,4 +1,4 @@
-"""``python -m fever_extract.training``: data to tables, then weights: trained, measured, adapted.
+"""``python -m fever_extract.training``: prepare, train, evaluate, average and adapt.
 
 Each stage is a command of its own, in the order of the work: prepare, train, plot, average, finish,
 general (several sets and tasks at once), evaluate; and adapt, for weights that are there.

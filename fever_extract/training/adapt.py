@@ -1,4 +1,4 @@
-"""Weights adapted to a user's own classes, from a folder of class folders.
+"""Fine-tune weights to a user's own classes, from a folder of class folders.
 
 First comes a new expression head, a logistic regression on the vectors as they are; then,
 unless only that is wanted, the whole network goes on from there in small steps. The other heads

@@ -1,4 +1,4 @@
-"""Faces to train on: read from their owners' files, kept in tables, augmented.
+"""Training data: readers of data sets, tables of faces, augmentation.
 
 What is learned from them is in `fever_extract.training.trainer`.
 """

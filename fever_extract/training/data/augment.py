@@ -1,4 +1,4 @@
-"""What may happen to a face before a user's camera and our aligner hand it over.
+"""Augmentation: the variation that cameras and alignment add to a face.
 
 All of it works on a whole batch of tensors and takes its randomness from one generator,
 so that a run that goes on after a kill sees what it would have seen.

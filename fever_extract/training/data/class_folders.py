@@ -1,4 +1,4 @@
-"""Faces from a folder of class folders, found and aligned as extraction does it."""
+"""Read a folder of class folders: detect, align and embed, as extraction does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What photographs in the wild do to a face: it is covered, small, blurred, badly stored.
+"""Degradations of photographs in the wild: occlusion, low resolution, blur, compression.
 
 The faces of a batch that are degraded are drawn anew each time, and each gets one cover and
 one loss of quality at most; a covered face the latter half as often, as little is left to see.

@@ -1,4 +1,4 @@
-"""Labelled and unlabelled faces, read from Parquet into arrays that fit in memory.
+"""Load tables of faces, labelled or not, into arrays that fit in memory.
 
 Any table of `fever_extract.training.data.prepare` can be read, and our own ``ferplus.parquet`` and
 ``faces.parquet``, which have 52 ``blendshapes`` besides.

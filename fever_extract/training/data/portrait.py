@@ -1,4 +1,4 @@
-"""One face, cut out of its picture with something around it, and where its landmarks are."""
+"""Crop one face with a margin, and find its landmarks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A data set, as its owner distributes it, to the one table that training reads.
+"""Convert a data set, as its owner distributes it, to the table that training reads.
 
 The table is Parquet, a row a face: ``name``; ``split`` (``train``, ``valid`` or ``test``);
 ``image``, an encoded square picture of at most 192 pixels a side; ``landmarks``, ten numbers

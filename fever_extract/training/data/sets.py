@@ -1,4 +1,4 @@
-"""The data sets of a run: FER+, unlabelled faces, and whatever further tables a recipe names."""
+"""Data sets of a run: FER+, unlabelled faces, and the tables that a recipe names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The columns of a training table, from samples and the faces found in them."""
+"""Columns of a training table, from samples and their faces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The protocols by which vectors are measured, one module a job; docs/evaluation.md says why each.
+"""Evaluation protocols, one module each; docs/evaluation.md explains them.
 
 `fever_extract.training.evaluation.evaluate` runs them all. Whatever is random is drawn from `SEED`.
 """

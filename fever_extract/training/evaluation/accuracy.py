@@ -1,4 +1,4 @@
-"""Is the majority's expression named: by the network's head, or by a probe of the vectors."""
+"""Accuracy on the majority's expression: of the network's head, and of probes."""
 
 from __future__ import annotations
 

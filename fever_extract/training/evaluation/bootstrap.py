@@ -1,4 +1,4 @@
-"""Confidence intervals by the bootstrap (Efron 1979): resample what was measured, measure again.
+"""Bootstrap confidence intervals (Efron 1979).
 
 A resample is a row of multiplicities (how often each image was drawn), so that a statistic of
 all resamples is one product of matrices.

@@ -1,4 +1,4 @@
-"""Does 80 % mean 80 %? Expected calibration error of the head's probabilities."""
+"""Expected calibration error of the head's probabilities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures made worse on purpose, each kind by one fixed, seeded rule.
+"""Image corruptions, each by one fixed, seeded rule.
 
 All but `jitter` leave the landmarks as they were: what is measured is the network, not a detector.
 All of it is done to the picture before it is aligned, as it would happen to a user.

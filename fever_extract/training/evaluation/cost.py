@@ -1,4 +1,4 @@
-"""What a face costs: arithmetic, parameters, and milliseconds on one core."""
+"""Cost per face: arithmetic, parameters, and milliseconds on one core."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Some of the `Faces`, and their crops in batches: what the network and its peers are shown."""
+"""Subsets of `Faces` and their crops in batches, for the network and its peers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measuring weights: every protocol of `fever_extract.training.evaluation`, in one run."""
+"""Run every protocol of `fever_extract.training.evaluation` on some weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The peer that knows identities: MobileNet v1 trained on VGGFace2, from its safetensors file.
+"""Peer: face recognition, MobileNet v1 trained on VGGFace2, from its safetensors file.
 
 Howard et al. 2017 (arXiv 1704.04861), as converted from TensorFlow; the data's README says from
 what. It is here to be compared with, not to be trained.

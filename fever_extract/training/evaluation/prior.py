@@ -1,4 +1,4 @@
-"""What an expression head presumes, and its probabilities without that."""
+"""Class prior of an expression head, and its probabilities without it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What vectors are worth on one labelled set: probes that learn, neighbours that need not.
+"""Linear probes and nearest neighbours of embeddings on one labelled set.
 
 All take vectors ``(n, d)`` as they are and say nothing of where they came from.
 """

@@ -1,4 +1,4 @@
-"""What is near to what: do close vectors mean close votes, and do they name the person?"""
+"""Retrieval: agreement of embedding distances with votes, and identity leakage."""
 
 from __future__ import annotations
 

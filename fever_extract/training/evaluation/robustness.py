@@ -1,4 +1,4 @@
-"""The head's accuracy on pictures made worse, and what that costs against the same pictures."""
+"""Robustness: the head's accuracy on corrupted images, against the clean ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A progress bar over the stages of an evaluation, and how long each took."""
+"""Progress bar over the stages of an evaluation, and the seconds of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How vectors carry over to sets that training never saw: what the package is for.
+"""Transfer: measures of embeddings on labelled sets that training never saw.
 
 `measure` asks the same questions of any features of one set; `evaluate_transfer` asks them of
 weights and their peers, on all sets, and says whether the vectors keep what the network knows.

@@ -1,4 +1,4 @@
-"""What is compared on a transfer set: a network's vectors and its other insights, and its peers."""
+"""Features to compare on a transfer set: the network's layers and its peers."""
 
 from __future__ import annotations
 

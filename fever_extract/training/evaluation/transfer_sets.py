@@ -1,4 +1,4 @@
-"""Labelled sets that training never saw, read from tables in full size and colour."""
+"""Read transfer sets, in full size and colour, from tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked of vectors, ours and peers' alike, on the same faces and by the same draws."""
+"""Measures of embeddings, ours and the peers', on the same faces and random draws."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights between those of two runs, of which one began where the other ended.
+"""Average the weights of two runs, one of which continued the other.
 
 Such weights compute nearly what both would together, at the cost of one: what a run on harder
 faces learned is kept, and little of what it forgot is lost (Wortsman et al. 2022, arXiv

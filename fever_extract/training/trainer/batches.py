@@ -1,4 +1,4 @@
-"""From a data set to the augmented batches of a run, the same again for the same seed."""
+"""Augmented batches of a run, reproducible by seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small steps of a whole network towards new classes, for `fever_extract.training.adapt`."""
+"""Fine-tune a whole network to new classes, for `fever_extract.training.adapt`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The last stage: vectors that look past what is no expression, and honest probabilities.
+"""Last stage of a run: suppress variance that labels don't explain, calibrate the head.
 
 Both are closed forms on a trained network, chosen on validation data, and folded into its last
 layers, so that the network's cost and format stay as they were.

@@ -1,4 +1,4 @@
-"""The losses of the tasks; each counts only the rows that have its label."""
+"""Losses of the tasks; each counts only the rows that have its label."""
 
 from __future__ import annotations
 

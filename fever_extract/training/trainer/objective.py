@@ -1,4 +1,4 @@
-"""What a run makes small: the losses of all tasks, each over the faces that have its label."""
+"""Multi-task training objective: the sum of all tasks' losses."""
 
 from __future__ import annotations
 

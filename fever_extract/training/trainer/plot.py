@@ -1,4 +1,4 @@
-"""The logs of runs as one page of curves (extra ``report``)."""
+"""Plot the logs of runs as one page of curves (extra ``report``)."""
 
 from __future__ import annotations
 

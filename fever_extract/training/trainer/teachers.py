@@ -1,4 +1,4 @@
-"""What a student learns from its teachers: soft labels and the geometry of their vectors.
+"""Knowledge distillation: soft labels and relational distillation from teachers.
 
 Distillation is the heart of DeepFEVER (Schoneveld and Othmani 2022, arXiv 2201.07781, section
 3): trained teachers say what they see in labelled and unlabelled faces, and a student learns

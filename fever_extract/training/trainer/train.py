@@ -1,4 +1,4 @@
-"""One training run, from a recipe to a folder of weights."""
+"""Train: one run, from a recipe to a folder of weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets, each read from the files that its owner distributes.
+"""Readers of data sets, one module each, from the files that their owners distribute.
 
 A kind of data set is a function that yields a `Sample` for each face; the faces are then found,
 cut out and written to a table by `fever_extract.training.data.prepare`.

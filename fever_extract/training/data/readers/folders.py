@@ -1,4 +1,4 @@
-"""Pictures in folders: sorted into a folder for each expression, or not sorted at all."""
+"""Images in folders: one folder per expression, or unlabelled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every data set is turned into before faces are found in it, and how its files are found."""
+"""`Sample`, what every reader yields; helpers for finding a data set's files."""
 
 from __future__ import annotations
 
