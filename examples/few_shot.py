@@ -27,7 +27,7 @@ def vectors(folder: str) -> tuple[list[str], np.ndarray]:
 
 def main(five: str, others: str, folder: str) -> None:
     (_, new), (_, rest), (names, X) = map(vectors, (five, others, folder))
-    # Strong regularisation: 256 numbers, five examples.
+    # Strong regularisation: 512 numbers, five examples.
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced"))
     model.fit(np.vstack([new, rest]), [1] * len(new) + [0] * len(rest))
     for probability, name in sorted(zip(model.predict_proba(X)[:, 1], names), reverse=True):

@@ -24,7 +24,7 @@ for photograph, record in zip(photographs, extractor.extract_records(photographs
     strongest = sorted(face.blendshapes.items(), key=lambda item: -item[1])[:5]
     print("  muscles at work: " + ", ".join(f"{name} {value:.2f}" for name, value in strongest))
 
-X = extractor.extract(photographs, normalize=True)  # (n, 256); NaN where there is no face
+X = extractor.extract(photographs, normalize=True)  # (n, 512); NaN where there is no face
 for i, j in combinations(range(len(X)), 2):
     if np.isfinite(X[[i, j]]).all():
         print(f"{photographs[i]} and {photographs[j]}: cosine {X[i] @ X[j]:.2f}")

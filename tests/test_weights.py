@@ -56,7 +56,8 @@ def ferplus(extractor, data):
             # A third of it: the whole of it is measured by `fever_extract.training evaluate`.
             kept = kept[::3]
         crops = aligned_crops(faces, extractor.config.preprocessing)
-        records = extractor.extract_records([crops[index] for index in kept], aligned=True)
+        chosen = [crops[index] for index in kept]
+        records = extractor.extract_records(chosen, aligned=True, prior="training")
         vectors = np.stack([record.face.vector for record in records])
         heads = [extractor.config.expressions.index(record.face.expression) for record in records]
         measured[split] = vectors, np.array(heads), labels[kept]
