@@ -40,15 +40,15 @@ def sampling_matrices(
     """
     template = np.asarray(preprocessing.template, dtype=np.float64) * preprocessing.size
     image = landmarks[..., 0].astype(np.float64) + 1j * landmarks[..., 1]
-    crop = template[:, 0] + 1j * template[:, 1]
-    image_mean, crop_mean = image.mean(axis=1, keepdims=True), crop.mean()
-    image, crop = image - image_mean, crop - crop_mean
+    goal = template[:, 0] + 1j * template[:, 1]
+    image_mean, goal_mean = image.mean(axis=1, keepdims=True), goal.mean()
+    image, goal = image - image_mean, goal - goal_mean
     # Fit image -> crop, whose error is measured in crop pixels, then invert: z = (w - b) / a.
     spread = np.maximum((np.abs(image) ** 2).sum(axis=1), 1e-12)
-    scale_rotation = (image.conj() * crop).sum(axis=1) / spread
+    scale_rotation = (image.conj() * goal).sum(axis=1) / spread
     scale_rotation = np.where(np.abs(scale_rotation) < 1e-9, 1e-9, scale_rotation)
     inverse = 1 / scale_rotation
-    offset = image_mean[:, 0] - inverse * crop_mean
+    offset = image_mean[:, 0] - inverse * goal_mean
     return np.stack(
         [
             np.stack([inverse.real, -inverse.imag, offset.real], axis=-1),

@@ -47,7 +47,7 @@ def run(page: str, capsys) -> str:
 def test_scikit_learn(here, capsys):
     out = run("scikit-learn.md", capsys)
     assert "4 of 5 have a face" in out
-    assert "(4, 257)" in out
+    assert "(4, 513)" in out
     assert (here / "fever-cache").is_dir()
 
 

@@ -84,6 +84,7 @@ def adapt(
         first.config,
         name=to_text(output.resolve().name),
         expressions=tuple(map(to_text, paths)),
+        expression_prior=(),  # of other classes
         metadata={},
     )
     output.mkdir(parents=True, exist_ok=True)
