@@ -35,7 +35,8 @@ def sharpness_and_exposure(crops: torch.Tensor) -> npt.NDArray[np.float32]:
     if grey.shape[-1] != SIDE:
         grey = F.interpolate(grey, (SIDE, SIDE), mode="bilinear", antialias=True)
     edges = F.conv2d(grey, crops.new_tensor(_LAPLACIAN).reshape(1, 1, 3, 3))
-    spread = edges.var(dim=(1, 2, 3), correction=0)
+    # Not by var, which warns where there are no crops.
+    spread = (edges - edges.mean(dim=(1, 2, 3), keepdim=True)).square().mean(dim=(1, 2, 3))
     measured = torch.stack([spread, grey.mean(dim=(1, 2, 3)) / 255], dim=1)
     return measured.cpu().numpy().astype(np.float32)
 
