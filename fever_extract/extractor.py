@@ -175,8 +175,8 @@ class Extractor:
         if not isinstance(crops, np.ndarray):
             return self._pipeline.embed_tensor(prepared, chosen.normalize)
         vectors = np.zeros((len(prepared), self.embedding_dim), np.float32)
-        for index, vector in enumerate(self._pipeline.embed(prepared, chosen)):
-            vectors[index] = vector
+        if len(prepared):
+            vectors[:] = list(self._pipeline.embed(prepared, chosen))
         return vectors
 
     def extract(
