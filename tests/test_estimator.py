@@ -181,7 +181,7 @@ def test_a_fitted_pipeline_on_disk(faces, tmp_path):
 def test_beside_other_features(faces):
     paths, labels = faces
     both = make_union(FeverTransformer(), FeverTransformer(normalize=True))
-    assert both.fit_transform(paths[:2]).shape == (2, 512)
+    assert both.fit_transform(paths[:2]).shape == (2, 1024)
     frame = pd.DataFrame({"path": paths, "age": range(12)})
     columns = make_column_transformer((FeverTransformer(), "path"), (StandardScaler(), ["age"]))
     model = make_pipeline(columns, LogisticRegression()).fit(frame, labels)

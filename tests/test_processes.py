@@ -15,6 +15,7 @@ from processes import run_script
 
 from fever_extract import Extractor, FeverTransformer, WeightsError, hub
 from fever_extract._utils.threads import _setters, map_batches, one_thread
+from fever_extract.hub.download import Portable
 
 V1 = Path(__file__).parent / "checkpoints" / "v1"
 
@@ -139,7 +140,7 @@ def test_a_copy_is_the_same(extractor, astronaut, make):
 
 def test_embedded_weights_travel_by_name(extractor):
     assert len(pickle.dumps(extractor)) < 2000
-    sent = hub.Portable.of(hub.load())
+    sent = Portable.of(hub.load())
     assert sent.unpack().sha256 == extractor.sha256
     elsewhere = dataclasses.replace(sent, sha256=("0" * 64, "0" * 64), version="0.0.1")
     with pytest.raises(WeightsError, match=r"inside fever-extract 0\.0\.1 .*: use one version"):

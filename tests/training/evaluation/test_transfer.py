@@ -388,7 +388,7 @@ def test_vectors_are_those_of_the_extractor(extractor, network, astronaut):
     table = made_set(np.array([0, 0]), images=[png(astronaut), png(crop)], landmarks=landmarks)
     found = own_features(network, table)
     assert np.abs(found["vector"][0] - face.vector).max() < 1e-4
-    assert found["pooled"].shape == (2, 1024)
+    assert found["pooled"].shape == (2, network.backbone.features)
     assert found["probabilities"].sum(axis=1) == pytest.approx([1, 1])
 
 
