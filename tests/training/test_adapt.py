@@ -59,7 +59,7 @@ def test_fine_tuned_weights_tell_unseen_faces_apart(tuned, unseen, extractor):
     assert adapted.config.expressions == ("serious", "smiling")
     assert right(adapted, unseen) >= 7, "of 8"
     made = adapted.config.metadata["adapted"]
-    assert made["from"] == {"name": "fever-base", "sha256": extractor.sha256}
+    assert made["from"] == {"name": "fever-general", "sha256": extractor.sha256}
     assert made["faces"] == {"serious": 8, "smiling": 8}
     assert made["validation"]["faces"] == 4
     assert made["validation"]["accuracy"] >= 0.75
@@ -84,7 +84,7 @@ def test_other_heads_are_held_to_what_they_said(folder, monkeypatch):
     faces = dataclasses.replace(faces, labels=torch.arange(len(faces)) % 2)
     before = build(weights.config, weights.state_dict)
     crops = F.avg_pool2d(faces.crops.float(), DETAIL)
-    config = dataclasses.replace(weights.config, expressions=("even", "odd"))
+    config = dataclasses.replace(weights.config, expressions=("even", "odd"), expression_prior=())
     moved = []
     for weight in (finetune.OTHER_HEADS, 0.0):
         monkeypatch.setattr(finetune, "OTHER_HEADS", weight)
@@ -96,7 +96,7 @@ def test_other_heads_are_held_to_what_they_said(folder, monkeypatch):
         with torch.no_grad():
             now, then = (net(crops).heads["blendshapes"] for net in (network, before))
         moved.append((now - then).abs().mean().item())
-    assert 0 < moved[0] < 0.3 * moved[1]
+    assert 0 < moved[0] < 0.5 * moved[1]
 
 
 def test_a_seed_gives_the_same_weights_again(folder, tuned, tmp_path):
