@@ -14,7 +14,10 @@ const known = [];
 
 let extractor;
 let queue = load(); // one thing after the other
-page.files.onchange = () => add(page.files.files);
+page.files.onchange = () => {
+  add(page.files.files);
+  page.files.value = ""; // the same file may be chosen again
+};
 page.drop.ondragover = (event) => (event.preventDefault(), page.drop.classList.add("over"));
 page.drop.ondragleave = () => page.drop.classList.remove("over");
 page.drop.ondrop = (event) => {

@@ -74,7 +74,7 @@ class TimmFever(nn.Module):
         return self.forward_head(self.forward_features(x))
 
 
-@register_model
+@register_model  # type: ignore[untyped-decorator]
 def fever(pretrained: bool = False, **options: Any) -> TimmFever:
     """The network of the embedded weights, with them or begun anew.
 

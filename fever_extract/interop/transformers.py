@@ -121,7 +121,8 @@ class FeverModel(PreTrainedModel):  # type: ignore[misc]
         model.network.load_state_dict(checkpoint.state_dict)
         if dtype not in (None, "auto"):
             model.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)
-        return model.eval()
+        model.eval()
+        return model
 
     def forward(self, pixel_values: torch.Tensor, **_: Any) -> FeverOutput:
         """Crops ``(n, 3, size, size)``, 0 to 255, as the processor makes them."""
@@ -165,7 +166,7 @@ class FeverImageProcessor(BaseImageProcessor):  # type: ignore[misc]
             ``pixel_values`` ``(n, 3, size, size)`` float32, 0 to 255. Row i is image i: one
             without a face is all NaN, as its embedding then is, and one warning counts them.
         """
-        listed = [images] if is_single(images) else list(images)
+        listed: list[ImageLike] = [images] if is_single(images) else list(images)  # type: ignore[arg-type]
         whole = self.aligned if aligned is None else aligned
         crops = [self._crop(image, whole) for image in listed]
         failed = sum(bool(np.isnan(crop[0, 0, 0])) for crop in crops)
