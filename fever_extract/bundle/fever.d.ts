@@ -90,7 +90,7 @@ export declare class Extractor {
      * @param {string | URL} url of the bundle's folder
      * @param {any} ort the module onnxruntime-web (or onnxruntime-node)
      * @param {LoadOptions} [options] `precision` of the weights (float16), ONNX Runtime's `providers`
-     *   (["wasm"]), `check` (true): compare SHA-256, and `read`, in place of fetching, as in Node
+     *   (["wasm"]; "webgpu" is for the embedding network only), `check` (true): compare SHA-256, and `read`, in place of fetching, as in Node
      * @returns {Promise<Extractor>}
      */
     static load(url: string | URL, ort: any, { precision, providers, check, read }?: LoadOptions): Promise<Extractor>;

@@ -62,7 +62,7 @@ export class Extractor {
    * @param {string | URL} url of the bundle's folder
    * @param {any} ort the module onnxruntime-web (or onnxruntime-node)
    * @param {LoadOptions} [options] `precision` of the weights (float16), ONNX Runtime's `providers`
-   *   (["wasm"]), `check` (true): compare SHA-256, and `read`, in place of fetching, as in Node
+   *   (["wasm"]; "webgpu" is for the embedding network only), `check` (true): compare SHA-256, and `read`, in place of fetching, as in Node
    * @returns {Promise<Extractor>}
    */
   static async load(url, ort, { precision = "float16", providers = ["wasm"], check = true, read } = {}) {
@@ -106,9 +106,13 @@ export class Extractor {
         throw fail(`${base}${name} is not the file that the bundle was made with (its SHA-256 differs): copy or export the bundle again.`);
       return data;
     }));
+    // The detector's networks are small and see many sizes, which no GPU is quick at.
+    const others = providers.filter((provider) => (provider.name ?? provider) !== "webgpu");
     const nets = [];
-    for (const file of files.slice(1)) // one after the other: the WebAssembly starts only once
-      nets.push(await ort.InferenceSession.create(file, { executionProviders: providers, logSeverityLevel: 3 }));
+    for (const [index, file] of files.slice(1).entries()) { // by turns: the WebAssembly starts only once
+      const executionProviders = index === 3 ? providers : others.length ? others : ["wasm"];
+      nets.push(await ort.InferenceSession.create(file, { executionProviders, logSeverityLevel: 3 }));
+    }
     return new Extractor(ort, manifest, JSON.parse(new TextDecoder().decode(files[0])), nets);
   }
 
