@@ -206,7 +206,7 @@ def test_the_benchmark(tmp_path, astronaut):
     results = tmp_path / "results.md"
     run(ROOT / "benchmarks" / "run.py", tmp_path / "photos", "--results", results, "--long", 2, 4)
     rows = results.read_text().split("| --- |\n")[1].split("\n\n")[0].splitlines()
-    assert len(rows) == 17
+    assert len(rows) == 18
     assert "3 faces | " in rows[0], "as many as the plain pipeline, which is said before"
     assert "3 faces |" in rows[0].split("images/s, ")[1]
 
