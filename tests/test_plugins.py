@@ -118,8 +118,8 @@ def test_a_plugin_that_cannot_be_sent_is_named(toy):
     assert "TOY" not in dict(sent.plugins)
 
 
-def test_a_plugin_that_is_missing_there_costs_its_own_images_only(capsys):
+def test_a_plugin_that_is_missing_there_costs_its_own_images_only(caplog):
     before = set(Image.OPEN)
     PillowSettings(Image.MAX_IMAGE_PIXELS, False, (("X", b"cno_such_module\nX\n."),)).apply()
     assert set(Image.OPEN) == before
-    assert "plug-in for X files is not here" in capsys.readouterr().err
+    assert "plug-in for X files is not here" in caplog.text
