@@ -10,6 +10,7 @@ import sys
 import threading
 
 import pytest
+from writers import write_often
 
 from fever_extract._utils import files
 from fever_extract.tables.writing import check_output, open_table
@@ -175,18 +176,10 @@ def test_settings_of_another_beside_a_csv_table(tmp_path):
         check_output(tmp_path / ("n" * 251 + ".csv"))
 
 
-def _write(arguments):
-    folder, number = arguments
-    for _ in range(20):
-        with files.replace_atomically(folder / "t") as temporary:
-            temporary.write_text(f"{number}" * 1000)
-    return True
-
-
 def test_many_writers_of_one_file_end_well(tmp_path):
     """While each also removes what it takes for dead."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(4) as pool:
-        assert all(pool.map(_write, [(tmp_path, number) for number in range(4)]))
+        assert all(pool.map(write_often, [(tmp_path, number) for number in range(4)]))
     assert len(set((tmp_path / "t").read_text())) == 1
     assert not ours(tmp_path)
