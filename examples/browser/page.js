@@ -1,4 +1,4 @@
-// The page: photographs or the camera in, boxes, probabilities, vectors and similar faces out.
+// The page: photographs or the camera in, boxes, probabilities, embeddings and similar faces out.
 //
 // ?precision=float32, int8      weights; float16 if left out
 // ?device=webgpu                the GPU, where this browser has WebGPU
@@ -9,7 +9,7 @@ const chosen = new URLSearchParams(location.search);
 const bundle = new URL(chosen.get("bundle") ?? "bundle/", location.href).href;
 const device = chosen.get("device") ?? "wasm";
 const page = Object.fromEntries(["drop", "files", "camera", "check", "status", "live", "conformance", "photographs"].map((id) => [id, document.getElementById(id)]));
-/** @type {{vector: Float32Array, thumbnail: HTMLCanvasElement, similar: HTMLElement}[]} */
+/** @type {{embedding: Float32Array, thumbnail: HTMLCanvasElement, similar: HTMLElement}[]} */
 const known = [];
 
 let extractor;
@@ -83,7 +83,7 @@ async function show(file) {
     `${file.name}: ${bitmap.width}x${bitmap.height}, ${record.error ?? `${record.faces.length} face(s)`}, ${seconds.toFixed(2)} s`;
   const list = element("div", "faces", article);
   for (const [index, face] of record.faces.entries()) describe(bitmap, face, index, list);
-  article.dataset.faces = JSON.stringify(record.faces.map(({ box, vector }) => ({ box, vector: [...vector] })));
+  article.dataset.faces = JSON.stringify(record.faces.map(({ box, embedding }) => ({ box, embedding: [...embedding] })));
   bitmap.close();
   for (const one of known) nearest(one);
   say(`${file.name}: ${record.faces.length} face(s).`);
@@ -104,14 +104,14 @@ function describe(bitmap, face, index, list) {
     item.append(`${name} ${(100 * value).toFixed(0)} %`);
   }
   const details = element("details", "", row);
-  element("summary", "", details).textContent = `face ${index + 1}: score ${face.score.toFixed(3)}, vector of ${face.vector.length}`;
-  element("code", "", details).textContent = [...face.vector].map((x) => x.toFixed(4)).join(" ");
-  known.push({ vector: face.vector, thumbnail, similar: element("p", "similar", row) });
+  element("summary", "", details).textContent = `face ${index + 1}: score ${face.score.toFixed(3)}, ${face.embedding.length} numbers`;
+  element("code", "", details).textContent = [...face.embedding].map((x) => x.toFixed(4)).join(" ");
+  known.push({ embedding: face.embedding, thumbnail, similar: element("p", "similar", row) });
 }
 
 /** Show which of the other faces are most alike. */
 function nearest(one) {
-  const others = known.filter((other) => other !== one).map((other) => ({ other, cosine: cosine(one.vector, other.vector) }));
+  const others = known.filter((other) => other !== one).map((other) => ({ other, cosine: cosine(one.embedding, other.embedding) }));
   others.sort((a, b) => b.cosine - a.cosine);
   one.similar.replaceChildren(others.length ? "similar: " : "");
   for (const { other, cosine } of others.slice(0, 3)) {
@@ -184,7 +184,7 @@ async function check() {
       for (const cell of cells) element("td", "", line).textContent = cell;
     }
     page.conformance.dataset.rows = JSON.stringify(rows);
-    say(passed ? "This browser gives the package's vectors." : "This browser does not give the package's vectors: see the table.", !passed);
+    say(passed ? "This browser gives the package's embeddings." : "This browser does not give the package's embeddings: see the table.", !passed);
   } catch (error) {
     say(`the check can't be made: ${error.message}`, true);
   }
