@@ -11,14 +11,14 @@ import torch
 
 from fever_extract import alignment, images
 from fever_extract._utils.threads import map_batches, one_thread, prepare_for_forks
-from fever_extract.detection import turning
+from fever_extract.detection import outcomes, turning
 from fever_extract.detection.detector import Detector
 from fever_extract.detection.given import Given
 from fever_extract.detection.parameters import Detections, smallest_face
 from fever_extract.images import ImageLike
 from fever_extract.models.checkpoint import Checkpoint
 from fever_extract.models.network import FeverNet, build, for_inference, in_dtype, pick_device
-from fever_extract.options import SMALLEST_FACE, Options
+from fever_extract.options import Options
 from fever_extract.quality.crop import share_outside, sharpness_and_exposure
 from fever_extract.records import ExtractionError, Face, Record, Status
 
@@ -174,11 +174,7 @@ class Pipeline:
             return _Picture(image, pixels, reduction, smallest)
         if options.fallback:
             return self._whole(images.read(image) if reduction > 1 else pixels)
-        raise ExtractionError(
-            Status.TOO_SMALL,
-            f"the picture is {width}x{height} pixels; faces under {smallest:.0f} pixels are "
-            "not looked for (min_face_size)",
-        )
+        raise outcomes.too_small(height, width, smallest)
 
     def _search(
         self,
@@ -212,8 +208,7 @@ class Pipeline:
             # Out of memory, say: one image's trouble, not the others' nor the run's.
             if len(pictures) > 1:
                 return [self._detect([item], options)[0] for item in pictures]
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            return [Record(Status.DETECT_ERROR, f"detection failed: {reason}")]
+            return [_failed(outcomes.failed(error))]
 
     def _look_for(self, pictures: list[_Picture], options: Options) -> list[Detections]:
         """The faces of each picture, in all directions that are asked for."""
@@ -270,11 +265,7 @@ class Pipeline:
         if not len(faces):
             if options.fallback:
                 return self._whole(images.read(picture.image) if reduction > 1 else pixels)
-            return Record(
-                Status.NO_FACE,
-                f"no face of {picture.smallest:.0f} pixels or more found with a confidence of "
-                f"{options.min_confidence} or more",
-            )
+            return _failed(outcomes.no_face(picture.smallest, options.min_confidence))
         if not (picture.given is not None and all_faces):  # which stay as they were given
             faces = faces.take(faces.order(options.select, *pixels.shape[1::-1]))
         faces = faces if all_faces else faces.take(np.arange(1))
@@ -288,17 +279,7 @@ class Pipeline:
 
     def _whole(self, pixels: npt.NDArray[np.uint8]) -> _Cropped:
         """Take the whole image as the face (options ``aligned`` and ``fallback``)."""
-        height, width = pixels.shape[:2]
-        if min(height, width) < SMALLEST_FACE:
-            raise ExtractionError(
-                Status.TOO_SMALL,
-                f"the picture is {width}x{height} pixels; a face needs {SMALLEST_FACE}",
-            )
-        face = Detections(
-            boxes=np.array([[0, 0, width, height]], np.float32),
-            scores=np.full(1, np.nan, np.float32),
-            landmarks=np.full((1, 5, 2), np.nan, np.float32),
-        )
+        face = outcomes.whole_picture(*pixels.shape[:2])
         crops = alignment.whole(pixels, self.config.preprocessing)
         return _Cropped(face, crops, np.zeros(1, np.float32), detected=False)
 

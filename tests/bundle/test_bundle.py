@@ -16,8 +16,8 @@ from PIL import Image
 
 from fever_extract import ExtractionError, hub
 from fever_extract.bundle import conformance, precision, runtime, writing
+from fever_extract.bundle.files import BundleError
 from fever_extract.bundle.inlining import inline
-from fever_extract.bundle.runtime import BundleError
 from fever_extract.detection import onnx as detection
 from fever_extract.detection.mtcnn import Mtcnn
 

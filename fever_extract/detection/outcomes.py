@@ -1,0 +1,51 @@
+"""What detection says where it finds no face, in the same words for every implementation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fever_extract.detection.parameters import Detections
+from fever_extract.options import SMALLEST_FACE
+from fever_extract.records import ExtractionError, Status
+
+
+def too_small(height: int, width: int, smallest: float) -> ExtractionError:
+    """A picture that is smaller than the faces that are looked for."""
+    return ExtractionError(
+        Status.TOO_SMALL,
+        f"the picture is {width}x{height} pixels; faces under {smallest:.0f} pixels are "
+        "not looked for (min_face_size)",
+    )
+
+
+def no_face(smallest: float, min_confidence: float) -> ExtractionError:
+    """A picture in which no face was found."""
+    return ExtractionError(
+        Status.NO_FACE,
+        f"no face of {smallest:.0f} pixels or more found with a confidence of "
+        f"{min_confidence} or more",
+    )
+
+
+def failed(error: Exception) -> ExtractionError:
+    """A picture on which the detector failed."""
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return ExtractionError(Status.DETECT_ERROR, f"detection failed: {reason}")
+
+
+def whole_picture(height: int, width: int) -> Detections:
+    """The whole picture as a face, where the user said that it is one.
+
+    Raises:
+        ExtractionError: if it is too small for a face.
+    """
+    if min(height, width) < SMALLEST_FACE:
+        raise ExtractionError(
+            Status.TOO_SMALL,
+            f"the picture is {width}x{height} pixels; a face needs {SMALLEST_FACE}",
+        )
+    return Detections(
+        boxes=np.array([[0, 0, width, height]], np.float32),
+        scores=np.full(1, np.nan, np.float32),
+        landmarks=np.full((1, 5, 2), np.nan, np.float32),
+    )
