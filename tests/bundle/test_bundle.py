@@ -111,6 +111,8 @@ def test_what_is_said_of_each_image_is_what_the_package_says(
     bundled, extractor, astronaut, landscape, tmp_path
 ):
     (tmp_path / "damaged.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    Image.new("1", (10_000, 10_001)).save(tmp_path / "huge.png")
     inputs = [
         astronaut,
         landscape,
@@ -118,6 +120,8 @@ def test_what_is_said_of_each_image_is_what_the_package_says(
         tmp_path / "missing.jpg",
         tmp_path,
         tmp_path / "damaged.jpg",
+        tmp_path / "phone.heic",
+        tmp_path / "huge.png",
         np.asarray(astronaut.convert("L")),
     ]
     mine, theirs = bundled.extract_records(inputs), extractor.extract_records(inputs)
@@ -126,9 +130,9 @@ def test_what_is_said_of_each_image_is_what_the_package_says(
         warnings.simplefilter("always")
         rows = bundled.extract(inputs)
     assert [str(one.message).split(" and are")[0] for one in caught] == [
-        "5 of 7 images have no vector"
+        "7 of 9 images have no vector"
     ]
-    assert np.isnan(rows).all(axis=1).tolist() == [False, *[True] * 5, False]
+    assert np.isnan(rows).all(axis=1).tolist() == [False, *[True] * 7, False]
     with pytest.raises(ExtractionError, match="image 1: no face"):
         bundled.extract(inputs, on_error="raise")
     assert bundled.extract(astronaut).shape == (bundled.embedding_dim,)
@@ -214,6 +218,29 @@ def test_an_old_onnx_runtime_and_an_absent_precision(bundle, copied, monkeypatch
     monkeypatch.setattr(onnxruntime, "__version__", "1.17.3")
     with pytest.raises(BundleError, match=r"ONNX Runtime 1\.17\.3 is too old, 1\.18 is needed"):
         runtime.Extractor(bundle)
+
+
+def test_the_bar_of_each_precision(copied, capsys):
+    """The command says which bar it is, and fails where an embedding does not reach it."""
+    code, out, _ = in_process(capsys, "conform", copied)
+    assert code == 0
+    bars = [line.partition("(")[2].partition(" passes")[0] for line in out.splitlines()]
+    assert bars == ["0.9999", "0.9999", "0.9999", "0.999"]
+    # As if the package gave something else for one picture.
+    path = copied / "conformance" / "expected.json"
+    expected = json.loads(path.read_text())
+    face = expected["pictures"][0]["faces"][0]
+    face["embedding"] = [value + 0.1 for value in face["embedding"]]
+    path.write_text(json.dumps(expected))
+    manifest = json.loads((copied / "bundle.json").read_text())
+    del manifest["files"]
+    (copied / "bundle.json").unlink()
+    text = json.dumps({**manifest, "files": writing._describe(copied)})
+    (copied / "bundle.json").write_text(text)
+    code, out, _ = in_process(capsys, "conform", copied)
+    assert code == 1
+    assert out.count("29 of 30 pictures agree") == 4
+    assert out.count("  alpha.png: an embedding has a cosine of only") == 4
 
 
 def test_programs_of_another_version_are_not_run(copied, capsys):
