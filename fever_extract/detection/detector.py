@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from facenet_pytorch.models.utils.detect_face import nms_numpy
-from torchvision.ops import batched_nms
 
 from fever_extract.detection.mtcnn import Mtcnn
 from fever_extract.detection.parameters import (
@@ -29,9 +27,12 @@ from fever_extract.detection.parameters import (
     Detections,
 )
 from fever_extract.detection.pyramid import Pyramids
+from fever_extract.detection.suppression import suppress
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+_MANY = 1000  # boxes for which importing torchvision, a second, pays
 
 
 class Detector:
@@ -152,9 +153,7 @@ class Detector:
         keep = scores > min(THRESHOLD, min_confidence)
         owners, boxes, scores, landmarks = owners[keep], boxes[keep], scores[keep], landmarks[keep]
         # A box inside a larger one is the same face: overlap over the smaller area.
-        apart = _set_apart(boxes, owners).cpu().numpy()
-        picked = nms_numpy(apart, scores.cpu().numpy(), OVERLAP, "Min")
-        keep = torch.as_tensor(picked, dtype=torch.long, device=boxes.device).reshape(-1)
+        keep = _suppress(boxes, scores, owners, OVERLAP, over_smaller=True)
         return owners[keep], boxes[keep], scores[keep], landmarks[keep]
 
     def _look(
@@ -196,21 +195,28 @@ class Detector:
 
 
 def _suppress(
-    boxes: torch.Tensor, scores: torch.Tensor, groups: torch.Tensor, overlap: float
+    boxes: torch.Tensor,
+    scores: torch.Tensor,
+    groups: torch.Tensor,
+    overlap: float,
+    *,
+    over_smaller: bool = False,
 ) -> torch.Tensor:
     """Return the indices that non-maximum suppression within each group keeps, best first.
 
-    In doubles, as groups are set apart by shifts.
+    See `fever_extract.detection.suppression.suppress`.
     """
-    kept: torch.Tensor = batched_nms(boxes.double(), scores.double(), groups, overlap)
-    return kept
+    kept: torch.Tensor
+    if not over_smaller and (boxes.is_cuda or len(boxes) > _MANY):
+        from torchvision.ops import batched_nms
 
-
-def _set_apart(boxes: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
-    """Shift boxes (as float64) so that those of different groups never overlap."""
-    boxes = boxes.double()
-    extent = boxes.max() - boxes.min() + 1 if len(boxes) else 0
-    return boxes + (groups * extent)[:, None]
+        # In doubles, as groups are set apart by shifts.
+        kept = batched_nms(boxes.double(), scores.double(), groups, overlap)
+    else:
+        corners, likely, group = (values.cpu().numpy() for values in (boxes, scores, groups))
+        indices = suppress(corners, likely, group, overlap, over_smaller=over_smaller)
+        kept = torch.from_numpy(indices)
+    return kept.to(boxes.device)
 
 
 def _move(boxes: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
