@@ -1,14 +1,13 @@
 """Every snippet of the pages on scikit-learn and video runs, from top to bottom, as it stands."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from clip_maker import scene, write_clip
+from helpers import in_process
 from joblib.externals.loky import get_reusable_executor
 from PIL import Image
 
@@ -57,12 +56,12 @@ def test_video(here, capsys):
     assert out.count("Status.OK") + out.count(" ok\n") == 10
 
 
-def test_the_video_pages_command(here):
+def test_the_video_pages_command(here, capsys):
     (line,) = snippets("video.md", "bash").splitlines()
     program, *arguments = line.split()
     assert program == "fever-extract"
-    command = [sys.executable, "-m", "fever_extract.cli", *arguments]
-    subprocess.run(command, check=True, capture_output=True)
+    code, _, err = in_process(capsys, *arguments)
+    assert code == 0, err
     table = pq.read_table("clip.parquet")
     assert table["time"].to_pylist() == pytest.approx(np.arange(10) / 10)
     assert table["track"].to_pylist() == [0] * 10
