@@ -401,7 +401,7 @@ class Extractor:
 
         Args:
             repo_id: ``org/name`` on the Hugging Face Hub; made if it does not exist.
-            revision, private, create_pr, token: as in `fever_extract.hub.download.publish`.
+            revision, private, create_pr, token: as in `fever_extract.hub.publish.publish`.
             bundle: with a bundle in its folder ``onnx/``, from which a page or a program without
                 torch can work (docs/everywhere.md). By default, if the extra ``onnx`` is
                 installed; a warning says so if it isn't.
@@ -410,6 +410,7 @@ class Extractor:
             fever_extract.WeightsError: if the Hub refuses or can't be reached.
             ImportError: if there shall be a bundle, and the extra ``onnx`` is not installed.
         """
+        from fever_extract.hub.publish import publish
         from fever_extract.models.onnx import can_export
 
         with tempfile.TemporaryDirectory() as folder:
@@ -426,7 +427,7 @@ class Extractor:
                 from fever_extract.bundle import writing
 
                 writing.write(self._checkpoint, os.path.join(folder, checkpoint.BUNDLE))
-            return hub.publish(
+            return publish(
                 folder,
                 repo_id,
                 revision=revision,

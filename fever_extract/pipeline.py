@@ -14,11 +14,12 @@ from fever_extract._utils.threads import map_batches, one_thread, prepare_for_fo
 from fever_extract.detection import turning
 from fever_extract.detection.detector import Detector
 from fever_extract.detection.given import Given
-from fever_extract.detection.parameters import Detections, smallest_face
+from fever_extract.detection.parameters import Detections, smallest_face, whole_picture
 from fever_extract.images import ImageLike
 from fever_extract.models.checkpoint import Checkpoint
-from fever_extract.models.network import FeverNet, build, for_inference, in_dtype, pick_device
-from fever_extract.options import SMALLEST_FACE, Options
+from fever_extract.models.inference import for_inference, in_dtype
+from fever_extract.models.network import FeverNet, build, pick_device
+from fever_extract.options import Options
 from fever_extract.quality.crop import share_outside, sharpness_and_exposure
 from fever_extract.records import ExtractionError, Face, Record, Status
 
@@ -288,17 +289,7 @@ class Pipeline:
 
     def _whole(self, pixels: npt.NDArray[np.uint8]) -> _Cropped:
         """Take the whole image as the face (options ``aligned`` and ``fallback``)."""
-        height, width = pixels.shape[:2]
-        if min(height, width) < SMALLEST_FACE:
-            raise ExtractionError(
-                Status.TOO_SMALL,
-                f"the picture is {width}x{height} pixels; a face needs {SMALLEST_FACE}",
-            )
-        face = Detections(
-            boxes=np.array([[0, 0, width, height]], np.float32),
-            scores=np.full(1, np.nan, np.float32),
-            landmarks=np.full((1, 5, 2), np.nan, np.float32),
-        )
+        face = whole_picture(*pixels.shape[:2])
         crops = alignment.whole(pixels, self.config.preprocessing)
         return _Cropped(face, crops, np.zeros(1, np.float32), detected=False)
 

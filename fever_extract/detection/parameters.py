@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fever_extract.options import SMALLEST_FACE
+from fever_extract.records import ExtractionError, Status
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -77,6 +80,24 @@ class Detections:
         else:
             badness = -np.prod(corners[:, 1] - corners[:, 0], axis=1)
         return badness.argsort(kind="stable")
+
+
+def whole_picture(height: int, width: int) -> Detections:
+    """Take a whole picture as a face that was not detected: no score, no landmarks.
+
+    Raises:
+        ExtractionError: ``too_small``, for less than `SMALLEST_FACE` a side.
+    """
+    if min(height, width) < SMALLEST_FACE:
+        raise ExtractionError(
+            Status.TOO_SMALL,
+            f"the picture is {width}x{height} pixels; a face needs {SMALLEST_FACE}",
+        )
+    return Detections(
+        boxes=np.array([[0, 0, width, height]], np.float32),
+        scores=np.full(1, np.nan, np.float32),
+        landmarks=np.full((1, 5, 2), np.nan, np.float32),
+    )
 
 
 def smallest_face(height: int, width: int, detect_size: int | None = None) -> float:

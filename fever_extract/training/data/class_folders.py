@@ -14,6 +14,7 @@ from tqdm import tqdm
 from fever_extract import alignment, images
 from fever_extract._utils import progress
 from fever_extract._utils.names import printable, to_text
+from fever_extract.jobs.folders import list_images
 from fever_extract.models.config import Preprocessing
 from fever_extract.options import Options
 from fever_extract.pipeline import Pipeline
@@ -78,9 +79,7 @@ def find_classes(folder: Path) -> dict[str, list[Path]]:
             f"{folder} has {len(names)} folders and needs two at least: one for each class, named "
             "after it, with photographs in it"
         )
-    found = {
-        name: [folder / name / path for path in images.list_images(folder / name)] for name in names
-    }
+    found = {name: [folder / name / path for path in list_images(folder / name)] for name in names}
     for name, paths in found.items():
         if not paths:
             raise ValueError(

@@ -16,7 +16,8 @@ from fever_extract import hub
 from fever_extract.hub.card import write_card
 from fever_extract.models.checkpoint import save
 from fever_extract.models.config import EXPRESSIONS, Preprocessing, WeightsError
-from fever_extract.models.network import FeverNet, build, for_inference, pick_device
+from fever_extract.models.inference import for_inference
+from fever_extract.models.network import FeverNet, build, pick_device
 from fever_extract.training.data.faces import FACES, Faces, majority, read_ferplus, read_unlabelled
 from fever_extract.training.evaluation import SEED, bootstrap, corruptions, peers
 from fever_extract.training.evaluation.accuracy import (

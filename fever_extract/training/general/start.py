@@ -16,7 +16,8 @@ from tqdm import tqdm
 from fever_extract.models.backbones import MobileNetV1
 from fever_extract.models.checkpoint import Checkpoint
 from fever_extract.models.config import EXPRESSIONS, MOBILENET, Backbone, Config, WeightsError
-from fever_extract.models.network import FeverNet, build, for_inference
+from fever_extract.models.inference import for_inference
+from fever_extract.models.network import FeverNet, build
 from fever_extract.training.general.crops import views
 from fever_extract.training.general.objective import STATISTICS, Objective
 from fever_extract.training.general.sources import Sources

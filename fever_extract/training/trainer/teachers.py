@@ -23,7 +23,8 @@ from fever_extract._utils import progress
 from fever_extract._utils.files import replace_atomically
 from fever_extract.models.checkpoint import Checkpoint
 from fever_extract.models.config import EXPRESSIONS, WeightsError
-from fever_extract.models.network import FeverNet, build, for_inference
+from fever_extract.models.inference import for_inference
+from fever_extract.models.network import FeverNet, build
 from fever_extract.training.data import augment
 from fever_extract.training.data.faces import Faces
 
