@@ -42,7 +42,7 @@ def run(page: str, capsys) -> str:
     return capsys.readouterr().out
 
 
-@pytest.mark.filterwarnings("ignore:1 of 5 images have no vector")
+@pytest.mark.filterwarnings("ignore:1 of 5 images have no embedding")
 def test_scikit_learn(here, capsys):
     out = run("scikit-learn.md", capsys)
     assert "4 of 5 have a face" in out

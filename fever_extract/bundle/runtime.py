@@ -45,7 +45,7 @@ from fever_extract.detection.parameters import (
 )
 from fever_extract.images import ImageLike, check, is_single, read
 from fever_extract.options import SMALLEST_FACE, Options
-from fever_extract.records import ExtractionError, Face, Record, Status, stack_vectors
+from fever_extract.records import ExtractionError, Face, Record, Status, stack_embeddings
 
 if TYPE_CHECKING:
     import os
@@ -133,13 +133,13 @@ class Extractor:
         chosen = _chosen(self._options, options)
         records = self._stream(inputs, chosen, False)
         if not is_single(inputs):
-            return stack_vectors(records, self.embedding_dim, chosen.on_error)
+            return stack_embeddings(records, self.embedding_dim, chosen.on_error)
         (record,) = records
         if record.face is None and chosen.on_error == "raise":
             raise ExtractionError(record.status, str(record.error))
-        row: npt.NDArray[np.float32] = stack_vectors([record], self.embedding_dim, chosen.on_error)[
-            0
-        ]
+        row: npt.NDArray[np.float32] = stack_embeddings(
+            [record], self.embedding_dim, chosen.on_error
+        )[0]
         return row
 
     def extract_records(

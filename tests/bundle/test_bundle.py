@@ -128,7 +128,7 @@ def test_what_is_said_of_each_image_is_what_the_package_says(
         warnings.simplefilter("always")
         rows = bundled.extract(inputs)
     assert [str(one.message).split(" and are")[0] for one in caught] == [
-        "5 of 7 images have no vector"
+        "5 of 7 images have no embedding"
     ]
     assert np.isnan(rows).all(axis=1).tolist() == [False, *[True] * 5, False]
     with pytest.raises(ExtractionError, match="image 1: no face"):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from fever_extract.tables.embeddings import Embeddings
 from fever_extract.tables.reading import Table
-from fever_extract.tables.vectors import Vectors
 
 
 def make(vectors: np.ndarray, blocks: int = 0, **metadata) -> Table:
@@ -19,7 +19,7 @@ def make(vectors: np.ndarray, blocks: int = 0, **metadata) -> Table:
         "path": [f"{row}.jpg" for row in range(len(vectors))],
         "status": ["ok"] * len(vectors),
     }
-    return Table(columns, metadata, Vectors(source, *vectors.shape), len(vectors))
+    return Table(columns, metadata, Embeddings(source, *vectors.shape), len(vectors))
 
 
 @pytest.fixture(scope="module")
