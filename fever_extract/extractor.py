@@ -347,7 +347,8 @@ class Extractor:
             overwrite: start a folder of shards afresh instead of resuming; a single table is
                 always replaced.
             engine: where the workers that fill shards run: ``"local"``, on this machine;
-                ``"ray"``, on a cluster; or an engine with settings (`fever_extract.jobs.ray.on_ray`).
+                ``"ray"``, on a cluster; or an engine with settings, as from
+                `fever_extract.jobs.ray.on_ray`.
             workers: processes that fill shards; by default one per core, or per GPU.
             options: any of `fever_extract.Options`, for this call.
 

@@ -159,7 +159,7 @@ def test_onnx_without_torch(tmp_path, astronaut, extractor, onnx_model):
         env={**os.environ, "PYTHONPATH": str(tmp_path / "without")},
         check=True,
     )
-    shown = re.search(r"a\.png\.0\.jpg: happiness \d+%, vector \[(.*)\]", done.stdout)
+    shown = re.search(r"a\.png\.0\.jpg: happiness \d+%, embedding \[(.*)\]", done.stdout)
     start = np.array(shown[1].split(), float)
     expected = extractor.extract(astronaut)[:4]
     assert np.abs(start - expected).max() < 0.3, "a JPEG of the same face"
