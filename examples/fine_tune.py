@@ -22,7 +22,5 @@ for photograph, record in zip(photographs, extractor.extract_records(photographs
     if record.face is None:
         print(f"{photograph}: {record.status}, {record.error}")
         continue
-    embedding = record.face.embedding
-    print(
-        f"{photograph}: {record.face.expression} {record.face.probability:.0%}, {embedding[:3]} ..."
-    )
+    face = record.face
+    print(f"{photograph}: {face.expression} {face.probability:.0%}, {face.embedding[:3]} ...")

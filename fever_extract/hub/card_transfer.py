@@ -127,8 +127,8 @@ def _verdict(verdict: Mapping[str, Any]) -> str:
         return "**Verdict: none**, there was nothing to compare."
     if verdict["keeps"]:
         return (
-            "**Verdict: the embeddings keep what the network knows**: on no set is their probe more "
-            "than half a standard error behind its own probabilities or pooled features."
+            "**Verdict: the embeddings keep what the network knows**: on no set is their probe "
+            "more than half a standard error behind its own probabilities or pooled features."
         )
     behind = "; ".join(
         f"on `{each['set']}` {-100 * each['difference']:.1f} points behind "

@@ -85,7 +85,7 @@ def test_fewer_than_were_asked_for():
 def test_what_can_not_be_compared(vectors):
     table = make(vectors, weights="ours", weights_sha256="a" * 64)
     other = make(vectors[:3], weights="theirs", weights_sha256="b" * 64)
-    with pytest.raises(ValueError, match=r"ours \(SHA-256 aaaa.* theirs \(bbbb.*same weights"):
+    with pytest.raises(ValueError, match=r"ours \(SHA-256 aaaa.* theirs \(SHA-256 bbbb.*same"):
         table.nearest(other)
     same = make(vectors[:3], weights="ours", weights_sha256="a" * 64)
     assert table.nearest(same, 2).rows[:, 0].tolist() == [0, 1, 2]

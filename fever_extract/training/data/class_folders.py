@@ -34,19 +34,19 @@ class LabelledFaces:
 
     Attributes:
         crops: ``(n, 3, s, s)`` uint8, where s is `DETAIL` times the side of the network's.
-        vectors: ``(n, d)`` float32, by the weights that the faces were found with.
+        embeddings: ``(n, d)`` float32, by the weights that the faces were found with.
         labels: ``(n,)`` int64, 0 to k - 1.
     """
 
     crops: torch.Tensor
-    vectors: torch.Tensor
+    embeddings: torch.Tensor
     labels: torch.Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, indices: torch.Tensor) -> LabelledFaces:
-        return LabelledFaces(self.crops[indices], self.vectors[indices], self.labels[indices])
+        return LabelledFaces(self.crops[indices], self.embeddings[indices], self.labels[indices])
 
     def divide(self, seed: int) -> tuple[LabelledFaces, LabelledFaces]:
         """Faces to learn from and, of each class, a fifth to validate with."""
@@ -99,11 +99,11 @@ def find_faces(
     Raises:
         ValueError: if a class has fewer than `FEWEST` faces.
     """
-    # The head is learned on the vectors as they come out of the network.
+    # The head is learned on the embeddings as they come out of the network.
     options = dataclasses.replace(options, normalize=False, dtype="float32")
     listed = [(label, path) for label, paths in enumerate(classes.values()) for path in paths]
     records = pipeline.stream([str(path) for _, path in listed], options)
-    crops, vectors, labels = [], [], []
+    crops, embeddings, labels = [], [], []
     bar = progress.bar(records, total=len(listed), unit="image", leave=False)
     for (label, path), record in zip(listed, bar):
         try:
@@ -113,7 +113,7 @@ def find_faces(
         except ExtractionError as error:
             tqdm.write(f"left out: {printable(str(path))}: {error.status}, {error}")
             continue
-        vectors.append(record.face.embedding)
+        embeddings.append(record.face.embedding)
         labels.append(label)
     counts = Counter(labels)
     for label, (name, paths) in enumerate(classes.items()):
@@ -123,7 +123,7 @@ def find_faces(
                 f"photographs, and {FEWEST} are needed at least; add photographs, or remove it"
             )
     return LabelledFaces(
-        torch.stack(crops), torch.from_numpy(np.stack(vectors)), torch.tensor(labels)
+        torch.stack(crops), torch.from_numpy(np.stack(embeddings)), torch.tensor(labels)
     )
 
 

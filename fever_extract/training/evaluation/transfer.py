@@ -1,7 +1,7 @@
 """Transfer: measures of embeddings on labelled sets that training never saw.
 
 `measure` asks the same questions of any features of one set; `evaluate_transfer` asks them of
-weights and their peers, on all sets, and says whether the vectors keep what the network knows.
+weights and their peers, on all sets, and says whether the embeddings keep what the network knows.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from fever_extract.models.config import EXPRESSIONS
 from fever_extract.models.inference import for_inference
 from fever_extract.models.network import build, pick_device
 from fever_extract.training.evaluation import SEED, bootstrap, probes
+from fever_extract.training.evaluation.label_probes import LabelProbes
 from fever_extract.training.evaluation.prior import ferplus_prior
-from fever_extract.training.evaluation.questions import Questions
 from fever_extract.training.evaluation.transfer_features import own_features, peer_features
 from fever_extract.training.evaluation.transfer_sets import (
     POSE,
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
 OURS = "vector"
 RIVALS = ("probabilities", "pooled")
-"""What vectors must not fall behind, or they have thrown away what the network knows."""
+"""What embeddings must not fall behind, or they have thrown away what the network knows."""
 MARGIN = 0.5
-"""Standard errors (of the difference) by which vectors may fall behind."""
+"""Standard errors (of the difference) by which embeddings may fall behind."""
 
 REGIONS = {
     "brows": ("brow",),
@@ -146,13 +146,13 @@ def measure(
     Raises:
         ValueError: if features are not ``(n, d)`` and finite.
     """
-    for name, vectors in features.items():
-        if vectors.ndim != 2 or len(vectors) != len(table):
-            raise ValueError(f"{name} must be ({len(table)}, d), not {vectors.shape}")
-        if not np.isfinite(vectors).all():
+    for name, embeddings in features.items():
+        if embeddings.ndim != 2 or len(embeddings) != len(table):
+            raise ValueError(f"{name} must be ({len(table)}, d), not {embeddings.shape}")
+        if not np.isfinite(embeddings).all():
             raise ValueError(f"{name} has values that are not finite")
     labelled = np.flatnonzero(table.labels >= 0)
-    questions = Questions(table, labelled) if len(table.classes) > 1 else None
+    questions = LabelProbes(table, labelled) if len(table.classes) > 1 else None
     answers: dict[str, Any] = {
         "set": table.name,
         "reference": table.reference,
@@ -165,21 +165,21 @@ def measure(
         "features": {},
     }
     right = {}
-    for name, vectors in progress.bar(
+    for name, embeddings in progress.bar(
         features.items(), desc=table.name, unit="feature", leave=False
     ):
-        answer: dict[str, Any] = {"dimensions": vectors.shape[1]}
+        answer: dict[str, Any] = {"dimensions": embeddings.shape[1]}
         if questions:
-            right[name], asked = questions.ask(vectors)
+            right[name], asked = questions.ask(embeddings)
             answer.update(asked)
-        scores = None if name == "blendshapes" else _blendshapes(vectors, table)
+        scores = None if name == "blendshapes" else _blendshapes(embeddings, table)
         if scores:
             answer["blendshapes"] = scores
         if table.pose.shape[1]:
-            found = _regress(vectors, table.pose, table)
+            found = _regress(embeddings, table.pose, table)
             answer["pose"] = dict(zip(POSE, found.tolist()))
         if table.people_known:
-            answer["identity"] = probes.identity(vectors, table.people)
+            answer["identity"] = probes.identity(embeddings, table.people)
         answers["features"][name] = answer
     if questions and OURS in right:
         answers["ahead"] = {
@@ -193,15 +193,15 @@ def measure(
 
 
 def verdict(sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Judge whether vectors keep what the network knows, on every set but those for reference.
+    """Judge whether embeddings keep what the network knows, on every set but those for reference.
 
     Args:
         sets: as `measure` returns them.
 
     Returns:
-        ``keeps``, whether the linear probe on vectors is nowhere more than `MARGIN` standard errors
-        behind one of `RIVALS` (None where none could be compared), and ``behind``: the set, the
-        rival, the difference and its standard error wherever it is.
+        ``keeps``: whether the linear probe on embeddings is nowhere more than `MARGIN` standard
+        errors behind one of `RIVALS` (None where none could be compared); and ``behind``: where
+        it is, the set, the rival, the difference and its standard error.
     """
     compared = [
         {"set": each["set"], "rival": rival, **each["ahead"][rival]}
@@ -214,7 +214,7 @@ def verdict(sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"keeps": not behind if compared else None, "behind": behind}
 
 
-def _blendshapes(vectors: npt.NDArray[np.floating], table: TransferSet) -> dict[str, Any] | None:
+def _blendshapes(embeddings: npt.NDArray[np.floating], table: TransferSet) -> dict[str, Any] | None:
     """R² of the blendshapes that move at all: their mean, and by region of the face."""
     if not np.isfinite(table.blendshapes).any():
         return None
@@ -223,7 +223,7 @@ def _blendshapes(vectors: npt.NDArray[np.floating], table: TransferSet) -> dict[
     names = np.array(table.blendshape_names)[moves]
     if not len(names):
         return None
-    scores = _regress(vectors, table.blendshapes[:, moves], table)
+    scores = _regress(embeddings, table.blendshapes[:, moves], table)
     regions = {}
     for region, prefixes in REGIONS.items():
         inside = np.array([name.startswith(prefixes) for name in names.tolist()])
@@ -233,7 +233,7 @@ def _blendshapes(vectors: npt.NDArray[np.floating], table: TransferSet) -> dict[
 
 
 def _regress(
-    vectors: npt.NDArray[np.floating], targets: npt.NDArray[np.floating], table: TransferSet
+    embeddings: npt.NDArray[np.floating], targets: npt.NDArray[np.floating], table: TransferSet
 ) -> npt.NDArray[np.float64]:
     """R² of each target, on the faces that have them, labelled or not."""
     known = np.flatnonzero(np.isfinite(targets).all(axis=1))
@@ -243,7 +243,7 @@ def _regress(
     else:
         learn = table.learn[known]
         folds = [(np.flatnonzero(learn), np.flatnonzero(~learn))]
-    return probes.ridge(vectors[known], targets[known], people, folds)
+    return probes.ridge(embeddings[known], targets[known], people, folds)
 
 
 def _count(table: TransferSet) -> dict[str, int]:

@@ -155,7 +155,7 @@ def _components(features: torch.Tensor, taps: Sequence[int], length: int) -> tor
     """
     most = min(features.shape)
     if length > most:
-        raise ValueError(f"{most} faces or features can't begin vectors of {length} numbers")
+        raise ValueError(f"{most} faces or features can't begin embeddings of {length} numbers")
     mean, deviation = features.mean(dim=0), features.std(dim=0).clamp(min=1e-3)
     weight = torch.cat([torch.full((count,), count**-0.5) for count in taps])
     standardised = (features - mean) / deviation * weight

@@ -1,4 +1,4 @@
-"""How vectors carry over: probes on data whose answers are known, tables as owners have them."""
+"""How embeddings carry over: probes on data whose answers are known, tables as owners have them."""
 
 import dataclasses
 import io

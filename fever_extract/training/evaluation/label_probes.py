@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _DRAWS = 40
 
 
-class Questions:
+class LabelProbes:
     """What is asked about labels: of the labelled faces, in the same folds."""
 
     def __init__(self, table: TransferSet, labelled: npt.NDArray[np.int64]) -> None:
@@ -36,22 +36,22 @@ class Questions:
         self.who, self.persons = who, int(who.max()) + 1
 
     def ask(
-        self, vectors: npt.NDArray[np.floating]
+        self, embeddings: npt.NDArray[np.floating]
     ) -> tuple[npt.NDArray[np.bool_], dict[str, Any]]:
         """Whether the linear probe is right about each face, and all figures."""
-        vectors = vectors[self.rows]
-        named = probes.linear_probe(vectors, self.labels, self.people, self.folds)
+        embeddings = embeddings[self.rows]
+        named = probes.linear_probe(embeddings, self.labels, self.people, self.folds)
         right = named[self.measured] == self.truth
         near = {
             metric: self._shares(
-                probes.neighbours(vectors, self.labels, self.folds, metric)[self.measured]
+                probes.neighbours(embeddings, self.labels, self.folds, metric)[self.measured]
                 == self.truth
             )
             for metric in probes.METRICS
         }
         retrieval = {
             metric: probes.average_precision(
-                vectors[self.measured], self.truth, self.people[self.measured], metric
+                embeddings[self.measured], self.truth, self.people[self.measured], metric
             )
             for metric in probes.METRICS
         }
@@ -62,7 +62,7 @@ class Questions:
             "few_shot": {
                 str(shots): found
                 for shots in few_shot.SHOTS
-                if (found := self._few_shot(vectors, shots)) is not None
+                if (found := self._few_shot(embeddings, shots)) is not None
             },
         }
 
@@ -135,14 +135,14 @@ class Questions:
         shares = np.where(faces > 0, hits / np.maximum(faces, 1), np.nan)
         return hits.sum(axis=1) / faces.sum(axis=1), np.nanmean(shares, axis=1)
 
-    def _few_shot(self, vectors: npt.NDArray[np.floating], shots: int) -> dict[str, Any] | None:
+    def _few_shot(self, embeddings: npt.NDArray[np.floating], shots: int) -> dict[str, Any] | None:
         """Mean over folds of nearest class means, examples from the faces to learn from."""
         draws = few_shot.DRAWS if len(self.folds) == 1 else _DRAWS
         found: list[dict[str, Any]] = [
             few_shot.few_shot(
-                vectors[learn],
+                embeddings[learn],
                 self.labels[learn],
-                vectors[measured],
+                embeddings[measured],
                 self.labels[measured],
                 shots=shots,
                 draws=draws,
