@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from fever_extract.detection._nms import nms
 from fever_extract.detection.mtcnn import Mtcnn
 from fever_extract.detection.parameters import (
     CELL,
@@ -31,8 +32,6 @@ from fever_extract.detection.suppression import suppress
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-_MANY = 1000  # boxes for which importing torchvision, a second, pays
 
 
 class Detector:
@@ -153,7 +152,9 @@ class Detector:
         keep = scores > min(THRESHOLD, min_confidence)
         owners, boxes, scores, landmarks = owners[keep], boxes[keep], scores[keep], landmarks[keep]
         # A box inside a larger one is the same face: overlap over the smaller area.
-        keep = _suppress(boxes, scores, owners, OVERLAP, over_smaller=True)
+        found, groups = boxes.cpu().numpy(), owners.cpu().numpy()
+        picked = suppress(found, scores.cpu().numpy(), OVERLAP, groups=groups, over_smaller=True)
+        keep = torch.from_numpy(picked).to(boxes.device)
         return owners[keep], boxes[keep], scores[keep], landmarks[keep]
 
     def _look(
@@ -195,28 +196,20 @@ class Detector:
 
 
 def _suppress(
-    boxes: torch.Tensor,
-    scores: torch.Tensor,
-    groups: torch.Tensor,
-    overlap: float,
-    *,
-    over_smaller: bool = False,
+    boxes: torch.Tensor, scores: torch.Tensor, groups: torch.Tensor, overlap: float
 ) -> torch.Tensor:
     """Return the indices that non-maximum suppression within each group keeps, best first.
 
-    See `fever_extract.detection.suppression.suppress`.
+    In doubles, as groups are set apart by shifts.
     """
-    kept: torch.Tensor
-    if not over_smaller and (boxes.is_cuda or len(boxes) > _MANY):
-        from torchvision.ops import batched_nms
+    return nms(_set_apart(boxes, groups), scores.double(), overlap)
 
-        # In doubles, as groups are set apart by shifts.
-        kept = batched_nms(boxes.double(), scores.double(), groups, overlap)
-    else:
-        corners, likely, group = (values.cpu().numpy() for values in (boxes, scores, groups))
-        indices = suppress(corners, likely, group, overlap, over_smaller=over_smaller)
-        kept = torch.from_numpy(indices)
-    return kept.to(boxes.device)
+
+def _set_apart(boxes: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+    """Shift boxes (as float64) so that those of different groups never overlap."""
+    boxes = boxes.double()
+    extent = boxes.max() - boxes.min() + 1 if len(boxes) else 0
+    return boxes + (groups * extent)[:, None]
 
 
 def _move(boxes: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:

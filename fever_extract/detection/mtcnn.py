@@ -164,10 +164,10 @@ def load_weights(name: str) -> dict[str, torch.Tensor]:
     Args:
         name: ``pnet``, ``rnet`` or ``onet``.
     """
-    package = find_spec("facenet_pytorch")  # not imported: it would import torchvision
-    if package is None or package.origin is None:
-        raise ImportError("facenet-pytorch, which has MTCNN's weights, is not installed")
-    path = Path(package.origin).parent / "data" / f"{name}.pt"
+    # Importing facenet-pytorch would import torchvision, and that torch's compiler: two seconds.
+    spec = find_spec("facenet_pytorch")
+    assert spec is not None  # a core dependency
+    path = Path(str(spec.origin)).parent / "data" / f"{name}.pt"
     weights: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     weights["conv1.bias"] -= _MEAN / _STD * weights["conv1.weight"].sum(dim=(1, 2, 3))
     weights["conv1.weight"] /= _STD

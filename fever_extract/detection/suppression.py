@@ -1,8 +1,4 @@
-"""Non-maximum suppression on NumPy.
-
-torchvision's is faster for thousands of boxes, but importing torchvision takes longer than
-importing PyTorch.
-"""
+"""Non-maximum suppression in NumPy: of overlapping boxes the best stays."""
 
 from __future__ import annotations
 
@@ -13,47 +9,42 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_ROWS = 16  # fastest of 16 to 128
-
 
 def suppress(
     boxes: npt.NDArray[np.floating],
     scores: npt.NDArray[np.floating],
-    groups: npt.NDArray[np.integer],
     overlap: float,
     *,
+    groups: npt.NDArray[np.floating] | None = None,
     over_smaller: bool = False,
 ) -> npt.NDArray[np.intp]:
     """Return the indices of the boxes that non-maximum suppression keeps, best first.
 
     Args:
-        boxes: ``(k, 4)``: x1, y1, x2, y2.
+        boxes: ``(k, 4)``.
         scores: ``(k,)``.
-        groups: ``(k,)``; boxes of different groups are not compared.
-        overlap: of two boxes that overlap more, the worse is dropped.
-        over_smaller: measure the intersection over the smaller area rather than over the
-            union; x2 and y2 are then of the last pixel inside.
+        overlap: the worse of two is dropped above this.
+        groups: ``(k,)``; only boxes of the same are compared.
+        over_smaller: the intersection is over the smaller area rather than the union, in pixels
+            of which the last counts.
     """
-    waiting = np.argsort(-scores, kind="stable")
+    corners = boxes.astype(np.float64)
     last = 1 if over_smaller else 0
-    x1, y1, x2, y2 = boxes[waiting].astype(np.float64).T
-    areas, groups = (x2 - x1 + last) * (y2 - y1 + last), groups[waiting]
+    areas = (corners[:, 2:] - corners[:, :2] + last).prod(axis=1)
+    waiting = np.argsort(-scores, kind="stable")
     kept = []
     while len(waiting):
-        # The best few against all at once: on NumPy a small matrix takes no longer than a row.
-        best = slice(_ROWS), None
-        width = np.minimum(x2, x2[best]) - np.maximum(x1, x1[best]) + last
-        height = np.minimum(y2, y2[best]) - np.maximum(y1, y1[best]) + last
-        shared = width.clip(min=0) * height.clip(min=0)
-        whole = np.minimum(areas, areas[best]) if over_smaller else areas + areas[best] - shared
-        near = (shared > overlap * whole) & (groups == groups[best])
-        dropped = np.zeros(len(waiting), bool)
-        for place, row in enumerate(near):
-            if not dropped[place]:
-                kept.append(waiting[place])
-                dropped |= row
-            dropped[place] = True
-        left = ~dropped
-        waiting, groups, areas = waiting[left], groups[left], areas[left]
-        x1, y1, x2, y2 = x1[left], y1[left], x2[left], y2[left]
+        best, waiting = waiting[0], waiting[1:]
+        kept.append(best)
+        low = np.maximum(corners[best, :2], corners[waiting, :2])
+        high = np.minimum(corners[best, 2:], corners[waiting, 2:])
+        shared = np.maximum(high - low + last, 0).prod(axis=1)
+        if over_smaller:
+            whole = np.minimum(areas[best], areas[waiting])
+        else:
+            whole = areas[best] + areas[waiting] - shared
+        apart = shared <= overlap * whole
+        if groups is not None:
+            apart |= groups[waiting] != groups[best]
+        waiting = waiting[apart]
     return np.array(kept, np.intp)

@@ -42,10 +42,8 @@ def merge(looks: Sequence[Detections], height: int, width: int) -> Detections:
         np.concatenate([faces.scores for faces in back]),
         np.concatenate([faces.landmarks for faces in back]),
     )
-    one_image = np.zeros(len(everything), int)
-    return everything.take(
-        suppress(everything.boxes, everything.scores, one_image, _OVERLAP, over_smaller=True)
-    )
+    kept = suppress(everything.boxes, everything.scores, _OVERLAP, over_smaller=True)
+    return everything.take(kept)
 
 
 def _turned_back(faces: Detections, turns: int, height: int, width: int) -> Detections:
