@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 Input = ImageLike | Given | ExtractionError
-"""An image, one whose faces are known, or why there is none."""
+"""An image, an image with known faces, or the error in place of one."""
 
 _AT_ONCE = 16  # images a thread takes at a time on the CPU: enough faces for a good batch
 _FACES = 16  # that are embedded at a time on the CPU: more would leave its cache
