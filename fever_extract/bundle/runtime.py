@@ -27,11 +27,11 @@ from fever_extract.alignment import sampling_matrices
 from fever_extract.bundle.detector import Detector
 from fever_extract.bundle.files import BundleError, Files
 from fever_extract.bundle.sampling import cut_out
-from fever_extract.detection.outcomes import failed, no_face, too_small, whole_picture
-from fever_extract.detection.parameters import Detections, smallest_face
+from fever_extract.detection.outcomes import failed, no_face, too_small
+from fever_extract.detection.parameters import Detections, smallest_face, whole_picture
 from fever_extract.images import ImageLike, check, is_single, read
 from fever_extract.options import Options
-from fever_extract.records import ExtractionError, Face, Record, Status, stack_vectors
+from fever_extract.records import ExtractionError, Face, Record, Status, stack_embeddings
 
 if TYPE_CHECKING:
     import os
@@ -113,13 +113,13 @@ class Extractor:
         chosen = _chosen(self._options, options)
         records = self._stream(inputs, chosen, False)
         if not is_single(inputs):
-            return stack_vectors(records, self.embedding_dim, chosen.on_error)
+            return stack_embeddings(records, self.embedding_dim, chosen.on_error)
         (record,) = records
         if record.face is None and chosen.on_error == "raise":
             raise ExtractionError(record.status, str(record.error))
-        row: npt.NDArray[np.float32] = stack_vectors([record], self.embedding_dim, chosen.on_error)[
-            0
-        ]
+        row: npt.NDArray[np.float32] = stack_embeddings(
+            [record], self.embedding_dim, chosen.on_error
+        )[0]
         return row
 
     def extract_records(

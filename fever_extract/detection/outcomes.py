@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from fever_extract.detection.parameters import Detections
-from fever_extract.options import SMALLEST_FACE
 from fever_extract.records import ExtractionError, Status
 
 
@@ -31,21 +27,3 @@ def failed(error: Exception) -> ExtractionError:
     """A picture on which the detector failed."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return ExtractionError(Status.DETECT_ERROR, f"detection failed: {reason}")
-
-
-def whole_picture(height: int, width: int) -> Detections:
-    """The whole picture as a face, where the user said that it is one.
-
-    Raises:
-        ExtractionError: if it is too small for a face.
-    """
-    if min(height, width) < SMALLEST_FACE:
-        raise ExtractionError(
-            Status.TOO_SMALL,
-            f"the picture is {width}x{height} pixels; a face needs {SMALLEST_FACE}",
-        )
-    return Detections(
-        boxes=np.array([[0, 0, width, height]], np.float32),
-        scores=np.full(1, np.nan, np.float32),
-        landmarks=np.full((1, 5, 2), np.nan, np.float32),
-    )

@@ -21,6 +21,8 @@ from fever_extract.bundle.inlining import inline
 from fever_extract.detection import onnx as detection
 from fever_extract.detection.mtcnn import Mtcnn
 
+pytestmark = pytest.mark.xdist_group("onnx")  # one process makes the bundle
+
 
 @pytest.fixture(scope="module")
 def bundled(bundle):
@@ -128,7 +130,7 @@ def test_what_is_said_of_each_image_is_what_the_package_says(
     # Pillow has its own warning of huge pictures.
     own = [one for one in caught if one.category is UserWarning]
     assert [str(one.message).split(" and are")[0] for one in own] == [
-        "7 of 9 images have no vector"
+        "7 of 9 images have no embedding"
     ]
     assert np.isnan(rows).all(axis=1).tolist() == [False, *[True] * 7, False]
     with pytest.raises(ExtractionError, match="image 1: no face"):
