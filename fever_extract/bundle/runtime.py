@@ -117,9 +117,8 @@ class Extractor:
         (record,) = records
         if record.face is None and chosen.on_error == "raise":
             raise ExtractionError(record.status, str(record.error))
-        row: npt.NDArray[np.float32] = stack_embeddings(
-            [record], self.embedding_dim, chosen.on_error
-        )[0]
+        row: npt.NDArray[np.float32]
+        (row,) = stack_embeddings([record], self.embedding_dim, chosen.on_error)
         return row
 
     def extract_records(
