@@ -95,6 +95,11 @@ def _headers(path: str) -> Iterator[tuple[tarfile.TarInfo, BinaryIO]]:
                     archive.members = []  # type: ignore[attr-defined]
                     if info.size < 0 or archive.offset <= end:
                         raise DamagedError(f"{info.name} has a size of {info.size} bytes")
+                    size = info.pax_headers.get("size", "0")
+                    if not size.isdecimal():  # tarfile takes it for 0
+                        raise DamagedError(
+                            f"{info.name} has a size of {size!r}, which is no number"
+                        )
                     if archive.offset >= length + tarfile.BLOCKSIZE:
                         raise DamagedError(f"{info.name} is cut short")
                     end = archive.offset

@@ -12,17 +12,30 @@ from fever_extract._utils.extras import require
 from fever_extract._utils.names import redact
 from fever_extract.images import EXTENSIONS
 
+_WEB = ("http", "https", "ftp", "ftps", "sftp")  # a server does not list its files
+
 
 def is_remote(path: str) -> bool:
     """Tell an address such as ``s3://bucket/photo.jpg`` from a path."""
     return "://" in path
 
 
+def check(address: str) -> None:
+    """Refuse an address that no file system has, without asking the network.
+
+    Raises:
+        ValueError: saying what to do instead.
+    """
+    scheme = urlsplit(address).scheme
+    if scheme.lower() in _WEB:
+        raise ValueError(_advice(scheme))
+
+
 def read(address: str) -> bytes:
     """Read a file.
 
     Raises:
-        OSError: if it can't be read.
+        OSError, ValueError: if it can't be read.
     """
     filesystem, path = _locate(address)
     with filesystem.open_input_file(path) as file:
@@ -84,13 +97,26 @@ def _locate(address: str) -> tuple[Any, str]:
     return filesystem, base.rstrip("/") + unquote(parts.path)
 
 
+def _advice(scheme: str) -> str:
+    return (
+        f"{scheme}:// addresses can't be read, only those of s3://, gs://, hdfs:// and file://; "
+        "download the images and give their folder"
+    )
+
+
 @lru_cache(maxsize=16)
 def _filesystem(scheme: str, place: str, query: str) -> tuple[Any, str]:
     """Open a file system; cached, as some ask the network where a bucket is."""
     require("pyarrow", extra="parquet", needed_by=redact(f"{scheme}://{place}"))
+    import pyarrow as pa
     from pyarrow import fs
 
-    filesystem, path = fs.FileSystem.from_uri(
-        f"{scheme}://{place}/" + (f"?{query}" if query else "")
-    )
+    try:
+        filesystem, path = fs.FileSystem.from_uri(
+            f"{scheme}://{place}/" + (f"?{query}" if query else "")
+        )
+    except pa.ArrowInvalid as error:
+        if "Unrecognized filesystem" not in str(error):
+            raise
+        raise ValueError(_advice(scheme)) from None
     return filesystem, str(path)

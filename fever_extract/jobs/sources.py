@@ -155,7 +155,10 @@ def check(source: str) -> None:
     Raises:
         OSError, ValueError: saying why.
     """
-    if source == STDIN or remote.is_remote(source):
+    if source == STDIN:
+        return
+    if remote.is_remote(source):
+        remote.check(source)
         return
     if source.lower().endswith(_COMPRESSED):
         raise ValueError(

@@ -249,7 +249,11 @@ def upright(frame: VideoFrame, pixel_aspect: Fraction) -> npt.NDArray[np.uint8]:
     width = round(frame.width * max(pixel_aspect, Fraction(1)))
     height = round(frame.height * max(1 / pixel_aspect, Fraction(1)))
     try:
-        pixels = np.asarray(frame.to_ndarray(format="rgb24", width=width, height=height), np.uint8)
+        # The default, bilinear, blurs what it stretches; of what is not stretched it is as good.
+        is_square = (width, height) == (frame.width, frame.height)
+        interpolation = None if is_square else "BICUBIC"
+        square = frame.reformat(width, height, "rgb24", interpolation=interpolation)
+        pixels = np.asarray(square.to_ndarray(), np.uint8)
     except (av.FFmpegError, ValueError) as error:
         reason = f"a frame of format {frame.format.name} can't be shown: {error}"
         raise ExtractionError(Status.DECODE_ERROR, reason) from error

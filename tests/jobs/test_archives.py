@@ -125,6 +125,21 @@ def test_odd_names(tmp_path):
     assert several == [f"{path}/{name}" for name in names] * 2
 
 
+@pytest.mark.parametrize("size", ["abc", "1.5", ""])
+def test_a_size_that_is_no_number(tmp_path, size):
+    pictures = (member("a.png", RED), member("b.png", RED, pax_headers={"size": size}))
+    path = write(tmp_path / "a.tar", *pictures, member("c.png", RED))
+    with pytest.warns(UserWarning, match="which is no number"):
+        found = texts(path)
+    assert found[0] == ("a.png", RED)
+    assert found[1:] == [
+        (
+            str(path),
+            f"it is not a whole tar archive: b.png has a size of {size!r}, which is no number",
+        )
+    ]
+
+
 @pytest.mark.parametrize("version", ["old", "0.1", "1.0"])
 def test_sparse_members(tmp_path, version):
     """As GNU tar writes them: 4096 bytes that are zero, and then the picture."""

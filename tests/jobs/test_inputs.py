@@ -165,6 +165,18 @@ NAMES = [b"a.jpg", b"caf\xe9.jpg", b"caf\\xe9.jpg", b"\\\\x5c\xff\\x5cxe9.jpg", 
 
 
 @linux_only
+@pytest.mark.parametrize(
+    "address", ["https://me:secret@example.org/a.jpg", "FTP://host/a.jpg", "odd://a/b.jpg"]
+)
+def test_an_address_that_no_file_system_has(tmp_path, address):
+    with pytest.raises(ValueError, match="download the images") as error:
+        list(find(address))
+    assert "secret" not in str(error.value)
+    (tmp_path / "list.txt").write_text(address)
+    (row,) = find(str(tmp_path / "list.txt"))
+    assert "download the images" in str(row.load_or_error())
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_any_name_survives_a_round_trip(tmp_path, name):
     with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:

@@ -186,6 +186,20 @@ def test_pixels_that_are_not_square_of_a_turned_clip(extractor, moving, tmp_path
         assert cosine(frame.face.vector, still.face.vector) > 0.98
 
 
+@pytest.mark.parametrize("aspect", ["2", "1/2"])
+def test_stretched_frames_stay_sharp(astronaut, aspect):
+    size = ASPECTS[aspect]
+    whole = astronaut.resize((320, 240), Image.Resampling.BOX)
+    squeezed = whole.resize(size, Image.Resampling.BOX)
+    frame = av.VideoFrame.from_ndarray(np.array(squeezed), format="rgb24")
+
+    def loss(pixels) -> float:
+        return float(np.abs(np.asarray(pixels, float) - np.asarray(whole, float)).mean())
+
+    blurred = loss(squeezed.resize(whole.size, Image.Resampling.BILINEAR))
+    assert loss(upright(frame, Fraction(aspect))) < 0.95 * blurred
+
+
 def test_pixels_that_no_picture_has(extractor, moving, tmp_path):
     write_clip(tmp_path / "strip.mkv", moving[:2], pixel_aspect=Fraction(40))
     (frame,) = extractor.extract_video(tmp_path / "strip.mkv")
