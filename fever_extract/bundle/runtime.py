@@ -13,9 +13,11 @@ or, as a program, with a line of JSON for each photograph:
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 
+from fever_extract._utils import hints
 from fever_extract.alignment import sampling_matrices
 from fever_extract.bundle.detector import Detector
 from fever_extract.bundle.files import BundleError, Files
@@ -34,8 +37,6 @@ from fever_extract.options import Options
 from fever_extract.records import ExtractionError, Face, Record, Status, stack_embeddings
 
 if TYPE_CHECKING:
-    import os
-
     import numpy.typing as npt
 
 ONNX_RUNTIME = "1.18"
@@ -71,7 +72,9 @@ class Extractor:
         **options: Any,
     ) -> None:
         self._options = _chosen(Options(), options)
-        files = Files(Path(__file__).parent if folder is None else Path(folder))
+        folder = Path(__file__).parent if folder is None else Path(folder)
+        self._arguments = folder.absolute(), {"precision": precision, "threads": threads, **options}
+        files = Files(folder)
         embedders = files.manifest["embedders"]
         if precision not in embedders:
             raise BundleError(
@@ -85,6 +88,11 @@ class Extractor:
         self._detector = Detector(
             *(_session(files.read(f"{name}.onnx"), threads) for name in ("pnet", "rnet", "onet"))
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by the folder: a session of ONNX Runtime can't be sent to another process."""
+        folder, arguments = self._arguments
+        return functools.partial(type(self), **arguments), (folder,)
 
     @property
     def embedding_dim(self) -> int:
@@ -150,13 +158,23 @@ class Extractor:
     def _stream(
         self, inputs: ImageLike | Iterable[ImageLike], options: Options, all_faces: bool
     ) -> Iterator[Record]:
-        listed: list[ImageLike] = [inputs] if is_single(inputs) else list(inputs)  # type: ignore[arg-type]
-        for index, image in enumerate(listed):
-            try:
-                check(image)
-            except (TypeError, ValueError) as error:
-                raise type(error)(f"image {index}: {error}" if len(listed) > 1 else error) from None
-        for image in listed:
+        hints.check_collection(inputs)
+        given: Iterable[ImageLike] = [inputs] if is_single(inputs) else inputs  # type: ignore[assignment]
+
+        def checked() -> Iterator[ImageLike]:
+            for index, image in enumerate(given):
+                try:
+                    check(image)
+                except (TypeError, ValueError) as error:
+                    one = isinstance(given, Sized) and len(given) == 1
+                    raise type(error)(error if one else f"image {index}: {error}") from None
+                yield image
+
+        if isinstance(given, (list, tuple)):  # report a mistake before any work
+            for _ in checked():
+                pass
+        # Others as they are used: a generator may yield more than fits in memory.
+        for image in checked():
             try:
                 found, crops, detected = self._find(image, options, all_faces)
             except ExtractionError as error:
@@ -280,7 +298,14 @@ def main(arguments: Sequence[str]) -> int:
             face = record.face
             line |= {"box": face.box.tolist(), "score": face.score, "expression": face.expression}
             line |= {"probability": face.probability, "embedding": face.vector.tolist()}
-        print(json.dumps(line))
+        try:
+            print(json.dumps(line), flush=True)
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes at exit
+            if isinstance(error, BrokenPipeError):  # its reader has what it wants
+                return failed
+            print(f"fever_onnx: standard output can't be written to: {error}", file=sys.stderr)
+            return 2
     return failed
 
 

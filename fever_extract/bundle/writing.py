@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from fever_extract._utils.names import printable
 from fever_extract.alignment import SUPERSAMPLE
 from fever_extract.bundle import conformance
 from fever_extract.bundle.files import BUNDLE_VERSION, MANIFEST
@@ -117,9 +118,9 @@ def _fill(folder: Path, checkpoint: Checkpoint, precisions: Sequence[str]) -> di
 def _facts(checkpoint: Checkpoint) -> dict[str, str]:
     config = checkpoint.config
     return {
-        "name": config.name,
+        "name": printable(config.name),
         "dim": str(config.embedding_dim),
-        "license": config.license,
+        "license": printable(config.license),
         "description": str(config.metadata.get("description", "Not recorded.")).strip(),
         "version": version("fever-extract"),
         "onnxruntime": ONNX_RUNTIME,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fever_extract._utils.files import replace_atomically
+from fever_extract._utils.names import printable
 from fever_extract.hub import card_tables, card_transfer
 from fever_extract.hub.card_tables import ROWS
 from fever_extract.models.checkpoint import CARD, PROCESSOR
@@ -29,14 +30,14 @@ def model_card(config: Config) -> str:
     evaluation = _evaluation(config)
     heads = {
         "expression": f"the probabilities of {len(config.expressions)} expressions "
-        f"({', '.join(config.expressions)})",
+        f"({', '.join(map(printable, config.expressions))})",
         "blendshapes": f"{len(config.blendshapes)} blendshapes",
         "valence_arousal": "valence and arousal",
     }
     template = resources.files("fever_extract.hub") / "model_card.md"
     return template.read_text(encoding="utf-8").format(
         front_matter=_front_matter(config, evaluation),
-        name=config.name,
+        name=printable(config.name),
         dim=config.embedding_dim,
         size=config.preprocessing.size,
         color=config.preprocessing.color,

@@ -303,7 +303,7 @@ def _mapped(path: Path, files: list[Path], embeddings: Embeddings) -> npt.NDArra
         folder.mkdir(exist_ok=True)
         for old in folder.iterdir():
             if old.name.startswith(f"{stem}embeddings-") and _CACHED.fullmatch(old.name):
-                old.unlink()
+                old.unlink(missing_ok=True)  # another reader may be here, too
         with replace_atomically(cached, inside=True) as temporary:
             array = np.lib.format.open_memmap(
                 temporary, mode="w+", dtype=np.float32, shape=(embeddings.count, embeddings.width)

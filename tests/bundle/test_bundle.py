@@ -2,6 +2,8 @@
 
 import ast
 import json
+import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -14,7 +16,7 @@ import torch
 from helpers import cosine, in_process
 from PIL import Image
 
-from fever_extract import ExtractionError, hub
+from fever_extract import ExtractionError, Options, hub
 from fever_extract.bundle import conformance, precision, runtime, writing
 from fever_extract.bundle.files import BundleError
 from fever_extract.bundle.inlining import inline
@@ -176,6 +178,47 @@ def test_what_is_no_option_or_no_image_is_refused(bundled):
         bundled.extract(["a.jpg"], select="best")
     with pytest.raises(TypeError, match="image 1: expected a path"):
         bundled.extract(["a.jpg", 3])
+
+
+@pytest.mark.parametrize("inputs", [{"path": "a.jpg"}, {"a.jpg"}])
+def test_what_is_no_list_of_images_is_refused(bundled, inputs):
+    with pytest.raises(TypeError, match="pass"):
+        bundled.extract(inputs)
+    with pytest.raises(TypeError, match="pass"):
+        bundled.extract_records(inputs)
+
+
+def test_images_are_taken_as_they_are_used(bundled, landscape):
+    taken = []
+
+    def pictures():
+        for index in range(3):
+            taken.append(index)
+            yield landscape[:60, :60]
+        yield 3
+
+    records = bundled._stream(pictures(), Options(), False)
+    assert taken == []
+    assert next(records).face is None
+    assert taken == [0]
+    with pytest.raises(TypeError, match="image 3: expected a path"):
+        list(records)
+
+
+def test_the_program_pickles_by_its_folder(bundle, astronaut):
+    extractor = runtime.Extractor(bundle, normalize=True)
+    sent = pickle.loads(pickle.dumps(extractor))
+    assert np.array_equal(sent.extract(astronaut), extractor.extract(astronaut))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_the_program_with_nowhere_to_print(bundle):
+    program = [sys.executable, str(bundle / "fever_onnx.py"), "none.jpg"]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "standard output can't be written to" in done.stderr
 
 
 @pytest.fixture

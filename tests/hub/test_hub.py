@@ -209,3 +209,10 @@ def test_saving_keeps_the_bytes_of_another_tools_file(folder, tmp_path):
 def test_metadata_of_any_shape_makes_a_card(evaluation):
     card = model_card(config(metadata={"evaluation": evaluation, "description": 3}))
     assert "Nothing has been measured yet" in card
+
+
+def test_names_in_the_card_are_one_line():
+    card = model_card(config(name="\x1b[31mred\nname", expressions=("sad\n\x1b[0m", "glad")))
+    assert "# \\x1b[31mred\\nname\n" in card
+    assert "(sad\\n\\x1b[0m, glad)" in card
+    assert "\x1b" not in card
