@@ -59,8 +59,10 @@ def beside(path: Path) -> Path:
 def read(path: Path) -> tuple[dict[str, Column], str]:
     """The columns, one a number, and the metadata, as JSON."""
     text = beside(path).read_text(encoding="utf-8") if beside(path).is_file() else ""
-    with open(path, newline="", encoding="utf-8") as file:
-        header, *lines = csv.reader(file)
+    with open(path, newline="", encoding="utf-8-sig") as file:  # Excel writes a mark in front
+        header, *lines = list(csv.reader(file)) or [[]]
+    if len(set(header)) < len(header):
+        raise ValueError("two of its columns have one name")
     if any(len(line) != len(header) for line in lines):
         raise ValueError("its lines are not equally long")
     columns: dict[str, Column] = {}

@@ -105,6 +105,8 @@ class ParquetColumns(Mapping[str, Column]):
                         self.schema = parquet.schema_arrow
         except pa.ArrowInvalid as error:  # an OSError too, though the file was there
             raise ValueError(str(error)) from error
+        if len(set(self.schema.names)) < len(self.schema.names):
+            raise ValueError("two of its columns have one name")
         self._names = [name for name in self.schema.names if name != EMBEDDING]
         self._read: dict[str, Column] = {}
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fever_extract._utils.files import replace_atomically
 from fever_extract.tables import csv, filters, index, npz, parquet, search
 from fever_extract.tables.embeddings import Embeddings
+from fever_extract.tables.mapping import mapped
 from fever_extract.tables.parquet import ParquetColumns
 from fever_extract.tables.schema import (
     EMBEDDING,
@@ -29,7 +27,6 @@ from fever_extract.tables.schema import (
     spread,
     take,
 )
-from fever_extract.tables.shards import JOB_FOLDER
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -38,7 +35,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _NEEDED = ("path", "status")
-_CACHED = re.compile(r"(\..+\.)?embeddings-[0-9a-f]{16}\.npy")
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,8 +253,8 @@ def read_table(path: str | os.PathLike[str], *, memory_map: bool = False) -> Tab
         )
     if memory_map and suffix == ".parquet" and table.embeddings is not None:
         assert isinstance(table.columns, ParquetColumns)
-        mapped = Embeddings.of(_mapped(path, table.columns.files, table.embeddings))
-        return replace(table, embeddings=mapped)
+        on_disk = mapped(path, table.columns.files, table.embeddings)
+        return replace(table, embeddings=Embeddings.of(on_disk))
     return table
 
 
@@ -284,6 +280,8 @@ def _read(path: Path, suffix: str) -> Table:
     else:
         flat, text = npz.read(path) if suffix == ".npz" else csv.read(path)
         metadata = parse_metadata(text)
+    if len({len(values) for values in flat.values()}) > 1:
+        raise ValueError("its columns are not equally long")
     columns, metadata = gather(flat, metadata)
     embedding = columns.pop(EMBEDDING, None)
     embeddings = None
@@ -291,25 +289,3 @@ def _read(path: Path, suffix: str) -> Table:
         embeddings = Embeddings.of(np.asarray(embedding, np.float32))
     count = len(next(iter(columns.values()), []))
     return Table(columns, metadata, embeddings, count)
-
-
-def _mapped(path: Path, files: list[Path], embeddings: Embeddings) -> npt.NDArray[np.float32]:
-    state = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    digest = hashlib.sha256(repr(state).encode()).hexdigest()[:16]
-    folder = path / JOB_FOLDER if path.is_dir() else path.parent
-    stem = "" if path.is_dir() else f".{path.name}."
-    cached = folder / f"{stem}embeddings-{digest}.npy"
-    if not cached.exists():
-        folder.mkdir(exist_ok=True)
-        for old in folder.iterdir():
-            if old.name.startswith(f"{stem}embeddings-") and _CACHED.fullmatch(old.name):
-                old.unlink(missing_ok=True)  # another reader may be here, too
-        with replace_atomically(cached, inside=True) as temporary:
-            array = np.lib.format.open_memmap(
-                temporary, mode="w+", dtype=np.float32, shape=(embeddings.count, embeddings.width)
-            )
-            embeddings.fill(array)
-            array.flush()
-            del array  # Windows renames no file that is mapped
-    loaded: npt.NDArray[np.float32] = np.load(cached, mmap_mode="r")
-    return loaded

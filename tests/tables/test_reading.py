@@ -204,3 +204,46 @@ def test_no_tables(tmp_path):
     with open_table(tmp_path / "e.csv", {}) as writer:
         writer.write(Columns.of([], Widths(2, 3)))
     assert len(read_table(tmp_path / "e.csv")) == 0
+
+
+def test_columns_that_are_not_equally_long(tmp_path):
+    path, status = np.array(["a", "b"]), np.array(["ok", "ok"])
+    np.savez(tmp_path / "a.npz", path=path, status=status[:1])
+    np.savez(tmp_path / "b.npz", path=path, status=status, embedding=np.zeros((3, 2), np.float32))
+    for name in ("a.npz", "b.npz"):
+        with pytest.raises(ValueError, match="columns are not equally long"):
+            read_table(tmp_path / name)
+
+
+def test_two_columns_of_one_name(tmp_path):
+    (tmp_path / "a.csv").write_text("path,path,status\na,b,ok\n")
+    columns = [pa.array(["a"]), pa.array(["b"]), pa.array(["ok"])]
+    pq.write_table(
+        pa.Table.from_arrays(columns, names=["path", "path", "status"]), tmp_path / "a.parquet"
+    )
+    for name in ("a.csv", "a.parquet"):
+        with pytest.raises(ValueError, match="two of its columns have one name"):
+            read_table(tmp_path / name)
+
+
+def test_csv_as_excel_saves_it_and_an_empty_one(tmp_path):
+    (tmp_path / "a.csv").write_text("path,status\na.jpg,ok\n", encoding="utf-8-sig")
+    assert read_table(tmp_path / "a.csv").texts("path") == ["a.jpg"]
+    (tmp_path / "b.csv").write_text("")
+    with pytest.raises(ValueError, match="no column path, status"):
+        read_table(tmp_path / "b.csv")
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", None])
+def test_a_damaged_file_of_mapped_embeddings_is_written_again(tmp_path, content):
+    embedding = pa.array([[1.0, 2.0]], pa.list_(pa.float32()))
+    table = pa.table({"path": ["a"], "status": ["ok"], "embedding": embedding})
+    pq.write_table(table, tmp_path / "a.parquet")
+    read_table(tmp_path / "a.parquet", memory_map=True)
+    (cached,) = tmp_path.glob(".a.parquet.embeddings-*.npy")
+    if content is None:
+        np.save(cached, np.zeros((1, 3), np.float32))
+    else:
+        cached.write_bytes(content)
+    again = read_table(tmp_path / "a.parquet", memory_map=True)
+    assert again.X.tolist() == [[1.0, 2.0]]
