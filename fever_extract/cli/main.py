@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Sequence
 from importlib import metadata
 
 from fever_extract._utils import terminal
+from fever_extract._utils.names import printable
 from fever_extract.cli import commands
 from fever_extract.cli.similar import similar
 from fever_extract.options import DTYPES, PRIORS
@@ -16,10 +18,17 @@ from fever_extract.tables.search import METRICS
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 1 nothing could be read, 2 wrong usage."""
     terminal.prepare()
+    usual, warnings.formatwarning = warnings.formatwarning, _formatted
     try:
         return _run(arguments)
     finally:
+        warnings.formatwarning = usual
         terminal.finish()
+
+
+def _formatted(message: Warning | str, *_: object) -> str:
+    """Format a warning as one line, without the place in the code that Python adds."""
+    return f"fever-extract: {printable(str(message))}\n"
 
 
 def _run(arguments: Sequence[str] | None) -> int:

@@ -244,6 +244,10 @@ class Config:
             raise ConfigError(f"larger than {_MAX_TEXT} characters, which no config is")
         try:
             values = json.loads(text)
+            json.dumps(values, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = error.object[error.start].encode("unicode_escape").decode()
+            raise ConfigError(f"holds {half}, half a character; write it whole") from None
         except (ValueError, RecursionError) as error:
             raise ConfigError(f"not valid JSON: {error}") from None
         if not isinstance(values, dict) or "format_version" not in values:

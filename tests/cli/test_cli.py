@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -140,3 +141,18 @@ def test_info(extractor, capsys):
 def test_version_and_help(capsys):
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", in_process(capsys, "--version")[1])
     assert "extract" in in_process(capsys, "--help")[1]
+
+
+def test_a_warning_is_one_line(tmp_path, capsys, monkeypatch):
+    def show(*warning, file=None, line=None):  # as Python does, where pytest would collect
+        print(warnings.formatwarning(*warning), file=sys.stderr, end="")
+
+    monkeypatch.setattr(warnings, "showwarning", show)
+    damaged = tmp_path / "a\x1b[31m.tar"
+    damaged.write_bytes(b"damaged")
+    code, _, err = in_process(capsys, "extract", damaged, "-o", tmp_path / "t.csv")
+    assert code == 1
+    lines = err.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("fever-extract: ")
+    assert "a\\x1b[31m.tar: it is not a whole tar archive: " in lines[0]

@@ -180,3 +180,12 @@ def test_the_prior_is_added_to_the_logits():
     torch.testing.assert_close(unknown.probabilities(even, "training"), torch.full((1, 8), 1 / 8))
     with pytest.raises(ValueError, match="expression_prior"):
         unknown.probabilities(even, "uniform")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"name": "\ud800"}, {"expressions": ["\udcff"]}, {"metadata": {"a": ["\ud800"]}}]
+)
+def test_half_characters_are_refused(changes):
+    values = json.loads(config().to_json()) | changes
+    with pytest.raises(ConfigError, match=r"holds \\ud(800|cff), half a character"):
+        Config.from_json(json.dumps(values))
