@@ -35,9 +35,14 @@ class Files:
             raise BundleError(f"{folder / MANIFEST} is damaged: export the bundle again") from None
         if version != BUNDLE_VERSION:
             raise BundleError(
-                f"{folder} is a bundle of version {version}, and this program reads version "
+                f"{folder} is a bundle of version {version!r}, and this program reads version "
                 f"{BUNDLE_VERSION}: use the fever_onnx.py in that folder"
             )
+        embedders = self.manifest.get("embedders")
+        if not isinstance(embedders, dict) or not all(
+            name in self.names for name in embedders.values()
+        ):
+            raise BundleError(f"{folder / MANIFEST} is damaged: export the bundle again")
 
     @property
     def names(self) -> list[str]:

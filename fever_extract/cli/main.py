@@ -18,7 +18,8 @@ from fever_extract.tables.search import METRICS
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 1 nothing could be read, 2 wrong usage."""
     terminal.prepare()
-    usual, warnings.formatwarning = warnings.formatwarning, _formatted
+    usual = warnings.formatwarning
+    warnings.formatwarning = _formatted  # type: ignore[assignment]
     try:
         return _run(arguments)
     finally:

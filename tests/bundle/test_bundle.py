@@ -244,7 +244,8 @@ def test_other_versions_and_damaged_manifests(copied, tmp_path, monkeypatch):
     (copied / "bundle.json").write_text(json.dumps({**manifest, "bundle_version": 2}))
     with pytest.raises(BundleError, match="version 2, and this program reads version 1"):
         runtime.Extractor(copied)
-    for text in ("{", "[]", '{"bundle_version": 1}'):
+    odd = [json.dumps({**manifest, "embedders": {"float32": name}}) for name in ("../a.onnx", 3)]
+    for text in ("{", "[]", '{"bundle_version": 1}', *odd):
         (copied / "bundle.json").write_text(text)
         with pytest.raises(BundleError, match=r"bundle\.json is damaged"):
             runtime.Extractor(copied)
