@@ -11,6 +11,7 @@ from fever_extract.cli import commands
 
 _PACKAGES = ("fastapi", "fastapi_offline", "uvicorn", "python_multipart", "prometheus_client")
 _MEGABYTE = 1024**2
+_HEAD_SECONDS = 10.0
 
 
 def add(
@@ -99,6 +100,7 @@ def serve(chosen: argparse.Namespace) -> int:
         taken,
         announce=lambda: say(f"listening on {url} ({name}); {url}/docs describes it"),
         access_log=chosen.access_log,
+        head=min(_HEAD_SECONDS, settings.timeout),
     )
     say("ended; every request that had come was answered")
     return commands.DONE

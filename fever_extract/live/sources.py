@@ -84,7 +84,7 @@ class Source:
         try:
             return av.open(name, "r", format=driver, options=options)
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise SourceError(self._explain(name, error)) from None
+            raise SourceError(self.explain(name, error)) from None
 
     def _open_address(self) -> InputContainer:
         try:
@@ -104,7 +104,8 @@ class Source:
             raise SourceError("on Windows, name the camera: live 'video=Integrated Camera'")
         return f"{self.text}:none", driver
 
-    def _explain(self, name: str, error: Exception) -> str:
+    def explain(self, name: str, error: Exception) -> str:
+        """Say in one line why a camera can't be opened."""
         number = getattr(error, "errno", None)
         reason = _REASONS.get(number or 0) or getattr(error, "strerror", None) or str(error)
         line = f"camera {printable(name)} {reason}"

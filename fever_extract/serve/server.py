@@ -14,7 +14,6 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-_HEAD_SECONDS = 10.0  # in which the head of a request must have come
 _GRACE = 30  # seconds for requests that are being worked on when the end is asked for
 _CONNECTIONS = 512
 
@@ -22,6 +21,7 @@ _CONNECTIONS = 512
 class _Protocol(H11Protocol):
     """Close connections on which the head of a request never ends: uvicorn would wait for ever."""
 
+    seconds = 10.0
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -40,7 +40,7 @@ class _Protocol(H11Protocol):
         if self.conn.their_state is not h11.IDLE:
             self._stop()
         elif self._timer is None:
-            self._timer = self.loop.call_later(_HEAD_SECONDS, self.timeout_keep_alive_handler)
+            self._timer = self.loop.call_later(self.seconds, self.timeout_keep_alive_handler)
 
     def _stop(self) -> None:
         if self._timer is not None:
@@ -95,6 +95,7 @@ def run(
     *,
     announce: Callable[[], None],
     access_log: bool = False,
+    head: float = _Protocol.seconds,
     grace: int = _GRACE,
 ) -> None:
     """Serve an app until SIGTERM or Ctrl-C.
@@ -106,11 +107,16 @@ def run(
         taken: from `bind`.
         announce: called when requests are taken.
         access_log: log a line a request.
+        head: seconds in which the head of a request must have come.
         grace: seconds for the requests that have come; what is left then is cut off.
     """
+
+    class Protocol(_Protocol):
+        seconds = head
+
     config = uvicorn.Config(
         app,
-        http=_Protocol,
+        http=Protocol,
         ws="none",
         lifespan="on",
         log_level="info" if access_log else "warning",
