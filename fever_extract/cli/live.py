@@ -9,7 +9,6 @@ import secrets
 from typing import TYPE_CHECKING
 
 from fever_extract._utils.extras import require
-from fever_extract._utils.names import printable
 from fever_extract._utils.terminal import complain, say
 from fever_extract.cli import commands
 from fever_extract.cli.serve import port
@@ -166,7 +165,7 @@ def _show_page(
 
     def announce() -> None:
         # Not by `say`, which would take the token out.
-        print(f"{printable(source.text)}: open {url} (Ctrl-C ends)", flush=True)
+        print(f"{source.title}: open {url} (Ctrl-C ends)", flush=True)
         if chosen.open:
             webbrowser.open(url)
 

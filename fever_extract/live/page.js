@@ -24,8 +24,11 @@ function element(parent, tag, properties = {}) {
 }
 
 function makeCard(track) {
-  const root = element(at("faces"), "article", { className: "face" });
+  const root = document.createElement("article");
+  root.className = "face";
   root.dataset.track = track;
+  const later = [...at("faces").children].find((card) => Number(card.dataset.track) > track);
+  at("faces").insertBefore(root, later ?? null);
   const title = element(root, "h2");
   element(title, "i").style.background = faceColor(track);
   element(title, "b", { textContent: `face ${track}` });
@@ -50,7 +53,7 @@ function drawCourse({ course, times, values }, now) {
   course.height = height * scale;
   const pen = course.getContext("2d");
   pen.scale(scale, scale);
-  const [left, right, top, bottom] = [30, width - 2, 4, height - 18];
+  const [left, right, top, bottom] = [30, width - 2, 7, height - 18];
   const x = (time) => right - ((now - time) / SECONDS) * (right - left);
   const y = (value) => bottom - value * (bottom - top);
   pen.font = "11px system-ui, 'DejaVu Sans', sans-serif";

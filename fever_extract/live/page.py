@@ -23,7 +23,6 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fever_extract._utils.names import printable
 from fever_extract.live.analysis import Result, fields
 from fever_extract.live.session import Session
 from fever_extract.live.sources import Source
@@ -150,7 +149,7 @@ def _render(source: Source, expressions: Sequence[str], nonce: str) -> str:
     data = json.dumps({"expressions": list(expressions)}).replace("<", "\\u003c")
     for mark, text in (
         ("@@NONCE@@", nonce),
-        ("@@TITLE@@", html.escape(printable(source.text))),
+        ("@@TITLE@@", html.escape(source.title)),
         ("@@STYLE@@", parts["css"]),
         ("@@DATA@@", data),
         ("@@SCRIPT@@", parts["js"]),

@@ -48,6 +48,12 @@ class Source:
     rate: float | None = None
 
     @property
+    def title(self) -> str:
+        """What people call it: of a clip, the file's name; safe to print."""
+        is_file = not (self.is_camera or self.is_address)
+        return printable(os.path.basename(self.text) if is_file else self.text)
+
+    @property
     def is_camera(self) -> bool:
         """Whether it is a camera of this machine."""
         return self.text.isdecimal() or self.text.startswith("video=") or _is_device(self.text)

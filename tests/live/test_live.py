@@ -187,7 +187,7 @@ def test_a_busy_camera_is_told_of():
 def test_boxes_ids_and_numbers_are_shown(browser, page, clip, extractor, tmp_path):
     browser.get_log("performance")
     look(browser, page)
-    assert browser.find_element(By.TAG_NAME, "h1").text == str(clip)
+    assert browser.find_element(By.TAG_NAME, "h1").text == clip.name
     cards = browser.find_elements(By.CLASS_NAME, "face")
     assert [card.get_attribute("data-track") for card in cards] == ["0", "1"]
     frame = next(extractor.extract_video(clip))
