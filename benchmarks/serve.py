@@ -125,10 +125,9 @@ def compare(images: Sequence[bytes], requests: int, clients: int) -> None:
     print(f"{requests} requests of one image from {clients} clients, {ROUNDS} rounds of each\n")
     print("| | requests/s | 50th | 95th | 99th percentile |\n| --- | --- | --- | --- | --- |")
     for name, each_round in rates.items():
-        marks = (1000 * np.percentile(times[name], [50, 95, 99])).round().astype(int)
-        print(
-            f"| {name} | {statistics.median(each_round):.1f} | {marks[0]} ms | {marks[1]} ms | {marks[2]} ms |"
-        )
+        marks = 1000 * np.percentile(times[name], [50, 95, 99])
+        shown = " | ".join(f"{mark:.0f} ms" for mark in marks)
+        print(f"| {name} | {statistics.median(each_round):.1f} | {shown} |")
     ratios = [a / b for a, b in zip(*rates.values())]
     print(f"\nbatches against one at a time: {statistics.median(ratios):.2f} times as many\n")
 

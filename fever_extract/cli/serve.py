@@ -36,7 +36,7 @@ def add(
     )
     limits.add_argument("--max-images", type=int, metavar="N", help="of a request (default: 32)")
     limits.add_argument(
-        "--max-pixels", type=float, metavar="MILLIONS", help="of an image (default: 50)"
+        "--max-pixels", type=float, default=50, metavar="MILLIONS", help="of an image (default: 50)"
     )
     limits.add_argument(
         "--max-queue", type=int, metavar="N", help="images that wait, at most (default: 256)"
@@ -71,20 +71,20 @@ def serve(chosen: argparse.Namespace) -> int:
     from fever_extract.serve.app import create_app
     from fever_extract.serve.settings import Settings
 
-    units = {"max_body": _MEGABYTE, "max_pixels": 1e6, "max_wait": 1e-3}
+    units = {"max_body": _MEGABYTE, "max_wait": 1e-3}
     limits = {
         field.name: getattr(chosen, field.name) * units.get(field.name, 1)
         for field in dataclasses.fields(Settings)
         if getattr(chosen, field.name, None) is not None
     }
-    for name in ("max_body", "max_pixels"):
-        if name in limits:
-            limits[name] = round(limits[name])
     if "max_body" in limits:
+        limits["max_body"] = round(limits["max_body"])
         limits["max_bodies"] = max(limits["max_body"], Settings.max_bodies)
+    if not chosen.max_pixels > 0:
+        raise ValueError(f"--max-pixels must be more than 0, not {chosen.max_pixels}")
     settings = Settings(**limits)
     taken = server.bind(chosen.host, chosen.port)
-    Image.MAX_IMAGE_PIXELS = settings.max_pixels
+    Image.MAX_IMAGE_PIXELS = round(chosen.max_pixels * 1e6)
     extractor = Extractor(
         chosen.weights,
         revision=chosen.revision,

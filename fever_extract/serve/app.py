@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi_offline import FastAPIOffline
+from PIL import Image
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
@@ -39,7 +40,7 @@ def create_app(extractor: Extractor, settings: Settings | None = None) -> FastAP
 
     Args:
         extractor: its options are those of every request.
-        settings: limits.
+        settings: limits; that of an image's pixels is Pillow's, ``PIL.Image.MAX_IMAGE_PIXELS``.
     """
     limits = settings or Settings()
     metrics = Metrics(_PATHS)
@@ -184,7 +185,7 @@ def _add_state(
         "valence_arousal": bool(config.valence_arousal),
         "device": str(extractor.device),
         "options": extractor.options.settings(),
-        "limits": vars(limits),
+        "limits": {**vars(limits), "max_pixels": Image.MAX_IMAGE_PIXELS},
     }
 
     @app.get("/health")

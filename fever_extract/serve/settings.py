@@ -14,7 +14,6 @@ class Settings:
         max_bodies: bytes of all requests that are being read or worked on; more are refused
             (503).
         max_images: images of a request; more are refused (413).
-        max_pixels: of an image; more is a record with ``decode_error``.
         max_queue: images that wait for the network; requests for more are refused (503).
         max_batch: images that go through the network together.
         max_wait: seconds for which the first image of a batch waits for others.
@@ -27,7 +26,6 @@ class Settings:
     max_body: int = 32 * 1024**2
     max_bodies: int = 256 * 1024**2
     max_images: int = 32
-    max_pixels: int = 50_000_000
     max_queue: int = 256
     max_batch: int = 16
     max_wait: float = 0.005

@@ -4,6 +4,8 @@ import errno
 import io
 import json
 import os
+import re
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -27,6 +29,7 @@ from fever_extract.live.sources import Source
 
 pytestmark = pytest.mark.xdist_group("live")  # one process and one browser for all tests
 
+ROOT = Path(__file__).parents[2]
 PIXEL = """
 const [x, y] = arguments, canvas = document.getElementById("picture");
 return [...canvas.getContext("2d").getImageData(x, y, 1, 1).data];
@@ -119,6 +122,20 @@ def test_lines_of_json_say_what_extract_video_says(capsys, extractor, short):
         assert "embedding" not in face
         assert (line["width"], line["height"]) == (320, 240)
         assert line["latency"] > 0
+
+
+def test_the_page_s_commands_work(capsys, short, tmp_path, monkeypatch):
+    text = (ROOT / "docs" / "live.md").read_text(encoding="utf-8")
+    commands = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.S)).splitlines()
+    assert len(commands) == 5
+    (tmp_path / "clip.mp4").symlink_to(short)
+    monkeypatch.chdir(tmp_path)
+    for _, *arguments in map(shlex.split, commands):
+        code, _, err = in_process(capsys, *arguments, "--detect-every", 0)
+        assert (code, err) == (2, "fever-extract: --detect-every must be at least 1\n")
+    code, out, _ = in_process(capsys, *arguments)  # the last is the clip as lines of JSON
+    assert code == 0
+    assert json.loads(out.splitlines()[0])["faces"][0]["track"] == 0
 
 
 def test_faces_that_are_followed_are_where_they_are_detected(extractor, short):

@@ -5,10 +5,15 @@ import concurrent.futures
 import io
 import json
 import re
+import shlex
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -26,6 +31,7 @@ from fever_extract.tables.schema import METADATA_KEY
 
 pytestmark = pytest.mark.xdist_group("serve")  # one process for all tests
 
+ROOT = Path(__file__).parents[2]
 SECONDS = 4  # for a request to arrive
 IMAGES = 8
 HEAD = "POST /extract HTTP/1.1\r\nHost: a\r\nContent-Type: image/jpeg\r\n{}\r\n\r\n"
@@ -254,6 +260,56 @@ def test_the_description_needs_nothing_from_elsewhere(client):
     description = client.get("/openapi.json").json()
     body = description["paths"]["/extract"]["post"]["requestBody"]["content"]
     assert set(body) == {"multipart/form-data", "application/json", "image/*"}
+
+
+def test_the_page_s_requests_work(service, tmp_path, monkeypatch, astronaut, capsys):
+    text = (ROOT / "docs" / "service.md").read_text(encoding="utf-8")
+    text = text.replace("http://127.0.0.1:8000", service.url)
+    (tmp_path / "photos").mkdir()
+    for name in "ab":
+        astronaut.save(tmp_path / "photos" / f"{name}.jpg")
+    monkeypatch.chdir(tmp_path)
+    commands = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.S)).splitlines()
+    served = 0
+    for program, *arguments in map(shlex.split, commands):
+        if program == "curl" and shutil.which("curl"):
+            run = subprocess.run(["curl", "-s", *arguments], capture_output=True, check=True)
+            assert {record["status"] for record in json.loads(run.stdout)["records"]} == {"ok"}
+        elif program == "fever-extract":
+            served += 1
+            code, _, err = in_process(capsys, *arguments, "--max-batch", 0)
+            assert (code, err) == (2, "fever-extract: max_batch must be more than 0, not 0\n")
+    assert served
+    for block in re.findall(r"```python\n(.*?)```", text, re.S):
+        exec(compile(block, "service.md", "exec"), {})
+    assert "'status': ['ok', 'ok']" in capsys.readouterr().out
+
+
+def test_the_container_s_commands_work(service, capsys):
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    _, *start = json.loads(re.search(r"^ENTRYPOINT (.*)$", text, re.M)[1])
+    code, _, err = in_process(capsys, *start, "--max-batch", 0)
+    assert (code, err) == (2, "fever-extract: max_batch must be more than 0, not 0\n")
+    _, *check = json.loads(re.search(r"^HEALTHCHECK .*\\\n    CMD (.*)$", text, re.M)[1])
+    check[-1] = check[-1].replace("http://127.0.0.1:8000", service.url)
+    assert subprocess.run([sys.executable, *check], check=False).returncode == 0
+    check[-1] = check[-1].replace(service.url, "http://127.0.0.1:9")
+    assert (
+        subprocess.run([sys.executable, *check], check=False, stderr=subprocess.DEVNULL).returncode
+        != 0
+    )
+
+
+def test_the_dockerfile_is_in_order():
+    if shutil.which("hadolint") is None:
+        pytest.skip("needs hadolint, which dev installs on Linux")
+    run = subprocess.run(["hadolint", ROOT / "Dockerfile"], capture_output=True, check=False)
+    assert (run.returncode, run.stdout) == (0, b"")
+    wanted = [sys.executable, ROOT / ".ci" / "requirements.py", "serve", "ray"]
+    lines = subprocess.run(wanted, capture_output=True, text=True, check=True).stdout.splitlines()
+    names = {re.match(r"[\w-]+", line)[0] for line in lines}
+    assert {"torch", "fastapi", "uvicorn", "ray", "pyarrow"} <= names  # ray's are parquet's, too
+    assert "fever-extract" not in names
 
 
 def test_sigterm_answers_what_has_come_and_takes_no_more(service, pictures):
