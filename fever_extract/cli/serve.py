@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import logging
+import warnings
 
 from fever_extract._utils.extras import require
 from fever_extract._utils.terminal import say
@@ -84,6 +86,9 @@ def serve(chosen: argparse.Namespace) -> int:
         raise ValueError(f"--max-pixels must be more than 0, not {chosen.max_pixels}")
     settings = Settings(**limits)
     taken = server.bind(chosen.host, chosen.port)
+    # Whoever posts something odd is answered; the service's log is no place for it.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     Image.MAX_IMAGE_PIXELS = round(chosen.max_pixels * 1e6)
     extractor = Extractor(
         chosen.weights,

@@ -15,6 +15,7 @@ from fastapi_offline import FastAPIOffline
 from PIL import Image
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from fever_extract._utils.extras import install
@@ -134,6 +135,10 @@ def _add_extract(
         headers = {"Retry-After": str(error.retry_after)}
         return JSONResponse({"detail": str(error)}, 503, headers)
 
+    @app.exception_handler(ClientDisconnect)
+    async def forget(_: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=_GONE)
+
 
 def _metadata(extractor: Extractor, *, all_faces: bool, embedding: bool) -> dict[str, object]:
     metadata = describe(extractor, extractor.options, all_faces=all_faces, embedding=embedding)
@@ -161,8 +166,9 @@ async def _records(
         reason = (str(error).splitlines() or [""])[0]
         raise HTTPException(500, f"extraction failed: {type(error).__name__}: {reason}") from None
     finally:
-        answer.cancel()
-        gone.cancel()
+        for future in both:
+            future.cancel()
+        await asyncio.gather(*both, return_exceptions=True)  # or asyncio complains of them
 
 
 async def _until_gone(request: Request) -> None:

@@ -122,6 +122,7 @@ def run(
         log_level="info" if access_log else "warning",
         access_log=access_log,
         server_header=False,
+        proxy_headers=False,
         limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=grace,
     )

@@ -126,7 +126,7 @@ def test_lines_of_json_say_what_extract_video_says(capsys, extractor, short):
 
 def test_the_page_s_commands_work(capsys, short, tmp_path, monkeypatch):
     text = (ROOT / "docs" / "live.md").read_text(encoding="utf-8")
-    commands = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.S)).splitlines()
+    commands = "".join(re.findall(r"```bash\n(.*?)```", text, re.S)).splitlines()
     assert len(commands) == 5
     (tmp_path / "clip.mp4").symlink_to(short)
     monkeypatch.chdir(tmp_path)

@@ -4,6 +4,7 @@ import base64
 import concurrent.futures
 import io
 import json
+import os
 import re
 import shlex
 import shutil
@@ -11,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from pathlib import Path
@@ -269,7 +271,7 @@ def test_the_page_s_requests_work(service, tmp_path, monkeypatch, astronaut, cap
     for name in "ab":
         astronaut.save(tmp_path / "photos" / f"{name}.jpg")
     monkeypatch.chdir(tmp_path)
-    commands = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.S)).splitlines()
+    commands = "".join(re.findall(r"```bash\n(.*?)```", text, re.S)).splitlines()
     served = 0
     for program, *arguments in map(shlex.split, commands):
         if program == "curl" and shutil.which("curl"):
@@ -301,9 +303,11 @@ def test_the_container_s_commands_work(service, capsys):
 
 
 def test_the_dockerfile_is_in_order():
-    if shutil.which("hadolint") is None:
+    folders = [sysconfig.get_path("scripts"), os.environ["PATH"]]
+    hadolint = shutil.which("hadolint", path=os.pathsep.join(folders))
+    if hadolint is None:
         pytest.skip("needs hadolint, which dev installs on Linux")
-    run = subprocess.run(["hadolint", ROOT / "Dockerfile"], capture_output=True, check=False)
+    run = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, check=False)
     assert (run.returncode, run.stdout) == (0, b"")
     wanted = [sys.executable, ROOT / ".ci" / "requirements.py", "serve", "ray"]
     lines = subprocess.run(wanted, capture_output=True, text=True, check=True).stdout.splitlines()
@@ -332,6 +336,8 @@ def test_sigterm_answers_what_has_come_and_takes_no_more(service, pictures):
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b'"status":"ok"' in answer
     assert ended == [0]
+    lines = "".join(service.lines)
+    assert lines == "ended; every request that had come was answered\n", "nothing was complained of"
 
 
 def test_wrong_usage_is_one_line(capsys):

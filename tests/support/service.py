@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 SECONDS = 120  # many times what its start or its end takes
 
@@ -20,12 +20,15 @@ class Running:
 
     process: subprocess.Popen[str]
     url: str
-    lines: list[str] = field(default_factory=list)
+    lines: list[str]
+    reading: threading.Thread
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and return the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(SECONDS)
+        code = self.process.wait(SECONDS)
+        self.reading.join()
+        return code
 
 
 @contextmanager
@@ -47,14 +50,13 @@ def running(*arguments: object) -> Iterator[Running]:
             assert line, f"it ended without an address: {said}"
             said += line
         watchdog.cancel()
-        service = Running(process, address[0])
         # Read on, so that it never waits for a reader.
-        reading = threading.Thread(target=service.lines.extend, args=(process.stdout,), daemon=True)
+        lines: list[str] = []
+        reading = threading.Thread(target=lines.extend, args=(process.stdout,), daemon=True)
         reading.start()
+        service = Running(process, address[0], lines, reading)
         yield service
-        process.terminate()
-        process.wait(SECONDS)
-        reading.join()
+        service.end()
     finally:
         watchdog.cancel()
         process.kill()
