@@ -70,7 +70,8 @@ def live(chosen: argparse.Namespace) -> int:
     if not chosen.json:
         require("starlette", "uvicorn", extra="serve", needed_by="live's page (--json needs none)")
     for name in ("detect_every", "threads"):
-        if (getattr(chosen, name) or 1) < 1:
+        value = getattr(chosen, name)
+        if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
     from fever_extract.live.sources import Source
 
