@@ -3,7 +3,7 @@
 const { expressions } = JSON.parse(document.getElementById("data").textContent);
 const token = new URLSearchParams(location.search).get("token");
 const SECONDS = 30; // of the course
-const GAP = 1; // seconds without the face that interrupt its line
+const GAP = 3; // seconds without a frame that interrupt a line
 const REDRAW = 100; // ms between drawings of the courses
 const EXPRESSION_COLORS = {
   neutral: "#8a94a6", happiness: "#d99a00", surprise: "#0e93a5", sadness: "#3568d4",
@@ -43,10 +43,10 @@ function makeCard(track) {
   const course = element(root, "canvas", { className: "course" });
   course.setAttribute("role", "img");
   course.setAttribute("aria-label", `probabilities of face ${track} over the last ${SECONDS} seconds`);
-  return { root, said, bars, course, times: [], values: [] };
+  return { root, said, bars, course, times: [], values: [], joined: [], present: false };
 }
 
-function drawCourse({ course, times, values }, now) {
+function drawCourse({ course, times, values, joined }, now) {
   const scale = window.devicePixelRatio || 1;
   const [width, height] = [course.clientWidth, course.clientHeight];
   course.width = width * scale;
@@ -79,8 +79,8 @@ function drawCourse({ course, times, values }, now) {
     pen.strokeStyle = color(name, index);
     pen.beginPath();
     times.forEach((time, moment) => {
-      const interrupted = moment === 0 || time - times[moment - 1] > GAP;
-      pen[interrupted ? "moveTo" : "lineTo"](x(time), y(values[moment][index]));
+      const on = moment > 0 && joined[moment] && time - times[moment - 1] <= GAP;
+      pen[on ? "lineTo" : "moveTo"](x(time), y(values[moment][index]));
     });
     pen.stroke();
   });
@@ -89,7 +89,6 @@ function drawCourse({ course, times, values }, now) {
 function note(face, time) {
   if (!cards.has(face.track)) cards.set(face.track, makeCard(face.track));
   const card = cards.get(face.track);
-  card.root.classList.remove("gone");
   card.said.textContent = face.expression ? `${face.expression} ${face.probability.toFixed(2)}` : "";
   const values = expressions.map((name) => face.expressions[name] ?? 0);
   card.bars.forEach(([bar, output], index) => {
@@ -98,6 +97,7 @@ function note(face, time) {
   });
   card.times.push(time);
   card.values.push(values);
+  card.joined.push(card.present); // in the frame before, too
 }
 
 function forget(time) {
@@ -109,21 +109,22 @@ function forget(time) {
     } else {
       card.times.splice(0, old);
       card.values.splice(0, old);
+      card.joined.splice(0, old);
     }
   }
 }
 
 function drawPicture(image, result) {
   const canvas = at("picture");
-  if (canvas.width !== image.width || canvas.height !== image.height) {
-    [canvas.width, canvas.height] = [image.width, image.height];
-    canvas.style.aspectRatio = `${image.width} / ${image.height}`;
-  }
+  canvas.style.aspectRatio = `${image.width} / ${image.height}`;
+  // As large as it is shown, so that lines and letters are sharp.
+  const unit = window.devicePixelRatio || 1;
+  const width = Math.round(canvas.clientWidth * unit);
+  const height = Math.round((width * image.height) / image.width);
+  if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
   const pen = canvas.getContext("2d");
-  pen.drawImage(image, 0, 0);
-  const scale = image.width / result.width;
-  // A canvas is shown smaller on a narrow page; its lines and letters must not be.
-  const unit = Math.max(1, image.width / (canvas.clientWidth || image.width));
+  pen.drawImage(image, 0, 0, width, height);
+  const scale = width / result.width;
   pen.lineWidth = 2.5 * unit;
   pen.font = `600 ${14 * unit}px system-ui, 'DejaVu Sans', sans-serif`;
   pen.textBaseline = "middle";
@@ -132,20 +133,24 @@ function drawPicture(image, result) {
     pen.strokeStyle = pen.fillStyle = faceColor(face.track);
     pen.strokeRect(x1, y1, x2 - x1, y2 - y1);
     const text = `${face.track} ${face.expression ?? ""} ${face.probability?.toFixed(2) ?? ""}`.trim();
-    const [width, height] = [pen.measureText(text).width + 10 * unit, 20 * unit];
-    const left = Math.max(0, Math.min(x1 - pen.lineWidth / 2, image.width - width));
-    const top = y1 > height ? y1 - height : Math.max(0, y1);
-    pen.fillRect(left, top, width, height);
+    const [long, high] = [pen.measureText(text).width + 10 * unit, 20 * unit];
+    const left = Math.max(0, Math.min(x1 - pen.lineWidth / 2, width - long));
+    const top = y1 > high ? y1 - high : Math.max(0, y1);
+    pen.fillRect(left, top, long, high);
     pen.fillStyle = "#fff";
-    pen.fillText(text, left + 5 * unit, top + height / 2 + unit);
+    pen.fillText(text, left + 5 * unit, top + high / 2 + unit);
   }
 }
 
 let drawn = 0;
 function show(result, image, age) {
   drawPicture(image, result);
-  for (const card of cards.values()) card.root.classList.add("gone");
   for (const face of result.faces) note(face, result.time);
+  const present = new Set(result.faces.map((face) => face.track));
+  for (const [track, card] of cards) {
+    card.present = present.has(track);
+    card.root.classList.toggle("gone", !card.present);
+  }
   forget(result.time);
   at("rate").textContent = result.rate.toFixed(1);
   at("latency").textContent = `${Math.round(1000 * age)} ms`;

@@ -7,6 +7,7 @@ import binascii
 import json
 from typing import Any
 
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -84,10 +85,11 @@ async def _of_form(request: Request, max_images: int) -> list[Image]:
     parser = _InMemory(request.headers, request.stream(), max_files=max_images + 1, max_fields=1)
     try:
         form = await parser.parse()
-    except MultiPartException as error:
-        if error.message.startswith("Too many files"):
+    except (MultiPartException, FormParserError) as error:  # the second from older Starlettes
+        reason = getattr(error, "message", str(error))
+        if reason.startswith("Too many files"):
             raise HTTPException(413, f"a request may have {max_images} images") from None
-        raise HTTPException(400, f"the form can't be read: {error.message}") from None
+        raise HTTPException(400, f"the form can't be read: {reason}") from None
     images: list[Image] = []
     for name, part in form.multi_items():
         if not isinstance(part, UploadFile):

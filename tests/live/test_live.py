@@ -32,7 +32,8 @@ pytestmark = pytest.mark.xdist_group("live")  # one process and one browser for 
 
 ROOT = Path(__file__).parents[2]
 PIXEL = """
-const [x, y] = arguments, canvas = document.getElementById("picture");
+const canvas = document.getElementById("picture");
+const [x, y] = [...arguments].map((share) => Math.round(share * canvas.width));
 return [...canvas.getContext("2d").getImageData(x, y, 1, 1).data];
 """
 OVERFLOW = """
@@ -233,8 +234,8 @@ def test_boxes_ids_and_numbers_are_shown(browser, page, clip, extractor, tmp_pat
         assert values == pytest.approx(list(face.expressions.values()), abs=0.3)
     # The face that stands still: the left edge of its box has its colour.
     still = max(frame.faces, key=lambda face: face.box[0])
-    x1, y1, _, y2 = still.box
-    red, green, blue, _ = browser.execute_script(PIXEL, round(float(x1)), round(float(y1 + y2) / 2))
+    x1, y1, _, y2 = map(float, still.box)
+    red, green, blue, _ = browser.execute_script(PIXEL, x1 / 400, (y1 + y2) / 2 / 400)
     assert max(red, green, blue) - min(red, green, blue) > 60, "the picture is grey there"
     assert float(browser.find_element(By.ID, "rate").text) > 0
     assert browser.find_element(By.ID, "latency").text.endswith(" ms")
