@@ -144,11 +144,10 @@ class Analysis:
         if problem is not None:
             self._reader.stop()
         with self._turn:
+            if self._running == 1:  # the last thread; whoever sees it ended knows the reason
+                failed = problem is not None or self._reader.failed
+                self._ended(problem or self._reader.ended or "stopped", failed)
             self._running -= 1
-            last = self._running == 0
-        if last:
-            failed = problem is not None or self._reader.failed
-            self._ended(problem or self._reader.ended or "stopped", failed)
 
     def _analyse(self, shot: Shot, pixels: npt.NDArray[np.uint8]) -> Record:
         known = self._known
