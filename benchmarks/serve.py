@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fever_extract.images import list_images
+from fever_extract.jobs.folders import list_images
 
 ROUNDS = 3
 KILLS = 3
@@ -167,8 +167,8 @@ def kill_and_restart(images: Sequence[bytes], requests: int, clients: int) -> No
     disturbing.join()
     assert sorted(number for number, _ in answers) == list(range(requests)), "lost or repeated"
     worst = max(
-        float(np.nan_to_num(np.abs(vector - expected[number % len(images)])).max())
-        for number, vector in answers
+        float(np.nan_to_num(np.abs(embedding - expected[number % len(images)])).max())
+        for number, embedding in answers
     )
     assert worst <= LARGEST_DIFFERENCE, worst
     print(

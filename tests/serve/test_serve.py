@@ -94,8 +94,8 @@ def test_a_record_an_image_in_order_as_the_extractor_gives_them(client, pictures
     assert [record["path"] for record in records] == [f"{index}.jpg" for index in range(8)]
     assert records[7]["error"] == expected[7].error
     assert records[7]["faces"] == []
-    vectors = np.array([one.face.embedding for one in expected[:7]])
-    np.testing.assert_allclose(embeddings(records), vectors, atol=1e-4)
+    own = np.array([one.face.embedding for one in expected[:7]])
+    np.testing.assert_allclose(embeddings(records), own, atol=1e-4)
     face, own = records[0]["faces"][0], expected[0].face
     np.testing.assert_allclose(face["box"], own.box, atol=0.01)
     np.testing.assert_allclose(face["landmarks"], own.landmarks, atol=0.01)
@@ -125,8 +125,8 @@ def test_arrow_has_a_table_s_columns(client, pictures, extractor):
     assert answer.headers["content-type"] == ARROW["Accept"]
     table = pa.ipc.open_stream(answer.content).read_all()
     assert table["status"].to_pylist() == ["ok", "no_face"]
-    vector = extractor.extract(pictures[6])
-    np.testing.assert_allclose(table["embedding"][0].as_py(), vector, atol=1e-4)
+    embedding = extractor.extract(pictures[6])
+    np.testing.assert_allclose(table["embedding"][0].as_py(), embedding, atol=1e-4)
     metadata = json.loads(table.schema.metadata[METADATA_KEY.encode()])
     assert metadata["weights_sha256"] == extractor.sha256
     small = client.post("/extract?embedding=false", files=form(pictures[6:]), headers=ARROW)
@@ -146,8 +146,8 @@ def test_concurrent_clients_get_their_own_answers(service, pictures, extractor):
         return index, embeddings(answer.raise_for_status().json()["records"])[0]
 
     with concurrent.futures.ThreadPoolExecutor(IMAGES) as pool:
-        for index, vector in pool.map(ask, [number % 7 for number in range(24)]):
-            np.testing.assert_allclose(vector, expected[index], atol=1e-4)
+        for index, embedding in pool.map(ask, [number % 7 for number in range(24)]):
+            np.testing.assert_allclose(embedding, expected[index], atol=1e-4)
     metrics = httpx.get(f"{service.url}/metrics").text
     batches = float(re.search(r"^fever_batch_images_count (\S+)", metrics, re.M)[1])
     images = float(re.search(r"^fever_batch_images_sum (\S+)", metrics, re.M)[1])
