@@ -1,7 +1,8 @@
 // Folders by expression
 
 function crossTable() {
-  const groups = at("confusion-rows").value === "folder" ? data.folder : data.columns[at("confusion-rows").value];
+  const by = at("confusion-rows").value;
+  const groups = by === "folder" ? data.folder : data.columns[by];
   const columns = range(data.expression.names.length).filter((code) => data.expression.names[code] !== "");
   const order = [...data.expression.names, ...groups.classes];
   const classes = [...new Set(groups.classes.filter((name) => name !== null))].sort((a, b) => order.indexOf(a) - order.indexOf(b));
@@ -21,10 +22,10 @@ function crossTable() {
   drawTable({ confusion, names, columns, counts, sums, right, rows: rows.slice(0, 50) });
   const mean = rows.reduce((sum, index) => sum + right[index] / sums[index], 0) / rows.length;
   const [all, hits] = [sums, right].map((numbers) => numbers.reduce((sum, value) => sum + value, 0));
-  at("confusion-title").textContent = confusion ? "Confusion: folder by expression" : "Folders by expression";
+  at("confusion-title").textContent = `${confusion ? "Confusion: " : ""}${by} by expression`;
   at("confusion-hint").textContent = [
-    confusion && rows.length ? `What folders say, by row, and what the network names. Mean recall ${(100 * mean).toFixed(1)}%, accuracy ${(100 * hits / all).toFixed(1)}% of ${counted(all, "face", "faces")}.` : "",
-    confusion && outside ? `Left out: ${counted(outside, "face", "faces")} whose folder names no expression.` : "",
+    confusion && rows.length ? `Rows are what each ${by} is called, columns what the network names. Mean recall ${(100 * mean).toFixed(1)}%, accuracy ${(100 * hits / all).toFixed(1)}% of ${counted(all, "face", "faces")}.` : "",
+    confusion && outside ? `Left out: ${counted(outside, "face", "faces")} whose ${by} names no expression.` : "",
     rows.length > 50 ? `The 50 largest of ${rows.length}.` : "",
   ].filter(Boolean).join(" ");
 }

@@ -21,12 +21,12 @@ function makeFilters() {
     const label = element("label", "", text);
     const values = data.columns[name].numbers;
     const [low, high] = extent(bound === "max" ? values.map(Math.abs) : values);
-    label.append(Object.assign(element("input"), {
-      type: "number", id: `${bound}_${name}`, step: "any", placeholder: `${number(low)}–${number(high)}`,
+    label.append(Object.assign(element("input"), {  // the bound that all meet is shown until one is given
+      type: "number", id: `${bound}_${name}`, step: "any", placeholder: number(bound === "max" ? high : low),
     }), ` ${unit}`);
     at("filters").insertBefore(label, at("filters").querySelector("button"));
   }
-  at("filters").addEventListener("input", update);
+  for (const name of ["input", "change"]) at("filters").addEventListener(name, update);
   at("filters").addEventListener("reset", () => setTimeout(update));
   at("filters").addEventListener("submit", (event) => event.preventDefault());
 }
@@ -66,7 +66,21 @@ function tally(names) {
 }
 
 const strangest = range(count).filter((row) => data.strangeness[row] >= 0).sort((a, b) => data.strangeness[b] - data.strangeness[a]);
+const NO_GROUPS = ["folder", "expression", "face_index", "track", "detected"];
 const FAILURES = 1000;  // listed
+
+// A clip's successive frames that fail alike, as [first, last].
+function runs(rows) {
+  const found = [];
+  for (const row of rows) {
+    const last = found.at(-1)?.[1];
+    const alike = last === row - 1 && data.path.codes[last] === data.path.codes[row] && !Number.isNaN(data.time[row])
+      && data.status.codes[last] === data.status.codes[row] && data.errors[last] === data.errors[row];
+    if (alike) found.at(-1)[1] = row;
+    else found.push([row, row]);
+  }
+  return found;
+}
 
 function update() {
   filter();
@@ -87,11 +101,13 @@ function update() {
     button(rows[0], 96, data.strangeness[rows[0]].toFixed(3) + (rows.length > 1 ? `, ${rows.length} alike` : ""))));
   const failures = passing.filter((row) => named(data.status, row) !== "ok");
   at("failures-section").hidden = !failures.length;
-  at("failures-hint").textContent = failures.length > FAILURES ? `The first ${FAILURES} of ${failures.length}; the table has them all.` : "";
-  at("failures").replaceChildren(...failures.slice(0, FAILURES).map((row) => {
+  const grouped = runs(failures);
+  at("failures-hint").textContent = grouped.length > FAILURES ? `The first ${FAILURES} of ${grouped.length}; the table has them all.` : "";
+  at("failures").replaceChildren(...grouped.slice(0, FAILURES).map(([first, last]) => {
+    const times = [...new Set([first, last])].map((row) => data.time[row].toFixed(2)).join(" to ");
     const line = element("tr");
-    const time = Number.isNaN(data.time[row]) ? "" : ` at ${data.time[row].toFixed(2)} s`;
-    line.append(...[path(row) + time, named(data.status, row), data.errors[row] ?? ""].map((text) => element("td", "", text)));
+    const where = Number.isNaN(data.time[first]) ? "" : `, ${times} s`;
+    line.append(...[path(first) + where, named(data.status, first), data.errors[first] ?? ""].map((text) => element("td", "", text)));
     return line;
   }));
   colorMap();
@@ -114,9 +130,10 @@ async function main() {
   at("settings").append(...data.settings.flatMap(([name, value]) => [element("dt", "", name), element("dd", "", value)]));
   at("strangest-section").hidden = strangest.length < 3;
   at("course-section").hidden = !courses.size;
-  const groups = Object.keys(data.columns).filter((name) => data.columns[name].names && !["folder", "expression"].includes(name));
-  at("confusion-section").hidden = data.folder.names.length < 2 && !groups.length;
-  options("confusion-rows", ["folder", ...groups]);
+  const groups = Object.keys(data.columns).filter((name) => data.columns[name].names && !NO_GROUPS.includes(name));
+  if (data.folder.names.length > 1) groups.unshift("folder");
+  at("confusion-section").hidden = !groups.length;
+  options("confusion-rows", groups);
   options("color", Object.keys(data.columns));
   at("color").value = data.color;
   options("course-choice", [...courses.keys()]);
