@@ -26,7 +26,10 @@ function makeFilters() {
     }), ` ${unit}`);
     at("filters").insertBefore(label, at("filters").querySelector("button"));
   }
-  for (const name of ["input", "change"]) at("filters").addEventListener(name, update);
+  // Not on the change of a number, which comes with the next click: what is clicked would be replaced.
+  for (const field of at("filters").querySelectorAll("select, input")) {
+    field.addEventListener(field.tagName === "SELECT" ? "change" : "input", update);
+  }
   at("filters").addEventListener("reset", () => setTimeout(update));
   at("filters").addEventListener("submit", (event) => event.preventDefault());
 }
