@@ -1,8 +1,8 @@
 // Course over time
 
 const courses = findCourses();
-const course = new View("course", drawCourse, nearestInTime, { margin: { left: 44, right: 12, top: 8, bottom: 40 }, vertical: false });
-const STRIP = 80;  // width of a face below the course
+const course = new View("course", drawCourse, nearestInTime, { margin: { left: 44, right: 12, top: 44, bottom: 40 }, vertical: false });
+const STRIP = 88;  // width of a face below the course
 let followed = [];  // rows of the chosen face that pass, in time
 
 function findCourses() {
@@ -49,14 +49,15 @@ function drawCourse(context) {
   for (const part of stretches()) {
     const floor = part.map(() => 0);
     data.expressions.forEach((name, index) => {
-      context.fillStyle = hue(name, index);
+      context.fillStyle = context.strokeStyle = hue(name, index);
       context.beginPath();
       part.forEach((row, place) => context.lineTo(course.x(data.time[row]), course.y(floor[place])));
       for (let place = part.length - 1; place >= 0; place -= 1) {
         floor[place] += probability(part[place], index) || 0;
-        context.lineTo(course.x(data.time[part[place]]) + 0.5, course.y(floor[place]));
+        context.lineTo(course.x(data.time[part[place]]), course.y(floor[place]));
       }
       context.fill();
+      context.stroke();  // or the paper shows through between two areas
     });
   }
   context.restore();
@@ -79,10 +80,10 @@ function drawStrip() {
   // Faces below their time: of each stretch as wide as a face, the one nearest to its middle.
   const strip = [];
   let last = -Infinity;
-  for (let middle = course.margin.left + STRIP / 2; middle <= course.margin.left + course.width; middle += STRIP + 4) {
+  for (let middle = course.margin.left + STRIP / 2; middle + STRIP / 2 <= course.canvas.clientWidth; middle += STRIP + 4) {
     const row = nearestInTime(middle, 0, STRIP / 2);
     const x = row < 0 ? 0 : course.x(data.time[row]);
-    if (row < 0 || x - last < STRIP + 2) continue;
+    if (row < 0 || x - last < STRIP) continue;
     const made = button(row, STRIP, `${data.time[row].toFixed(2)} s`);
     made.style.left = `${x - STRIP / 2}px`;
     strip.push(made);

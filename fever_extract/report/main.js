@@ -1,8 +1,8 @@
 // Filters: they act on all that follows
 
 const BOUNDS = [
-  ["max", "yaw", "Yaw up to", "°"], ["max", "pitch", "Pitch up to", "°"], ["min", "sharpness", "Sharpness from", ""],
-  ["min", "face_size", "Size from", "px"], ["min", "score", "Score from", ""],
+  ["max", "yaw", "Yaw° up to"], ["max", "pitch", "Pitch° up to"], ["min", "sharpness", "Sharpness from"],
+  ["min", "face_size", "Pixels from"], ["min", "score", "Score from"],
 ].filter(([, name]) => data.columns[name]?.numbers);
 const extent = (values) => values.reduce(([low, high], value) =>
   (Number.isFinite(value) ? [Math.min(low, value), Math.max(high, value)] : [low, high]), [Infinity, -Infinity]);
@@ -15,15 +15,16 @@ function makeFilters() {
     name.split("/").forEach((_, index, parts) => folders.add(parts.slice(0, index + 1).join("/")));
   }
   folders.delete("");  // before the first slash of an absolute path
-  options("folder", ["", ...[...folders].sort()], ["all", ...[...folders].sort()]);
+  const sorted = [...folders].sort();
+  options("folder", ["", ...sorted], ["all", ...sorted.map((name) => (name === "." ? "(not in a folder)" : name))]);
   options("status", ["", ...data.status.names], ["all", ...data.status.names]);
-  for (const [bound, name, text, unit] of BOUNDS) {
+  for (const [bound, name, text] of BOUNDS) {
     const label = element("label", "", text);
     const values = data.columns[name].numbers;
     const [low, high] = extent(bound === "max" ? values.map(Math.abs) : values);
     label.append(Object.assign(element("input"), {  // the bound that all meet is shown until one is given
       type: "number", id: `${bound}_${name}`, step: "any", placeholder: number(bound === "max" ? high : low),
-    }), ` ${unit}`);
+    }));
     at("filters").insertBefore(label, at("filters").querySelector("button"));
   }
   // Not on the change of a number, which comes with the next click: what is clicked would be replaced.

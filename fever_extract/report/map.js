@@ -40,19 +40,19 @@ function drawMap(context) {
   });
   pictureSide = data.pictures && seen.length <= FEW
     ? Math.max(28, Math.min(88, 0.6 * Math.sqrt((width * height) / Math.max(1, seen.length)))) : 0;
-  const radius = pictureSide / 2 || (seen.length > 5000 ? 2.5 : seen.length > 500 ? 3.5 : 5.5);
-  const dots = seen.filter((row) => !pictureSide || !hasPicture(row));
-  drawDots(context, dots, seen.length > 5000 ? 2.5 : seen.length > 500 ? 3.5 : 5.5);
-  const near = selected < 0 ? [] : neighbours(selected).filter((row) => data.face[row]);
-  const last = [...near, selected];  // drawn over the others
-  for (const row of pictureSide ? [...seen, ...last.filter((other) => seen.includes(other))] : []) {
+  const dot = seen.length > 5000 ? 2.5 : seen.length > 500 ? 3.5 : 5.5;
+  const radius = pictureSide / 2 || dot;
+  drawDots(context, seen.filter((row) => !pictureSide || !hasPicture(row)), dot);
+  const kept = new Set(seen);
+  const last = selected < 0 ? [] : [...neighbours(selected), selected].filter((row) => kept.has(row));  // drawn over the others
+  for (const row of pictureSide ? [...seen, ...last] : []) {
     if (!hasPicture(row)) continue;
     const [x, y] = [view.x(data.x[row]) - radius, view.y(data.y[row]) - radius];
     drawPicture(context, row, x, y, pictureSide);
     Object.assign(context, { strokeStyle: paints[row] ?? ink("blue"), lineWidth: 3 });
     context.strokeRect(x, y, pictureSide, pictureSide);
   }
-  for (const row of selected < 0 ? [] : last) {
+  for (const row of last) {
     const [x, y] = [view.x(data.x[row]), view.y(data.y[row])];
     Object.assign(context, { strokeStyle: ink(row === selected ? "mark" : "ink"), lineWidth: row === selected ? 3.5 : 2 });
     context.beginPath();
