@@ -2,7 +2,7 @@
 
 const courses = findCourses();
 const course = new View("course", drawCourse, nearestInTime, { margin: { left: 44, right: 12, top: 44, bottom: 40 }, vertical: false });
-const STRIP = 88;  // width of a face below the course
+const STRIP = 80;  // width of a face below the course
 let followed = [];  // rows of the chosen face that pass, in time
 
 function findCourses() {

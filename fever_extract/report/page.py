@@ -94,7 +94,7 @@ def write_report(
         sample = np.random.default_rng(0).choice(len(whole), MAX_ROWS, replace=False)
         rows = whole.take(np.sort(sample))
     face = np.array([status == "ok" for status in rows.texts("status")], bool)
-    if rows.vectors is not None:
+    if rows.embeddings is not None:
         face &= np.isfinite(rows.X).all(axis=1)
     page = _page(rows, face) | _embedded(rows, face)
     page["of"] = len(whole)
@@ -164,7 +164,10 @@ def _page(rows: Table, face: npt.NDArray[np.bool_]) -> dict[str, Any]:
     classes = list(map(str, rows.metadata.get("expressions", [])))
     expressions = _coded(rows.texts("expression"), classes)
     probabilities = rows.numbers("expressions")
-    course = probabilities is not None and np.isfinite(times).any()
+    if probabilities is not None and (
+        probabilities.shape[1] != len(classes) or not np.isfinite(times).any()
+    ):
+        probabilities = None  # without names, or without a course that shows them
     # A photograph or frame with several faces is still one of them.
     inputs = list(zip(paths, np.nan_to_num(times, nan=-1).tolist()))
     number = {key: index for index, key in enumerate(dict.fromkeys(inputs))}
@@ -182,8 +185,10 @@ def _page(rows: Table, face: npt.NDArray[np.bool_]) -> dict[str, Any]:
         "probability": _numbers(rows, "probability").astype(np.float32),
         "time": times,
         "track": np.nan_to_num(_numbers(rows, "track"), nan=-1).astype(np.int32),
-        "expressions": classes if course else [name for name in expressions["names"] if name],
-        "probabilities": probabilities.astype(np.float32).ravel() if course else None,
+        "expressions": classes
+        if probabilities is not None
+        else [name for name in expressions["names"] if name],
+        "probabilities": probabilities,
     }
 
 
@@ -195,7 +200,7 @@ def _embedded(rows: Table, face: npt.NDArray[np.bool_]) -> dict[str, Any]:
     near = np.full((count, 0), -1, np.int32)
     group = np.arange(count, dtype=np.int32)
     method = ""
-    if rows.vectors is not None and len(faces):
+    if rows.embeddings is not None and len(faces):
         points[faces], method = project(rows.X[faces])
         neighbours, distances = nearest(rows.X[faces], _NEIGHBOURS)
         near = np.full((count, neighbours.shape[1]), -1, np.int32)

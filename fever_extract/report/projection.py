@@ -18,11 +18,11 @@ _PERPLEXITY = 30.0
 _DUPLICATE = 0.02  # cosine distance: of 25 frames a second, half are within 0.001
 
 
-def project(vectors: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], str]:
+def project(embeddings: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], str]:
     """Project embeddings to two dimensions, deterministically.
 
     Args:
-        vectors: ``(n, d)``, all finite.
+        embeddings: ``(n, d)``, all finite.
 
     Returns:
         ``(n, 2)`` float32, and the method's name: ``t-SNE`` (van der Maaten and Hinton 2008)
@@ -31,12 +31,12 @@ def project(vectors: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], 
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
-    count, dim = vectors.shape
+    count, dim = embeddings.shape
     points = np.zeros((count, 2), np.float32)
     if count < 2:
         return points, "PCA"
     components = min(_COMPONENTS, count, dim)
-    reduced = PCA(components, random_state=0).fit_transform(vectors)
+    reduced = PCA(components, random_state=0).fit_transform(embeddings)
     # The sign of a component is any; fix it, so that a map does not flip between machines.
     reduced *= np.where(reduced[np.abs(reduced).argmax(axis=0), range(components)] < 0, -1, 1)
     if not _FEWEST <= count <= TSNE_ROWS or not reduced.any():
@@ -48,12 +48,12 @@ def project(vectors: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], 
 
 
 def nearest(
-    vectors: npt.NDArray[np.float32], count: int
+    embeddings: npt.NDArray[np.float32], count: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
     """Find each embedding's nearest neighbours by cosine.
 
     Args:
-        vectors: ``(n, d)``, all finite.
+        embeddings: ``(n, d)``, all finite.
         count: how many neighbours; fewer if there are not as many others.
 
     Returns:
@@ -62,12 +62,12 @@ def nearest(
     from sklearn.neighbors import NearestNeighbors
     from sklearn.preprocessing import normalize
 
-    count = min(count, len(vectors) - 1)
+    count = min(count, len(embeddings) - 1)
     if count < 1:
-        empty = np.zeros((len(vectors), 0))
+        empty = np.zeros((len(embeddings), 0))
         return empty.astype(np.int64), empty
-    # Of vectors of length 1 in the order of their cosines, by the search that keeps no matrix.
-    search = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(normalize(vectors))
+    # Of embeddings of length 1 in the order of their cosines, by the search that keeps no matrix.
+    search = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(normalize(embeddings))
     distances, rows = search.kneighbors()  # without arguments, a row is not its own neighbour
     return rows, distances**2 / 2
 

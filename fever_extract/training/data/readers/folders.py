@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fever_extract import images
 from fever_extract._utils.names import to_text
+from fever_extract.jobs.folders import list_images
 from fever_extract.models.config import EXPRESSIONS, FOLDER_NAMES
 from fever_extract.training.data.readers.sample import SPLITS, TRAIN, VALID, Sample
 
@@ -58,7 +58,7 @@ def unsorted(sources: Sequence[Path]) -> Iterator[Sample]:
 
 
 def _pictures(folder: Path, source: Path, split: str, expression: int | None) -> Iterator[Sample]:
-    for name in images.list_images(folder):
+    for name in list_images(folder):
         path = folder / name
         yield Sample(
             name=to_text(path.relative_to(source).as_posix()),
@@ -79,6 +79,7 @@ def _expression(folder: Path) -> str:
         return FOLDER_NAMES[folder.name.lower()]
     except KeyError:
         raise ValueError(
-            f"{folder}: its name is none of the expressions ({', '.join(sorted(FOLDER_NAMES))}). Rename "
-            "or remove it; for other classes there is `python -m fever_extract.training adapt`"
+            f"{folder}: its name is none of the expressions ({', '.join(sorted(FOLDER_NAMES))}). "
+            "Rename or remove it; for other classes there is "
+            "`python -m fever_extract.training adapt`"
         ) from None
