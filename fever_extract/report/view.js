@@ -2,7 +2,7 @@
 
 class View {
   constructor(id, draw, nearest, { margin, vertical }) {
-    Object.assign(this, { canvas: at(id), draw, margin, vertical, across: [0, 1], down: [0, 1], waiting: false });
+    Object.assign(this, { canvas: at(id), draw, margin, vertical, across: [0, 1], down: [0, 1], waiting: false, width: 1, height: 1 });
     const tools = element("div", "tools");
     for (const [text, label, factor] of [["+", "Zoom in", 1 / 1.5], ["−", "Zoom out", 1.5], ["all", "Show all", Infinity]]) {
       const tool = Object.assign(element("button", "", text), { type: "button", title: label });
@@ -36,8 +36,6 @@ class View {
     new ResizeObserver(() => this.ask()).observe(this.canvas);
   }
 
-  get width() { return this.canvas.clientWidth - this.margin.left - this.margin.right; }
-  get height() { return this.canvas.clientHeight - this.margin.top - this.margin.bottom; }
   x(value) { return this.margin.left + ((value - this.across[0]) / (this.across[1] - this.across[0])) * this.width; }
   y(value) { return this.margin.top + ((this.down[1] - value) / (this.down[1] - this.down[0])) * this.height; }
 
@@ -74,6 +72,8 @@ class View {
   paint() {
     const [width, height] = [this.canvas.clientWidth, this.canvas.clientHeight];
     if (!width || !height) return;
+    this.width = width - this.margin.left - this.margin.right;  // kept: to ask the canvas for each point is slow
+    this.height = height - this.margin.top - this.margin.bottom;
     this.scale = devicePixelRatio;
     [this.canvas.width, this.canvas.height] = [Math.round(width * this.scale), Math.round(height * this.scale)];
     const context = this.canvas.getContext("2d");
