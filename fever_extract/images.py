@@ -38,7 +38,6 @@ __all__ = [
 ImageLike = Union[str, "os.PathLike[str]", bytes, Image.Image, "npt.NDArray[np.uint8]"]
 """A path, an encoded file's bytes, a PIL image, or an ``(h, w[, 3 or 4])`` uint8 array."""
 
-
 _GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")  # of more than 8 bits
 _WHITES = (1, 255, 1023, 4095, 16383, 65535)
 _FEW = 0.001  # of the values may lie beyond white or black: hot pixels, and what is not finite
