@@ -266,7 +266,7 @@ def _session(model: bytes, threads: int | None) -> onnxruntime.InferenceSession:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """A line of JSON for each photograph; 1 if one has no embedding, 2 if the bundle is unusable."""
+    """Print a line of JSON per photograph; 1 if one has no embedding, 2 for an unusable bundle."""
     try:
         extractor = Extractor()
     except BundleError as error:
