@@ -79,8 +79,8 @@ def _blend(
     if a is None or b is None:
         return a if b is None else b
     blend: npt.NDArray[np.float32] = (1 - weight) * a + weight * b
-    length = float(np.linalg.norm(blend))
-    return blend / np.float32(length)
+    blend /= np.float32(np.linalg.norm(blend))
+    return blend
 
 
 def _sample(
@@ -96,7 +96,8 @@ def _sample(
     down = y1 + (y2 - y1) * (region[1] + (region[3] - region[1]) * places)
     columns = across[(across >= 0) & (across < width)].astype(int)
     rows = down[(down >= 0) & (down < height)].astype(int)
-    return pixels[rows[:, None], columns].reshape(-1, 3).astype(np.float32)
+    colours: npt.NDArray[np.float32] = pixels[rows[:, None], columns].astype(np.float32)
+    return colours.reshape(-1, 3)
 
 
 def _histogram(colours: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
