@@ -6,16 +6,18 @@ import dataclasses
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fever_extract.records import Frame
 from fever_extract.tables.reading import Table, read_table
+from fever_extract.video import plot
 from fever_extract.video._collecting import Collector
-from fever_extract.video.aggregation import Observations, Steps, aggregate
+from fever_extract.video.aggregation import Observations, aggregate
 from fever_extract.video.events import GAP, Event, find_blinks, find_stretches
+from fever_extract.video.measured import Measured
+from fever_extract.video.saving import long_columns, open_courses, wide_columns
 from fever_extract.video.signals import columns_of
 from fever_extract.video.smoothing import FILTERS
 from fever_extract.video.synchrony import Synchrony, correlate
@@ -25,15 +27,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-T = TypeVar("T")
-
 Stretch = tuple[float, float]
 Neutral = str | Stretch | Mapping[int, Stretch]
 """``"median"``, a stretch of the clip in seconds, or one for each face."""
 
 
-@dataclass(frozen=True, eq=False)
-class Course:
+class Course(Measured):
     """How the faces of a clip change: means over steps of time, and what follows from frames.
 
     The values are the columns of a table: probabilities ``p_happiness``, blendshapes
@@ -42,25 +41,7 @@ class Course:
     or ``blink``.
 
     Make one with `Extractor.extract_course`, `Course.of_frames` or `Course.of_table`.
-
-    Attributes:
-        clip: its name.
-        step: in seconds; steps are counted from the clip's beginning.
-        names: of the values.
-        frames: how many frames were looked at.
-        problems: a frame for each thing that could not be read, or one that says that there is no
-            face at all; empty if all is well.
-        about: what made it: weights, smoothing, baseline.
     """
-
-    clip: str
-    step: float
-    names: tuple[str, ...] = field(repr=False)
-    frames: int
-    problems: tuple[Frame, ...]
-    about: Mapping[str, Any] = field(repr=False)
-    steps: Mapping[int, Steps] = field(repr=False)
-    _seen: Mapping[int, Observations] | None = field(repr=False)
 
     @classmethod
     def of_frames(
@@ -141,22 +122,6 @@ class Course:
             collector.steps,
             collector.seen,
         )
-
-    @property
-    def faces(self) -> tuple[int, ...]:
-        """The ids of the faces, in the order in which they came."""
-        return tuple(sorted(self.steps))
-
-    def seconds(self, face: int) -> float:
-        """For how long a face was seen."""
-        return float(self._of(self.steps, face).seconds.sum())
-
-    def signal(
-        self, face: int, name: str
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
-        """The times of a face's frames in seconds, and the signal in each; both ``(n,)``."""
-        seen = self._signal(face, name)
-        return seen.times, seen.values[:, 0]
 
     def smooth(self, method: str, **settings: float) -> Course:
         """Smooth all values, within each stretch in which the face is seen.
@@ -297,8 +262,6 @@ class Course:
         """
         import pandas as pd
 
-        from fever_extract.video.saving import long_columns, wide_columns
-
         return pd.DataFrame(long_columns(self) if long else wide_columns(self))
 
     def save(self, output: str | os.PathLike[str]) -> None:
@@ -311,8 +274,6 @@ class Course:
         Raises:
             ValueError, OSError, ImportError: if it can't be written.
         """
-        from fever_extract.video.saving import open_courses
-
         with open_courses(output) as write:
             write(self)
 
@@ -332,45 +293,17 @@ class Course:
             ValueError: if there is no such signal, or the output's name ends otherwise.
             ImportError: if matplotlib is missing.
         """
-        from fever_extract.video.plot import draw, save
-
-        figure = draw(self, signals)
+        figure = plot.draw(self, signals)
         if output is not None:
-            save(figure, output)
+            plot.save(figure, output)
         return figure
-
-    def seen(self) -> Mapping[int, Observations]:
-        """What was measured in each frame, by face.
-
-        Raises:
-            ValueError: if it was not kept.
-        """
-        if self._seen is None:
-            raise ValueError(
-                "this course has means only, and that needs its frames: make it with "
-                "keep_frames=True"
-            )
-        return self._seen
-
-    def _signal(self, face: int, name: str) -> Observations:
-        seen = self._of(self.seen(), face)
-        values = seen.values[:, columns_of(name, self.names)].mean(axis=1, keepdims=True)
-        return seen.replaced(values)
-
-    def _of(self, values: Mapping[int, T], face: int) -> T:
-        if face not in values:
-            raise ValueError(
-                f"there is no face {face} in {self.clip or 'the clip'}; faces are "
-                f"{', '.join(map(str, self.faces)) or 'not in it'}"
-            )
-        return values[face]
 
     def _changed(
         self, change: Callable[[Observations, int], npt.NDArray[np.float32]], **about: object
     ) -> Course:
         seen = {face: some.replaced(change(some, face)) for face, some in self.seen().items()}
         steps = {face: aggregate(some, self.step) for face, some in seen.items()}
-        return dataclasses.replace(self, steps=steps, _seen=seen, about={**self.about, **about})
+        return dataclasses.replace(self, steps=steps, kept=seen, about={**self.about, **about})
 
 
 def clips_of(table: Table) -> dict[str, npt.NDArray[np.int64]]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from fever_extract.video.aggregation import Steps
-    from fever_extract.video.course import Course
+    from fever_extract.video.measured import Measured
 
 EXTENSIONS = (".png", ".svg", ".pdf")
 # By Okabe and Ito: told apart with any colour vision.
@@ -42,7 +42,7 @@ def check_output(output: str | os.PathLike[str]) -> Path:
     return path
 
 
-def draw(course: Course, signals: Iterable[str] | None = None) -> Figure:
+def draw(course: Measured, signals: Iterable[str] | None = None) -> Figure:
     """See `Course.plot`: a panel a face, of the faces that are seen for longest."""
     require("matplotlib", extra="course", needed_by="a plot")
     from matplotlib.figure import Figure
@@ -73,7 +73,7 @@ def save(figure: Figure, output: str | os.PathLike[str]) -> None:
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150)
 
 
-def _likely(course: Course, faces: Sequence[int]) -> list[str]:
+def _likely(course: Measured, faces: Sequence[int]) -> list[str]:
     expressions = [name for name in course.names if name.startswith("p_")]
     if not faces:
         return []
@@ -84,9 +84,9 @@ def _likely(course: Course, faces: Sequence[int]) -> list[str]:
     return expressions or [n for n in SIGNALS if set(SIGNALS[n]) <= set(course.names)]
 
 
-def _panel(axes: Axes, course: Course, face: int, names: Sequence[str]) -> None:
+def _panel(axes: Axes, course: Measured, face: int, names: Sequence[str]) -> None:
     steps = course.steps[face]
-    frames = None if course._seen is None else course._seen[face]
+    frames = None if course.kept is None else course.kept[face]
     for position, name in enumerate(names):
         columns = columns_of(name, course.names)
         first = columns[0]

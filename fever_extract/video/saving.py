@@ -38,7 +38,7 @@ from fever_extract.video.events import Event
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from fever_extract.video.course import Course
+    from fever_extract.video.measured import Measured
 
 Rows = Mapping[str, Sequence[Any]]
 """A table's columns, by name."""
@@ -46,7 +46,7 @@ Rows = Mapping[str, Sequence[Any]]
 EXTENSIONS = (".csv", ".parquet")
 
 
-def long_columns(course: Course) -> Rows:
+def long_columns(course: Measured) -> Rows:
     """A row per face, step and value."""
     columns: dict[str, list[Any]] = {
         name: [] for name in ("clip", "face", "time", "seconds", "frames", "signal", "mean", "sd")
@@ -65,7 +65,7 @@ def long_columns(course: Course) -> Rows:
     return columns
 
 
-def wide_columns(course: Course) -> dict[str, Any]:
+def wide_columns(course: Measured) -> dict[str, Any]:
     """A row per face and step, with a column for each mean and standard deviation."""
     parts = course.steps.items()
 
@@ -95,7 +95,7 @@ def event_columns(clip: str, events: Sequence[Event]) -> Rows:
 
 
 @contextmanager
-def open_courses(output: str | os.PathLike[str]) -> Iterator[Callable[[Course], None]]:
+def open_courses(output: str | os.PathLike[str]) -> Iterator[Callable[[Measured], None]]:
     """Write courses of any number of clips to one file, which appears when it is whole.
 
     Args:
@@ -106,7 +106,7 @@ def open_courses(output: str | os.PathLike[str]) -> Iterator[Callable[[Course], 
     """
     with _open(output) as write:
 
-        def add(course: Course) -> None:
+        def add(course: Measured) -> None:
             rows = long_columns(course)
             count = len(rows["face"])
             known = {**rows, "status": ["ok"] * count, "error": [""] * count}
