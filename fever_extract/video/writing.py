@@ -52,7 +52,7 @@ def check_output(output: str | os.PathLike[str], clip: object = None) -> Path:
 class ClipWriter(AbstractContextManager["ClipWriter"]):
     """A clip in H.264 that appears when it is whole; a context manager.
 
-    The sound is copied as it is, from the first frame's time to the last's; a kind of sound
+    The sound is copied as it is, from the first frame to the last; a kind of sound
     that the output's format can't hold is left out, and so is that of a camera or an open file.
 
     Args:
@@ -71,7 +71,7 @@ class ClipWriter(AbstractContextManager["ClipWriter"]):
         self._stream: Any = None
         self._sound: Iterator[tuple[float, Any]] = iter(())
         self._next: tuple[float, Any] | None = None
-        self._start = 0.0
+        self._start = self._time = self._interval = 0.0
         self._tick = -1
 
     def __enter__(self) -> ClipWriter:
@@ -95,10 +95,12 @@ class ClipWriter(AbstractContextManager["ClipWriter"]):
         frame.pts, frame.time_base = self._tick, Fraction(1, _CLOCK)
         self._copy_sound(time)
         self._container.mux(self._stream.encode(frame))
+        self._interval, self._time = max(time - self._time, 0.0), time
 
     def __exit__(self, kind: type[BaseException] | None, error: Any, trace: Any) -> bool | None:
         try:
             if kind is None and self._container is not None:
+                self._copy_sound(self._time + self._interval)
                 self._container.mux(self._stream.encode())
                 self._container.close()
                 self._container = None
@@ -116,7 +118,7 @@ class ClipWriter(AbstractContextManager["ClipWriter"]):
         stream.height, stream.width = pixels.shape[:2]
         stream.pix_fmt = "yuv420p"
         stream.time_base = stream.codec_context.time_base = Fraction(1, _CLOCK)
-        self._stream, self._start = stream, time
+        self._stream, self._start, self._time = stream, time, time
         if isinstance(self._clip, (str, os.PathLike)):
             source = self._stack.enter_context(_opened(self._clip))
             if source is not None and source.streams.audio:
