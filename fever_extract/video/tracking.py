@@ -29,10 +29,8 @@ MAX_GAP = 1.0
 """Seconds for which a face that is not found keeps its id by its place alone."""
 MEMORY = 60.0
 """Seconds after which a lost face is forgotten."""
-FOLLOWED = 0.97
-"""Likeness of the head's colours below which a face that overlaps the last is another."""
 SAME_PLACE = 0.98
-"""The same, of a face that returns to where it was lost."""
+"""Likeness of the head's colours below which a face in the same place is another."""
 ELSEWHERE = 0.985
 """The same, of a face that returns in another place."""
 SAME_CLOTHES = 0.9
@@ -66,7 +64,7 @@ class Tracker:
     """Give each face of a clip an id, counted from 0, that it keeps while it is tracked.
 
     - The pairs of known and new boxes that overlap most are joined first, unless their colours
-      (`FOLLOWED`) say that a cut has put somebody else there.
+      (`SAME_PLACE`) say that a cut has put somebody else there.
     - A face that is not found keeps its place and its id for `MAX_GAP` seconds (in a frame later
       than that, it is given up).
     - One that comes back within `MEMORY` seconds gets its id back if its colours and size are as
@@ -126,7 +124,7 @@ class Tracker:
                 continue
             if look is not None and track.last is not None:
                 head, _ = likeness(track.last, look)
-                if head < FOLLOWED:  # not where it can't be seen, NaN
+                if head < SAME_PLACE:  # not where it can't be seen, NaN
                     continue
             matched[int(new)] = track
         return matched
