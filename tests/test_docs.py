@@ -13,7 +13,7 @@ from fever_extract import cli
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-RUN_BY_TEST_PAGES = ("scikit-learn.md", "video.md")
+RUN_BY_TEST_PAGES = ("scikit-learn.md", "video.md", "course.md")
 BLOCK = re.compile(r"(?:(<!-- not run: .*? -->)\n)?```(\w*)\n(.*?)```", re.S)
 # What .ci/run does itself, in fresh environments.
 BY_CI = ("python3 -m venv",)

@@ -1,4 +1,4 @@
-"""Every snippet of the pages on scikit-learn and video runs, from top to bottom, as it stands."""
+"""Every snippet of the pages on scikit-learn and clips runs, from top to bottom, as it stands."""
 
 import re
 import subprocess
@@ -11,6 +11,8 @@ import pytest
 from clip_maker import scene, write_clip
 from joblib.externals.loky import get_reusable_executor
 from PIL import Image
+
+from fever_extract import cli
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -55,6 +57,28 @@ def test_video(here, capsys):
     out = run("video.md", capsys)
     assert "0.50 s  face 0: " in out
     assert out.count("Status.OK") + out.count(" ok\n") == 10
+
+
+def test_course(here, astronaut, capsys):
+    """Two faces for six seconds; bash and Python in the order of the page."""
+    face = astronaut.crop((120, 0, 340, 220)).resize((130, 130))
+    shown = [scene(face, (10, 40 + step), (170, 60 - step)) for step in range(30)]
+    write_clip(here / "interview.mp4", shown, range(0, 6000, 200))
+    names: dict[str, object] = {"__name__": "__main__"}
+    text = (DOCS / "course.md").read_text(encoding="utf-8")
+    for language, block in re.findall(r"```(\w+)\n(.*?)```", text, re.S):
+        if language == "python":
+            exec(compile(block, "course.md", "exec"), names)
+            continue
+        for line in block.splitlines():
+            program, *arguments = line.split()
+            assert program == "fever-extract"
+            assert cli.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "Synchrony(faces 0 and 1, smile" in out
+    assert "interview.mp4: 30 frames, 2 faces" in out
+    for name in ("course.csv", "events.csv", "course.png", "annotated.mp4", "course.parquet"):
+        assert (here / name).stat().st_size > 1000, name
 
 
 def test_the_video_pages_command(here):
