@@ -1,10 +1,10 @@
 """Ids of faces that leave and return, are cut away, or cross: by people before one wall.
 
-python benchmarks/tracking.py ../shared/data/london.parquet
+python benchmarks/tracking.py ../shared/data/london.parquet ../shared/photos/clip_*.m*
 
 The London set is the hardest case there is for colours: 102 people, each neutral and smiling, in
 white shirts before the same grey wall, in the same place and size. Each is shown in a made-up
-clip of 640x400 pixels, ten frames a second.
+clip of 640x400 pixels, ten frames a second. In clips, some seconds are cut out.
 """
 
 import io
@@ -16,12 +16,15 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from fever_extract import Extractor
+from fever_extract.video.decoding import Clip, upright
+from fever_extract.video.frames import sample
 from fever_extract.video.tracking import Tracker
 
 SIZE = 300  # pixels of a portrait
 WALL = (640, 400)
 PAIRS = 1000  # of different people, of 10,302
 CROSSINGS = 100
+FPS = 4
 
 
 class Portrait:
@@ -85,11 +88,38 @@ def crossed(first: Portrait, second: Portrait) -> str:
     return "swapped" if set(after) & set(before) and _swapped(before, after) else "new id"
 
 
+def returns(clip: str, gap: int) -> tuple[int, int]:
+    """How often the face of a clip has its id after so many seconds cut out, and of how often."""
+    shown = []
+    with Clip(clip) as opened:
+        for time, frame in sample(opened.frames(), FPS):
+            shown.append((time, upright(frame, opened.pixel_aspect)))
+    records = Extractor(device="cpu").extract_records([pixels for _, pixels in shown])
+    back = tries = 0
+    for start in range(len(shown) - gap * FPS):
+        if not (records[start].faces and records[start + gap * FPS].faces):
+            continue
+        tracker = Tracker()
+        ids = []
+        for index in (start, start + gap * FPS):
+            time, pixels = shown[index]
+            boxes = np.array([face.box for face in records[index].faces], np.float32)
+            tracker.update(boxes[:0], time - 0.1, pixels)
+            ids.append(tracker.update(boxes, time, pixels))
+        tries += 1
+        back += ids[0] == ids[1]
+    return back, tries
+
+
 def _swapped(before: list[int], after: list[int]) -> bool:
     return after[0] == before[1] or after[1] == before[0]
 
 
-def main(path: str) -> None:
+def main(path: str, *clips: str) -> None:
+    for clip, gap in itertools.product(clips, (2, 5, 10)):
+        back, tries = returns(clip, gap)
+        if tries:
+            print(f"{clip}, {gap} s cut out: the id is back in {back} of {tries}")
     people = read(path)
     rng = np.random.default_rng(0)
     pairs = list(itertools.permutations(range(len(people)), 2))
