@@ -70,6 +70,11 @@ class Synchrony:
         return _mean_peak(self.correlations)
 
     @property
+    def chance(self) -> float:
+        """Mean of `by_chance`; NaN without it."""
+        return float(np.mean(self.by_chance)) if len(self.by_chance) else float("nan")
+
+    @property
     def p(self) -> float:
         """Share of shifted courses (and this one) that go together as well; NaN without them."""
         if not len(self.by_chance) or np.isnan(self.mean):
@@ -77,10 +82,9 @@ class Synchrony:
         return float((1 + (self.by_chance >= self.mean).sum()) / (1 + len(self.by_chance)))
 
     def __repr__(self) -> str:
-        chance = np.mean(self.by_chance) if len(self.by_chance) else np.nan
         return (
             f"Synchrony(faces {self.first} and {self.second}, {self.name}: {self.mean:.2f}, by "
-            f"chance {chance:.2f}, p {self.p:.2f}, {len(self.times)} windows)"
+            f"chance {self.chance:.2f}, p {self.p:.2f}, {len(self.times)} windows)"
         )
 
 
