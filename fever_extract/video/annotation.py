@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fever_extract._utils import progress
 from fever_extract.options import Options
 from fever_extract.records import Frame
 from fever_extract.video import frames
@@ -35,7 +36,8 @@ def course(
     name = os.fspath(clip) if isinstance(clip, (str, os.PathLike)) else ""
     pairs = frames.with_pixels(pipeline, clip, options, all_faces=True, **range_)
     writing = nullcontext() if annotate is None else ClipWriter(annotate, clip)
-    with writing as writer:
+    shown = progress.bar(show=options.show_progress, total=None, unit="frame")
+    with writing as writer, shown as bar:
 
         def drawn() -> Iterator[Frame]:
             annotator = Annotator()
@@ -43,6 +45,7 @@ def course(
                 if writer is not None and pixels is not None:
                     picture = annotator.draw(pixels, frame.faces, frame.time)
                     writer.write(picture, frame.time)
+                bar.update()
                 yield frame
 
         return Course.of_frames(

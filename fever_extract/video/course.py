@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import mimetypes
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -309,6 +310,8 @@ class Course(Measured):
 def clips_of(table: Table) -> dict[str, npt.NDArray[np.int64]]:
     """The rows of each clip in a table, by its path; photographs are left out.
 
+    A clip that could not be read has no time, and is told by its name.
+
     Raises:
         ValueError: if there is none.
     """
@@ -316,8 +319,9 @@ def clips_of(table: Table) -> dict[str, npt.NDArray[np.int64]]:
     paths = table.texts("path")
     rows: dict[str, list[int]] = {}
     if times is not None:
-        for row in np.flatnonzero(np.isfinite(times)).tolist():
-            rows.setdefault(paths[row], []).append(row)
+        for row, (path, time) in enumerate(zip(paths, times.tolist())):
+            if math.isfinite(time) or (mimetypes.guess_type(path)[0] or "").startswith("video/"):
+                rows.setdefault(path, []).append(row)
     if not rows:
         raise ValueError(
             "the table has no frames of a clip: write one with fever-extract extract CLIP "

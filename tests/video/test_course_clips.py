@@ -104,6 +104,8 @@ def test_tables_of_several_clips_and_of_none(extractor, clip, head, tmp_path):
         Course.of_table(tmp_path / "t.npz")
     with pytest.raises(ValueError, match=r"no clip 'z\.mp4'"):
         Course.of_table(tmp_path / "t.npz", clip="z.mp4")
+    broken = Course.of_table(tmp_path / "t.npz", clip="c.mp4")
+    assert "could not be opened" in broken.problems[0].error
     empty = Course.of_table(tmp_path / "t.npz", clip="b.mp4")
     assert "no face in 2 frames" in empty.problems[0].error
     Image.new("RGB", (60, 60)).save(tmp_path / "photograph.png")
