@@ -334,7 +334,7 @@ class Extractor:
                 boxes, ids, expressions and a band at its foot that shows the last ten seconds.
             keep_frames: keep what was measured in each frame, which smoothing, events and
                 synchrony need: 240 bytes a face, 43 MB for a face of two hours. Without, only the
-                means are kept, and memory stays flat.
+                means are kept, and memory grows with the steps only.
             options: any of `fever_extract.Options`, for this call.
 
         Returns:
