@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import torch
     from typing_extensions import Unpack
 
-    from fever_extract.jobs.run import EngineLike
+    from fever_extract.jobs.job import EngineLike
     from fever_extract.models.checkpoint import Checkpoint
     from fever_extract.models.network import FeverNet
     from fever_extract.pipeline import Pipeline
@@ -358,12 +358,12 @@ class Extractor:
                 engine can't do what an argument asks for; if a folder of shards was made with
                 other weights or settings; and later, if the disk is full.
         """
+        from fever_extract.jobs.job import Job
         from fever_extract.jobs.run import run
 
-        return run(
+        job = Job(
             folder,
             output,
-            checkpoint=self._checkpoint,
             options=self._chosen(options),
             all_faces=all_faces,
             embedding=embedding,
@@ -372,8 +372,8 @@ class Extractor:
             workers=workers,
             overwrite=overwrite,
             save_crops=save_crops,
-            pipeline=self._pipeline,
         )
+        return run(job, self._checkpoint, self._pipeline)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the weights in use, with a model card, as a folder that `Extractor` takes.

@@ -30,13 +30,13 @@ from fever_extract.jobs._clips import CLIP_EXTENSIONS, without_clips
 from fever_extract.jobs._listing import Listing
 from fever_extract.jobs._progress import Progress
 from fever_extract.jobs.engine import EngineMaker, Stop, local
-from fever_extract.jobs.sources import PassedOver, Sources, as_list, describe_nothing, find
+from fever_extract.jobs.job import Job
+from fever_extract.jobs.sources import PassedOver, as_list, describe_nothing, find
 from fever_extract.jobs.worker import Task, Work
 from fever_extract.models.checkpoint import Checkpoint
-from fever_extract.options import Options
 from fever_extract.records import Summary
 from fever_extract.tables import shards
-from fever_extract.tables.schema import Widths, describe
+from fever_extract.tables.schema import Widths
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,29 +49,25 @@ _TOLD = 1000  # names of removed images in the log
 
 
 def run(
-    sources: Sources,
-    output: str | os.PathLike[str],
-    *,
+    job: Job,
     checkpoint: Checkpoint,
-    options: Options,
-    all_faces: bool = False,
-    embedding: bool = True,
-    device: str | None = None,
-    overwrite: bool = False,
     engine: EngineMaker | None = None,
+    *,
     shard_rows: int = SHARD_ROWS,
     save_every: float = SAVE_EVERY,
 ) -> Summary:
-    """Fill a folder of shards; see `fever_extract.jobs.run.run`, which checks what is given.
+    """Fill a folder of shards; see `fever_extract.jobs.run.run`, which checks the job.
 
     Args:
+        job: its output is the folder.
+        checkpoint: the weights.
         engine: does the work; by default `local`.
         shard_rows: inputs of a shard.
         save_every: seconds; see `SAVE_EVERY`.
     """
     start = time.monotonic()
-    output = Path(output)
-    made_by = describe(checkpoint, options, all_faces=all_faces, embedding=embedding)
+    sources, output, options = job.sources, Path(job.output), job.options
+    made_by = job.made_by(checkpoint)
     passed_over = PassedOver()
     photographs = without_clips(
         find(sources, EXTENSIONS | CLIP_EXTENSIONS, passed_over),
@@ -86,14 +82,14 @@ def run(
         checkpoint.data,
         checkpoint.source,
         options,
-        all_faces,
+        job.all_faces,
         PillowSettings.of_this_process(),
-        device,
-        embedding=embedding,
+        job.device,
+        embedding=job.embedding,
     )
-    manifest.check(output, made_by, overwrite=overwrite)
+    manifest.check(output, made_by, overwrite=job.overwrite)
     with _told_if_full(output), manifest.locked(output):
-        folder = manifest.prepare(output, made_by, overwrite=overwrite)
+        folder = manifest.prepare(output, made_by, overwrite=job.overwrite)
         previous = folder / manifest.PREVIOUS
         listing = Listing(folder / "inputs.arrow", chain([first], photographs))
         done = shards.Done.scan([*shards.shards_in(output), *sorted(previous.glob("*.old"))])
@@ -126,7 +122,7 @@ def run(
                 with (
                     _stoppable() as stopped,
                     (engine or local())(
-                        work, Widths.of(checkpoint.config, embedding), folder, progress.say
+                        work, Widths.of(checkpoint.config, job.embedding), folder, progress.say
                     ) as running,
                 ):
                     tasks = writer.tasks(options.batch_size)

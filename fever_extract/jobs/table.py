@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -15,11 +14,12 @@ from fever_extract._utils.names import printable, to_text
 from fever_extract.images import EXTENSIONS
 from fever_extract.jobs._clips import CLIP_EXTENSIONS, is_clip, readable
 from fever_extract.jobs.crops import Crops
-from fever_extract.jobs.sources import Input, PassedOver, Sources, describe_nothing, find
+from fever_extract.jobs.job import Job
+from fever_extract.jobs.sources import Input, PassedOver, describe_nothing, find
 from fever_extract.models.checkpoint import Checkpoint
 from fever_extract.options import Options
 from fever_extract.records import Frame, Record, Status, Summary
-from fever_extract.tables.schema import Columns, Widths, describe
+from fever_extract.tables.schema import Columns, Widths
 from fever_extract.tables.writing import open_table
 
 if TYPE_CHECKING:
@@ -28,45 +28,33 @@ if TYPE_CHECKING:
 _ROWS_AT_ONCE = 512  # small things that lie between large ones keep memory from being given back
 
 
-def run(
-    sources: Sources,
-    output: str | os.PathLike[str],
-    *,
-    checkpoint: Checkpoint,
-    options: Options,
-    all_faces: bool = False,
-    embedding: bool = True,
-    device: str | None = None,
-    pipeline: Pipeline | None = None,
-    save_crops: str | os.PathLike[str] | None = None,
-) -> Summary:
+def run(job: Job, checkpoint: Checkpoint, pipeline: Pipeline | None = None) -> Summary:
     """Write one table in this process; see `fever_extract.jobs.run.run`, which checks first."""
     start = time.monotonic()
-    output = Path(output)
+    output, options = Path(job.output), job.options
     crops = None
-    if save_crops is not None:
-        crops = Crops(Path(save_crops), checkpoint.config.preprocessing)
+    if job.save_crops is not None:
+        crops = Crops(Path(job.save_crops), checkpoint.config.preprocessing)
     passed_over = PassedOver()
-    inputs = readable(find(sources, EXTENSIONS | CLIP_EXTENSIONS, passed_over))
+    inputs = readable(find(job.sources, EXTENSIONS | CLIP_EXTENSIONS, passed_over))
     if not inputs:
-        raise describe_nothing(sources, passed_over)
+        raise describe_nothing(job.sources, passed_over)
     if pipeline is None:
         from fever_extract.pipeline import Pipeline  # it imports torch
 
-        pipeline = Pipeline(checkpoint, device)
+        pipeline = Pipeline(checkpoint, job.device)
     statuses: Counter[Status] = Counter()
     failures: list[tuple[str, Status, str]] = []
     faces = 0
-    widths = Widths.of(checkpoint.config, embedding)
-    made_by = describe(checkpoint, options, all_faces=all_faces, embedding=embedding)
+    widths = Widths.of(checkpoint.config, job.embedding)
     # How many frames a clip has shows when it is decoded.
     total = None if any(map(is_clip, inputs)) else len(inputs)
     with (
-        open_table(output, made_by) as table,
+        open_table(output, job.made_by(checkpoint)) as table,
         progress.bar(show=options.show_progress, total=total, unit="image") as bar,
     ):
         waiting = []
-        for item, record in _records(pipeline, inputs, options, all_faces):
+        for item, record in _records(pipeline, inputs, options, job.all_faces):
             if crops is not None and not isinstance(record, Frame):
                 crops.save(item, record)
             waiting.append((item.name, record))

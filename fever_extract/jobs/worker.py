@@ -48,7 +48,7 @@ class Work:
     Attributes:
         config, weights, source: a checkpoint's config.json, model.safetensors and origin, so
             that every worker has the same, whatever becomes of the files.
-        options, all_faces: as in `fever_extract.jobs.run.run`.
+        options, all_faces: as in `fever_extract.jobs.job.Job`.
         pillow: the settings of the process that began the work.
         device: torch device; None for the default.
         threads: for torch to use; None leaves that to torch.

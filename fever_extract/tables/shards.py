@@ -45,25 +45,37 @@ def shards_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("part-*.parquet") if _NAME.fullmatch(path.name))
 
 
-def is_shard(path: Path) -> bool:
-    """Whether a file was written by `write`, as its metadata says."""
+def metadata_of(path: Path) -> dict[bytes, bytes]:
+    """Read a shard's metadata; empty if the file is none, or not whole."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        found = pq.read_schema(path).metadata or {}
+        return pq.read_schema(path).metadata or {}
     except (OSError, pa.ArrowException):
-        return False
-    return METADATA_KEY.encode() in found
+        return {}
 
 
-def write(path: Path, table: pa.Table, metadata: Mapping[str, object]) -> None:
-    """Write one shard, which appears when it is whole and on the disk."""
+def is_shard(path: Path) -> bool:
+    """Whether a file is a shard of a table, as its metadata says."""
+    return METADATA_KEY.encode() in metadata_of(path)
+
+
+def write(path: Path, table: pa.Table, metadata: Mapping[str, object] | None = None) -> None:
+    """Write one shard, which appears when it is whole and on the disk.
+
+    Args:
+        path: in a folder of the job's own.
+        table: its rows; and its metadata, unless the table's are given.
+        metadata: as `fever_extract.tables.schema.describe` gives it.
+    """
     import pyarrow.parquet as pq
 
-    table = table.replace_schema_metadata({METADATA_KEY: json.dumps(metadata)})
+    if metadata is not None:
+        table = table.replace_schema_metadata({METADATA_KEY: json.dumps(metadata)})
+    texts = [name for name in TEXTS if name in table.column_names]
     with replace_atomically(path, inside=True) as temporary:
-        pq.write_table(table, temporary, compression="zstd", use_dictionary=list(TEXTS))
+        pq.write_table(table, temporary, compression="zstd", use_dictionary=texts)
 
 
 def identify(

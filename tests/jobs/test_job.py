@@ -25,6 +25,7 @@ from fever_extract import Options, Status, cli
 from fever_extract.cli import commands
 from fever_extract.jobs import sharded
 from fever_extract.jobs.engine import local
+from fever_extract.jobs.job import Job
 from fever_extract.jobs.sources import NoImagesError
 from fever_extract.tables import shards
 
@@ -32,17 +33,12 @@ SIZE = 16
 """Inputs of a shard here."""
 
 
-def run(extractor, sources, output, batch_size=4, supervision=None, **settings):
+def run(extractor, sources, output, batch_size=4, supervision=None, *, overwrite=False):
     """A job of two workers in this process."""
-    return sharded.run(
-        sources,
-        output,
-        checkpoint=extractor._checkpoint,
-        options=Options(batch_size=batch_size),
-        device="cpu",
-        engine=local(2, **(supervision or {})),
-        **{"shard_rows": SIZE, **settings},
-    )
+    options = Options(batch_size=batch_size)
+    job = Job(sources, output, options, device="cpu", overwrite=overwrite)
+    engine = local(2, **(supervision or {}))
+    return sharded.run(job, extractor._checkpoint, engine, shard_rows=SIZE)
 
 
 @pytest.fixture(scope="module")
