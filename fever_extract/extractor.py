@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
 import warnings
@@ -305,12 +304,10 @@ class Extractor:
                 of range.
         """
         from fever_extract.video import decoding, frames
+        from fever_extract.video.stretch import check_sampling
 
         decoding.check(clip)
-        if fps is not None and not 0 < fps < math.inf:
-            raise ValueError(f"fps must be more than 0, not {fps}")
-        if not 0 <= (start or 0) < (math.inf if end is None else end):
-            raise ValueError(f"start must be at least 0 and before end, not {start} and {end}")
+        check_sampling(fps, start, end)
         chosen = self._chosen(options)
         return frames.extract(
             self._pipeline, clip, chosen, all_faces=all_faces, fps=fps, start=start, end=end
@@ -327,6 +324,12 @@ class Extractor:
         overwrite: bool = False,
         engine: EngineLike = "local",
         workers: int | None = None,
+        fps: float | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        no_clips: bool = False,
+        only_clips: bool = False,
+        retry_failed: bool = False,
         **options: Unpack[OptionArguments],
     ) -> Summary:
         """Extract a folder, and all folders below it, to a table: a row per image or per face.
@@ -349,6 +352,10 @@ class Extractor:
             engine: what fills shards: ``"local"`` with processes of this machine, ``"ray"`` on a
                 cluster, or an engine with settings (`fever_extract.jobs.ray.on_ray`).
             workers: processes that fill shards; by default one per core, or per GPU.
+            fps: of clips, the frames nearest to this many times a second; None for every frame.
+            start, end: of clips, from ``start`` to before ``end``, in seconds.
+            no_clips, only_clips: take photographs only, or clips only.
+            retry_failed: of a folder of shards, do again what could not be read or crashed.
             options: any of `fever_extract.Options`, for this call.
 
         Raises:
@@ -372,6 +379,12 @@ class Extractor:
             workers=workers,
             overwrite=overwrite,
             save_crops=save_crops,
+            fps=fps,
+            start=start,
+            end=end,
+            no_clips=no_clips,
+            only_clips=only_clips,
+            retry_failed=retry_failed,
         )
         return run(job, self._checkpoint, self._pipeline)
 

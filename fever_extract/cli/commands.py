@@ -28,7 +28,8 @@ _PACKAGES = (
     "scikit-learn av"
 ).split()
 _JOB = (
-    "sources output all_faces embedding device engine address workers overwrite save_crops"
+    "sources output all_faces embedding device engine address workers overwrite save_crops "
+    "fps start end no_clips only_clips retry_failed"
 ).split()
 _tell = partial(say, required=True)
 _SHOWN_FAILURES = 10  # of each status
@@ -72,7 +73,7 @@ def _print_summary(summary: Summary) -> None:
     for path, status, message in summary.failures:
         by_status[status].append(f"  {path}: {message}")
     for status, lines in by_status.items():
-        say(f"{status} ({len(lines)}):")
+        say(f"{status} ({summary.statuses[status]}):")
         for line in lines[:_SHOWN_FAILURES]:
             say(line)
         if len(lines) > _SHOWN_FAILURES:

@@ -9,14 +9,26 @@ from typing import TYPE_CHECKING, Literal
 
 from fever_extract.jobs import crops
 from fever_extract.jobs.engine import EngineMaker
-from fever_extract.jobs.sources import Sources, as_list, check
+from fever_extract.jobs.sources import (
+    NoImagesError,
+    PassedOver,
+    Sources,
+    as_list,
+    check,
+    describe_nothing,
+)
 from fever_extract.options import Options
+from fever_extract.records import Status
 from fever_extract.tables.parquet import check_parquet
 from fever_extract.tables.schema import describe
 from fever_extract.tables.writing import check_output, is_shard_folder
+from fever_extract.video.stretch import check_sampling
 
 if TYPE_CHECKING:
     from fever_extract.models.checkpoint import Checkpoint
+
+FAILED = (Status.DECODE_ERROR, Status.NOT_FOUND, Status.DETECT_ERROR, Status.CRASHED)
+"""What may end otherwise at another time; whether there is a face does not."""
 
 EngineLike = Literal["local", "ray"] | EngineMaker
 """An engine by its name, or with settings: `fever_extract.jobs.ray.on_ray`, for one."""
@@ -41,6 +53,10 @@ class Job:
         overwrite: start a folder of shards afresh instead of resuming; a single table is always
             replaced.
         save_crops: a folder for the aligned faces; for one table.
+        fps: of clips, the frames nearest to this many times a second; None for every frame.
+        start, end: of clips, from ``start`` to before ``end``, in seconds.
+        no_clips, only_clips: take photographs only, or clips only.
+        retry_failed: of a folder of shards, do again what has one of the statuses `FAILED`.
     """
 
     sources: Sources
@@ -54,6 +70,12 @@ class Job:
     workers: int | None = None
     overwrite: bool = False
     save_crops: str | os.PathLike[str] | None = None
+    fps: float | None = None
+    start: float | None = None
+    end: float | None = None
+    no_clips: bool = False
+    only_clips: bool = False
+    retry_failed: bool = False
 
     def check(self) -> None:
         """Refuse what can't be done, without weights and at once.
@@ -71,6 +93,13 @@ class Job:
             raise ValueError(
                 "workers is for an engine by name; give this one its number where it is made"
             )
+        check_sampling(self.fps, self.start, self.end)
+        if self.no_clips and (self.only_clips or self._sampling()):
+            raise ValueError(
+                "only_clips, fps, start and end are for clips: they need no_clips=False"
+            )
+        if self.retry_failed and self.overwrite:
+            raise ValueError("overwrite does everything again: leave out retry_failed")
         if is_shard_folder(self.output):
             self._check_shards()
         else:
@@ -92,6 +121,10 @@ class Job:
         check_output(Path(self.output))
         if self.engine != "local":
             raise ValueError(f"engine is for shards, and {found}; {instead}")
+        if self.retry_failed:
+            raise ValueError(
+                f"retry_failed is for shards, and {found}, which is always made anew; {instead}"
+            )
         if self.workers not in (None, 1):
             raise ValueError(
                 f"workers={self.workers} is for shards, and {found}, which one process writes; "
@@ -100,8 +133,19 @@ class Job:
         if self.save_crops is not None:
             crops.check_folder(self.save_crops, as_list(self.sources))
 
+    def describe_nothing(self, passed_over: PassedOver) -> NoImagesError:
+        """Make the error for sources that hold nothing to do."""
+        what = "clips" if self.only_clips else "images"
+        return describe_nothing(self.sources, passed_over, what)
+
     def made_by(self, checkpoint: Checkpoint) -> dict[str, object]:
         """Describe all that the rows depend on, as it is written beside them."""
-        return describe(
+        made_by = describe(
             checkpoint, self.options, all_faces=self.all_faces, embedding=self.embedding
         )
+        return {**made_by, "options": {**made_by["options"], **self._sampling()}}
+
+    def _sampling(self) -> dict[str, float]:
+        """Return what was chosen of clips, by name."""
+        chosen = {"fps": self.fps, "start": self.start, "end": self.end}
+        return {name: value for name, value in chosen.items() if value is not None}

@@ -14,31 +14,32 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fever_extract._pillow import PillowSettings
 from fever_extract._utils.names import redact
-from fever_extract.images import EXTENSIONS
 from fever_extract.jobs import _manifest as manifest
 from fever_extract.jobs import _plan as plan
-from fever_extract.jobs._clips import CLIP_EXTENSIONS, without_clips
+from fever_extract.jobs._clips import ALL_EXTENSIONS, chosen, stretches
 from fever_extract.jobs._listing import Listing
 from fever_extract.jobs._progress import Progress
+from fever_extract.jobs._tracks import Tracks, link
 from fever_extract.jobs.engine import EngineMaker, Stop, local
-from fever_extract.jobs.job import Job
-from fever_extract.jobs.sources import PassedOver, as_list, describe_nothing, find
-from fever_extract.jobs.worker import Task, Work
+from fever_extract.jobs.job import FAILED, Job
+from fever_extract.jobs.sources import PassedOver, as_list, find
+from fever_extract.jobs.worker import LINKS, Task, Work
 from fever_extract.models.checkpoint import Checkpoint
 from fever_extract.records import Summary
 from fever_extract.tables import shards
 from fever_extract.tables.schema import Widths
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import pyarrow as pa
 
 SHARD_ROWS = 10_000
@@ -69,14 +70,11 @@ def run(
     sources, output, options = job.sources, Path(job.output), job.options
     made_by = job.made_by(checkpoint)
     passed_over = PassedOver()
-    photographs = without_clips(
-        find(sources, EXTENSIONS | CLIP_EXTENSIONS, passed_over),
-        "which one table takes (a .parquet, .npz or .csv file as output), and shards don't",
-    )
+    inputs = stretches(chosen(find(sources, ALL_EXTENSIONS, passed_over), job), job)
     # Before anything is overwritten.
-    first = next(photographs, None)
+    first = next(inputs, None)
     if first is None:
-        raise describe_nothing(sources, passed_over)
+        raise job.describe_nothing(passed_over)
     work = Work(
         checkpoint.config.to_json(),
         checkpoint.data,
@@ -86,15 +84,17 @@ def run(
         PillowSettings.of_this_process(),
         job.device,
         embedding=job.embedding,
+        fps=job.fps,
+        start=job.start,
     )
     manifest.check(output, made_by, overwrite=job.overwrite)
     with _told_if_full(output), manifest.locked(output):
         folder = manifest.prepare(output, made_by, overwrite=job.overwrite)
         previous = folder / manifest.PREVIOUS
-        listing = Listing(folder / "inputs.arrow", chain([first], photographs))
+        listing = Listing(folder / "inputs.arrow", chain([first], inputs))
         done = shards.Done.scan([*shards.shards_in(output), *sorted(previous.glob("*.old"))])
-        planned = plan.make(listing, done, shard_rows)
-        if len(done) and (planned.origin < 0).all() and not planned.changed:
+        planned = plan.make(listing, done, shard_rows, FAILED if job.retry_failed else ())
+        if len(done) and not (planned.again or planned.changed or (planned.origin >= 0).any()):
             raise ValueError(
                 f"output {output} holds {len(done)} images, and none of them is among the "
                 f"{len(listing)} that were given; give another folder, or --overwrite "
@@ -107,12 +107,16 @@ def run(
         }
         manifest.write(folder, made_by, **about, finished=False)
         plan.arrange(planned, output, previous)
+        reused = planned.statuses()
+        total = reused.total() + int(listing.rows[planned.origin < 0].sum())
+        clips = int((listing.numbers == 0).sum())
         with Progress(
             folder / "log.jsonl",
-            len(listing),
-            planned.statuses(),
+            total,
+            reused,
             planned.faces(),
-            options.show_progress,
+            show=options.show_progress,
+            unit="frame" if clips else "image",
         ) as progress:
             _tell(progress, planned)
             if passed_over.count:
@@ -130,7 +134,7 @@ def run(
                     if stopped():
                         progress.say(event="stopped")
                         raise KeyboardInterrupt(
-                            f"{progress.statuses.total()} of {len(listing)} images are in "
+                            f"{progress.statuses.total()} of {progress.total} images are in "
                             f"{output}; the same command goes on"
                         )
             manifest.clear_previous(folder)
@@ -138,15 +142,18 @@ def run(
             progress.say(event="end")
     return Summary(
         output=output,
-        images=len(listing),
+        images=progress.statuses.total(),
         faces=progress.faces,
         statuses=dict(progress.statuses),
-        failures=tuple(progress.failures),
+        failures=progress.failures.listed(),
         seconds=time.monotonic() - start,
-        reused=int((planned.origin >= 0).sum()),
+        reused=reused.total(),
         removed=len(planned.removed),
         passed_over=passed_over.count,
         passed_over_names=tuple(passed_over.names),
+        photographs=int((listing.numbers < 0).sum()),
+        frames=planned.frames(listing) + progress.frames,
+        clips=clips,
     )
 
 
@@ -158,6 +165,7 @@ class _Open:
     missing: int
     tables: list[pa.Table] = field(default_factory=list)
     saved: int = 0
+    tracks: dict[int, Tracks] = field(default_factory=dict)  # of the stretches that are done
 
 
 class _Writer:
@@ -175,10 +183,12 @@ class _Writer:
         self._made_by, self._progress = made_by, progress
         self._starts = np.array([group.start for group in planned.groups])
         self._open: dict[int, _Open] = {}
+        self._held: dict[int, pa.Table] = {}
+        self._tracks: dict[int, Tracks] = {}
         self._begun = False
 
     def tasks(self, size: int) -> Iterator[Task]:
-        """Yield what is not extracted yet, shard by shard."""
+        """Yield what is not extracted yet, shard by shard; a stretch of a clip alone."""
         for number, group in enumerate(self._plan.groups):
             if group.file is not None:
                 continue
@@ -186,9 +196,12 @@ class _Writer:
             self._open[number] = _Open(number, len(new))
             if not len(new):
                 self._write(self._open.pop(number))
-            for first in range(0, len(new), size):
-                indices = new[first : first + size]
-                yield list(zip(indices.tolist(), self._listing.read(indices)))
+            is_clip = self._listing.numbers[new] >= 0
+            ends = np.flatnonzero(is_clip | np.append(is_clip[1:], True)) + 1
+            for first, end in pairwise([0, *ends.tolist()] if len(new) else []):
+                for start in range(first, end, size):
+                    indices = new[start : min(start + size, end)]
+                    yield list(zip(indices.tolist(), self._listing.read(indices)))
 
     def collect(self, tables: Iterator[pa.Table | None], save_every: float) -> None:
         """Write each shard when it is complete; partial ones now and then, and at the end."""
@@ -196,23 +209,54 @@ class _Writer:
         for table in tables:
             self._progress.tick()
             if table is not None:
-                self._add(table)
+                self._receive(table)
             if time.monotonic() - saved > save_every:
                 self._save()
                 saved = time.monotonic()
         self._save()
 
-    def _add(self, table: pa.Table) -> None:
-        self._progress.add(table)
+    def _receive(self, table: pa.Table) -> None:
         if not self._begun:
             self._begun = True
             self._progress.say(event="first")
-        number = int(np.searchsorted(self._starts, table[shards.INDEX][0].as_py(), "right")) - 1
-        shard = self._open[number]
+        index = int(table[shards.INDEX][0].as_py())
+        if self._listing.numbers[index] < 0:
+            self._add(table.drop_columns([LINKS]), index, inputs=len(table[shards.INDEX].unique()))
+            return
+        # A stretch waits for the one before it, which says what ids its faces have.
+        self._held[index] = table
+        while index in self._held and (before := self._tracks_before(index)) is not None:
+            self._add_stretch(self._held.pop(index), index, before)
+            index += 1
+
+    def _tracks_before(self, index: int) -> Tracks | None:
+        if self._listing.numbers[index] == 0:
+            return Tracks()
+        origin = int(self._plan.origin[index - 1])
+        if origin >= 0:
+            return Tracks(*self._plan.done.stretches[origin].tracks)
+        return self._tracks.pop(index - 1, None)
+
+    def _add_stretch(self, table: pa.Table, index: int, before: Tracks) -> None:
+        links = np.array(table[LINKS].to_pylist(), object)
+        ids, self._tracks[index] = link("".join(links), before)
+        rows = table.filter(links == "").drop_columns([LINKS])
+        tracks = [ids.get(track, -1) for track in rows["track"].to_pylist()]
+        place = rows.schema.get_field_index("track")
+        rows = rows.set_column(place, "track", [np.array(tracks, np.int32)])
+        self._add(rows, index, inputs=1, tracks=self._tracks[index])
+
+    def _add(
+        self, table: pa.Table, index: int, *, inputs: int, tracks: Tracks | None = None
+    ) -> None:
+        shard = self._open[int(np.searchsorted(self._starts, index, "right")) - 1]
         shard.tables.append(table)
-        shard.missing -= int((table["face_index"].to_numpy() <= 0).sum())
+        if tracks is not None:
+            shard.tracks[index] = tracks
+        self._progress.add(table, None if tracks is None else int(self._listing.rows[index]))
+        shard.missing -= inputs
         if not shard.missing:
-            self._write(self._open.pop(number))
+            self._write(self._open.pop(shard.number))
 
     def _save(self) -> None:
         for shard in self._open.values():
@@ -221,18 +265,35 @@ class _Writer:
                 shard.saved = len(shard.tables)
 
     def _write(self, shard: _Open) -> None:
-        group = self._plan.groups[shard.number]
+        group, done = self._plan.groups[shard.number], self._plan.done
         origin = self._plan.origin[group.start : group.stop]
         old = group.start + np.flatnonzero(origin >= 0)
         tables = list(shard.tables)
+        tracks = {index: list(vars(one).values()) for index, one in shard.tracks.items()}
         if len(old):
-            copied = self._plan.done.read(self._plan.origin[old])
+            copied = done.read(self._plan.origin[old])
             places = old[copied[shards.INDEX].to_numpy()]
             tables.append(copied.set_column(0, shards.INDEX, [places]))
-        table = shards.in_order(tables).drop_columns([shards.INDEX])
+            for index in old[self._listing.numbers[old] >= 0].tolist():
+                tracks[index] = done.stretches[int(self._plan.origin[index])].tracks
+        table = shards.in_order(tables)
+        stretches = self._stretches(tracks, table[shards.INDEX].to_numpy())
         path = self._output / shards.shard_name(shard.number)
-        shards.write(path, table, self._made_by)
+        shards.write(path, table.drop_columns([shards.INDEX]), self._made_by, stretches)
         self._progress.say(event="shard", file=path.name, rows=len(table), missing=shard.missing)
+
+    def _stretches(
+        self, tracks: dict[int, list[Any]], rows: npt.NDArray[np.int64]
+    ) -> list[shards.StretchRows]:
+        indices = np.array(sorted(tracks), np.int64)
+        first, end = (np.searchsorted(rows, indices, side) for side in ("left", "right"))
+        inputs = self._listing.read(indices) if len(indices) else []
+        return [
+            shards.StretchRows(start, stop - start, list(item.key), tracks[index])
+            for start, stop, item, index in zip(
+                first.tolist(), end.tolist(), inputs, indices.tolist()
+            )
+        ]
 
 
 def _tell(progress: Progress, planned: plan.Plan) -> None:
@@ -241,6 +302,7 @@ def _tell(progress: Progress, planned: plan.Plan) -> None:
         pid=os.getpid(),
         new=planned.new,
         changed=planned.changed,
+        again=planned.again,
         reused=int((planned.origin >= 0).sum()),
         removed=len(planned.removed),
     )
