@@ -32,7 +32,8 @@ def start(
     ours, theirs = Pipe()
     # Not 0 to 2, which may be free here, and are the child's own there.
     least = fcntl.F_DUPFD_CLOEXEC
-    numbers = tuple(fcntl.fcntl(end.fileno(), least, 3) for end in (theirs, *files))
+    ends = [theirs.fileno(), *(file.fileno() for file in files)]
+    numbers = [fcntl.fcntl(end, least, 3) for end in ends]
     # Found wherever this process found it; not in the working directory, as with -m.
     code = f"import sys; sys.path[:] = {sys.path!r}; from {module} import main; "
     process = subprocess.Popen(

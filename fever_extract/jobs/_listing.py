@@ -167,9 +167,9 @@ def from_arrow(rows: pa.RecordBatch | pa.Table) -> list[Input]:
         Input(
             os.fsdecode(name),
             os.fsdecode(path),
-            *numbers,
-            Status(status),
-            None if stretch is None else Stretch(**stretch),
+            *about,
+            status=Status(status),
+            stretch=None if stretch is None else Stretch(**stretch),
         )
-        for name, path, *numbers, status, stretch in zip(*columns)
+        for name, path, *about, status, stretch in zip(*columns)
     ]

@@ -100,7 +100,8 @@ class Input:
         if not remote.is_remote(self.path):
             return self.path
         try:
-            return remote.open_file(self.path)
+            file: BinaryIO = remote.open_file(self.path)
+            return file
         except Exception as error:  # a remote file system may raise anything
             reason = f"{self.path} can't be read: {error or type(error).__name__}"
             raise ExtractionError(Status.NOT_FOUND, reason) from None
