@@ -167,9 +167,12 @@ def from_arrow(rows: pa.RecordBatch | pa.Table) -> list[Input]:
         Input(
             os.fsdecode(name),
             os.fsdecode(path),
-            *about,
-            status=Status(status),
-            stretch=None if stretch is None else Stretch(**stretch),
+            offset,
+            size,
+            time,
+            problem,
+            Status(status),
+            None if stretch is None else Stretch(**stretch),
         )
-        for name, path, *about, status, stretch in zip(*columns)
+        for name, path, offset, size, time, problem, status, stretch in zip(*columns)
     ]

@@ -95,9 +95,7 @@ class Job:
             )
         check_sampling(self.fps, self.start, self.end)
         if self.no_clips and (self.only_clips or self._sampling()):
-            raise ValueError(
-                "only_clips, fps, start and end are for clips: they need no_clips=False"
-            )
+            raise ValueError("only_clips, fps, start and end are for clips: leave out no_clips")
         if self.retry_failed and self.overwrite:
             raise ValueError("overwrite does everything again: leave out retry_failed")
         if is_shard_folder(self.output):

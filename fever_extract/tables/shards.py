@@ -4,8 +4,8 @@ The files are named so that their order is the table's. Beside the columns of
 `fever_extract.tables.schema` each row has ``file_size`` in bytes and ``mtime_ns``, the time of the
 file's last change in nanoseconds since 1970: the image that the row was made of.
 
-A clip's rows come in stretches, which the metadata lists under ``fever_extract_stretches``: which rows
-each has (maybe none), where in the clip it begins and ends, how its faces are followed further.
+A clip's rows come in stretches, which the metadata lists under ``fever_extract_stretches``: which
+rows each has (maybe none), where in the clip it begins and ends, and how its faces are followed.
 """
 
 from __future__ import annotations
@@ -185,10 +185,19 @@ class Done:
             )
         dtypes = (np.int64, np.int64, np.int32, np.uint8, np.int32)
         columns = zip(*parts) if parts else ([] for _ in dtypes)
-        joined: list[Any] = [
+        names, identities, images, statuses, faces = (
             np.concatenate([np.empty(0, dtype), *column]) for dtype, column in zip(dtypes, columns)
-        ]
-        return cls(list(files), np.array(starts, np.int64), *joined, stretches=stretches)
+        )
+        return cls(
+            list(files),
+            np.array(starts, np.int64),
+            names,
+            identities,
+            images,
+            statuses,
+            faces,
+            stretches,
+        )
 
     def __len__(self) -> int:
         return len(self.names)

@@ -467,12 +467,3 @@ def test_a_full_disk(extractor, photos_folder, tmp_path):
         assert (summary.images, summary.reused) == (41, kept.num_rows)
     finally:
         subprocess.run(["umount", str(output)], check=True)
-
-
-def test_clips_are_passed_over_aloud(extractor, astronaut_path, tmp_path):
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.jpg").write_bytes(astronaut_path.read_bytes())
-    (tmp_path / "in" / "b.mp4").write_bytes(b"a clip")
-    with pytest.warns(UserWarning, match="passed over 1 clips, which one table takes"):
-        summary = run(extractor, tmp_path / "in", tmp_path / "out")
-    assert summary.images == 1
