@@ -129,7 +129,7 @@ class Progress:
         faces = table["face_index"].to_numpy()
         self.faces += int((faces >= 0).sum())
         columns = ["path", "status", "error", "time"]
-        images = table.select(columns).filter((faces <= 0).tolist())
+        images = table.select(columns).filter(faces <= 0)
         for path, text, error, moment in zip(*(column.to_pylist() for column in images.columns)):
             status = Status(text)
             self.statuses[status] += 1

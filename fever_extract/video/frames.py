@@ -104,6 +104,8 @@ def extract_stretch(
                 links.ids.append(face.track)
         seen = {track: last for track, last in seen.items() if frame.time - last[0] <= MAX_GAP}
     links.exit = [[track, *last] for track, last in seen.items()]
+    if not frames:
+        links.entry = links.exit
     return frames, links
 
 
