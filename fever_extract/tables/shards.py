@@ -266,11 +266,11 @@ class _Inputs:
         """Return the key of each input, see `identify`."""
         import pyarrow as pa
 
-        rows = np.minimum(self.first, max(0, len(table) - 1))
-        columns = table.select(["path", "file_size", "mtime_ns"]).take(pa.array(rows))
-        keys = list(zip(*(column.to_pylist() for column in columns.columns)))
-        if not len(table):
-            keys = [()] * len(self.first)
+        keys: list[tuple[object, ...]] = [()] * len(self.first)
+        if len(table):
+            rows = np.minimum(self.first, len(table) - 1)  # a stretch without a row may be the last
+            columns = table.select(["path", "file_size", "mtime_ns"]).take(pa.array(rows))
+            keys = list(zip(*(column.to_pylist() for column in columns.columns)))
         for place, stretch in self.stretches.items():
             keys[place] = tuple(stretch.key)
         return keys

@@ -430,9 +430,9 @@ def test_killed_in_the_middle_of_a_clip_it_goes_on(extractor, pictures, tmp_path
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at the memory of processes")
 def test_a_stretch_that_devours_memory_is_a_row_and_the_clip_goes_on(extractor, face, tmp_path):
-    """Motion JPEG, so that one picture of the second stretch may be of 300 megapixels."""
+    """Motion JPEG, so that one picture of the second stretch may be of 240 megapixels."""
     jpegs = []
-    for size in [(320, 240)] * 12 + [(20000, 15000)] + [(320, 240)] * 17:
+    for size in [(320, 240)] * 12 + [(16000, 15000)] + [(320, 240)] * 17:
         picture = Image.new("L", size, 128) if size[0] > 320 else scene_image(face)
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG")
