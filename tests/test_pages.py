@@ -64,5 +64,5 @@ def test_the_video_pages_command(here):
     command = [sys.executable, "-m", "fever_extract.cli", *arguments]
     subprocess.run(command, check=True, capture_output=True)
     table = pq.read_table("clip.parquet")
-    assert table["time"].to_pylist() == pytest.approx(np.arange(10) / 10)
-    assert table["track"].to_pylist() == [0] * 10
+    assert table["time"].to_pylist() == pytest.approx(np.arange(5) / 5)
+    assert table["track"].to_pylist() == [0] * 5
