@@ -43,6 +43,7 @@ from fever_extract.detection.parameters import (
     Detections,
     smallest_face,
 )
+from fever_extract.detection.suppression import suppress
 from fever_extract.images import ImageLike, check, is_single, read
 from fever_extract.options import SMALLEST_FACE, Options
 from fever_extract.records import ExtractionError, Face, Record, Status, stack_vectors
@@ -387,9 +388,9 @@ class _Detector:
             found.append((boxes, scores[where], offsets[where], np.full(len(rows), number)))
         boxes, scores, offsets, levels = map(np.concatenate, zip(*found))
         boxes, offsets = boxes.astype(np.float32), offsets.astype(np.float32)
-        keep = _suppress(boxes, scores, LEVEL_OVERLAP, groups=levels)
+        keep = suppress(boxes, scores, LEVEL_OVERLAP, groups=levels)
         boxes, scores, offsets = boxes[keep], scores[keep], offsets[keep]
-        keep = _suppress(boxes, scores, OVERLAP)
+        keep = suppress(boxes, scores, OVERLAP)
         return _square(_move(boxes[keep], offsets[keep]))
 
     def _refine(self, pyramid: _Pyramid, boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -401,7 +402,7 @@ class _Detector:
         scores, offsets = self._rnet.run(None, {"crops": crops})
         likely = scores > THRESHOLD
         boxes, offsets, scores = boxes[likely], offsets[likely], scores[likely]
-        keep = _suppress(boxes, scores, OVERLAP)
+        keep = suppress(boxes, scores, OVERLAP)
         return _square(_move(boxes[keep], offsets[keep]))
 
     def _output(
@@ -415,7 +416,7 @@ class _Detector:
         boxes, scores, landmarks = self._look(boxes, crops)
         likely = scores > min(THRESHOLD, min_confidence)
         boxes, scores, landmarks = boxes[likely], scores[likely], landmarks[likely]
-        keep = _suppress(boxes, scores, OVERLAP, over_smaller=True)
+        keep = suppress(boxes, scores, OVERLAP, over_smaller=True)
         return boxes[keep], scores[keep], landmarks[keep]
 
     def _look(
@@ -580,46 +581,6 @@ def _mix(
     """Between two pixels, each with its channels."""
     start = first.astype(np.float32)
     return start + part[..., None] * (second - start)
-
-
-def _suppress(
-    boxes: npt.NDArray[np.float32],
-    scores: npt.NDArray[np.floating],
-    overlap: float,
-    *,
-    groups: npt.NDArray[np.floating] | None = None,
-    over_smaller: bool = False,
-) -> npt.NDArray[np.intp]:
-    """Indices of the boxes that non-maximum suppression leaves, best first.
-
-    Args:
-        boxes: ``(k, 4)``.
-        scores: ``(k,)``.
-        overlap: the worse of two is dropped above this.
-        groups: ``(k,)``; only boxes of the same are compared.
-        over_smaller: the intersection is over the smaller area rather than the union, in pixels
-            of which the last counts.
-    """
-    corners = boxes.astype(np.float64)
-    last = 1 if over_smaller else 0
-    areas = (corners[:, 2:] - corners[:, :2] + last).prod(axis=1)
-    waiting = np.argsort(-scores, kind="stable")
-    kept = []
-    while len(waiting):
-        best, waiting = waiting[0], waiting[1:]
-        kept.append(best)
-        low = np.maximum(corners[best, :2], corners[waiting, :2])
-        high = np.minimum(corners[best, 2:], corners[waiting, 2:])
-        shared = np.maximum(high - low + last, 0).prod(axis=1)
-        if over_smaller:
-            whole = np.minimum(areas[best], areas[waiting])
-        else:
-            whole = areas[best] + areas[waiting] - shared
-        apart = shared <= overlap * whole
-        if groups is not None:
-            apart |= groups[waiting] != groups[best]
-        waiting = waiting[apart]
-    return np.array(kept, np.intp)
 
 
 def _move(

@@ -153,8 +153,8 @@ def test_options(bundled, extractor, bundle, options):
     assert len(mine.faces) == len(theirs.faces) > 0
     for a, b in zip(mine.faces, theirs.faces):
         np.testing.assert_allclose(a.box, b.box, atol=1)
-        assert cosine(a.vector, b.vector) > conformance.COSINE
-        assert np.linalg.norm(a.vector) == pytest.approx(np.linalg.norm(b.vector), rel=0.01)
+        assert cosine(a.embedding, b.embedding) > conformance.COSINE
+        assert np.linalg.norm(a.embedding) == pytest.approx(np.linalg.norm(b.embedding), rel=0.01)
         assert a.expressions == pytest.approx(b.expressions, abs=0.01)
         assert a.blendshapes == pytest.approx(b.blendshapes, abs=0.01)
         assert a.detected == b.detected
@@ -289,7 +289,7 @@ def test_photographs(bundled, extractor, photos):
     for path, a, b in zip(paths, mine, theirs):
         assert (a.status, len(a.faces)) == (b.status, len(b.faces)), path
         for face, other in zip(a.faces, b.faces):
-            assert cosine(face.vector, other.vector) > conformance.COSINE, path
+            assert cosine(face.embedding, other.embedding) > conformance.COSINE, path
             np.testing.assert_allclose(face.box, other.box, atol=1, err_msg=str(path))
 
 
@@ -306,6 +306,6 @@ def test_other_weights(tmp_path):
     assert [name for name in sizes if name.startswith("embedder")] == ["embedder_float16.onnx"]
     extractor = runtime.Extractor(tmp_path / "out", precision="float16")
     (record,) = extractor.extract_records(Image.new("RGB", (50, 40)), aligned=True)
-    assert record.face.vector.shape == (12,)
+    assert record.face.embedding.shape == (12,)
     assert list(record.face.expressions) == ["a", "b"]
     assert record.face.valence is not None
