@@ -49,7 +49,9 @@ def run(job: Job, checkpoint: Checkpoint, pipeline: Pipeline | None = None) -> S
     faces = frames = 0
     widths = Widths.of(checkpoint.config, job.embedding)
     given = sum(map(is_clip, inputs))
-    total = sum(clips.frames(item, job) for item in inputs)
+    total = None
+    if options.show_progress is not False:
+        total = sum(clips.frames(item, job) for item in inputs)
     unit = "frame" if given else "image"
     with (
         open_table(output, job.made_by(checkpoint)) as table,

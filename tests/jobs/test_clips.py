@@ -324,6 +324,18 @@ def test_what_failed_is_tried_again(extractor, pictures, astronaut, tmp_path):
     assert_same(output, tmp_path / "f.parquet")
 
 
+def test_a_clip_at_an_address(extractor, pictures, tmp_path):
+    (tmp_path / "in").mkdir()
+    write_clip(tmp_path / "in" / "a.mp4", pictures[:12])
+    done = []
+    address = (tmp_path / "in").as_uri()
+    run(extractor, address, tmp_path / "out", partial(here, done=done), start=0.5)
+    table(extractor, tmp_path / "in", tmp_path / "f.parquet", start=0.5)
+    assert_same(tmp_path / "out", tmp_path / "f.parquet")
+    ray = pytest.importorskip("fever_extract.jobs.ray")
+    assert [ray._to_task(ray._to_block(task)) for task in done] == done
+
+
 def test_photographs_only_or_clips_only(extractor, pictures, astronaut, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
