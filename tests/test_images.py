@@ -11,6 +11,7 @@ from helpers import cosine
 from PIL import Image, ImageCms
 
 from fever_extract import ExtractionError, Status, images
+from fever_extract.jobs.folders import list_images
 
 
 def encoded(image: Image.Image, format_: str, **options) -> bytes:
@@ -396,14 +397,14 @@ def test_listing_a_folder(tmp_path):
         path.parent.mkdir(exist_ok=True)
         path.touch()
     (tmp_path / "sub" / "loop").symlink_to(tmp_path)
-    names = list(images.list_images(tmp_path))
+    names = list(list_images(tmp_path))
     assert names == ["a.png", "b.JPG", "é.tiff", os.path.join("sub", "c.webp")]
 
 
 def test_a_folder_that_can_not_be_read(tmp_path, monkeypatch):
     """The one asked for is an error; one below it is left out, and said so."""
     with pytest.raises(FileNotFoundError):
-        list(images.list_images(str(tmp_path / "missing")))
+        list(list_images(str(tmp_path / "missing")))
     (tmp_path / "locked").mkdir()
     (tmp_path / "a.jpg").touch()
     scandir = os.scandir
@@ -415,7 +416,7 @@ def test_a_folder_that_can_not_be_read(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.warns(UserWarning, match=r"locked \(Permission denied\)"):
-        assert list(images.list_images(tmp_path)) == ["a.jpg"]
+        assert list(list_images(tmp_path)) == ["a.jpg"]
 
 
 def test_a_pipe_is_no_picture(tmp_path):

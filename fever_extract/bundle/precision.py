@@ -68,11 +68,11 @@ def _float16(
     name: str, values: npt.NDArray[np.float32]
 ) -> tuple[list[onnx.TensorProto], list[onnx.NodeProto]]:
     """What is stored of a tensor, and the nodes that make it of that."""
-    from onnx import helper, numpy_helper
+    from onnx import TensorProto, helper, numpy_helper
 
     small = f"{name}.float16"
     stored = numpy_helper.from_array(values.astype(np.float16), small)
-    return [stored], [helper.make_node("Cast", [small], [name], to=helper.TensorProto.FLOAT)]
+    return [stored], [helper.make_node("Cast", [small], [name], to=TensorProto.FLOAT)]
 
 
 def _int8(
@@ -82,7 +82,7 @@ def _int8(
 
     DequantizeLinear would be shorter, but ONNX Runtime does not compute it in advance.
     """
-    from onnx import helper, numpy_helper
+    from onnx import TensorProto, helper, numpy_helper
 
     small, scale, shape = f"{name}.int8", f"{name}.scale", f"{name}.shape"
     blocks = values.reshape(-1, _BLOCK)
@@ -93,7 +93,7 @@ def _int8(
     stored = {small: whole.astype(np.int8), scale: scales, shape: np.array(values.shape, np.int64)}
     wide = [f"{part}.wide" for part in (small, scale)]
     nodes = [
-        helper.make_node("Cast", [part], [f"{part}.wide"], to=helper.TensorProto.FLOAT)
+        helper.make_node("Cast", [part], [f"{part}.wide"], to=TensorProto.FLOAT)
         for part in (small, scale)
     ]
     nodes.append(helper.make_node("Mul", wide, [f"{name}.blocks"]))

@@ -42,11 +42,12 @@ from fever_extract.detection.parameters import (
     THRESHOLD,
     Detections,
     smallest_face,
+    whole_picture,
 )
 from fever_extract.detection.suppression import suppress
 from fever_extract.images import ImageLike, check, is_single, read
-from fever_extract.options import SMALLEST_FACE, Options
-from fever_extract.records import ExtractionError, Face, Record, Status, stack_vectors
+from fever_extract.options import Options
+from fever_extract.records import ExtractionError, Face, Record, Status, stack_embeddings
 
 if TYPE_CHECKING:
     import os
@@ -134,13 +135,13 @@ class Extractor:
         chosen = _chosen(self._options, options)
         records = self._stream(inputs, chosen, False)
         if not is_single(inputs):
-            return stack_vectors(records, self.embedding_dim, chosen.on_error)
+            return stack_embeddings(records, self.embedding_dim, chosen.on_error)
         (record,) = records
         if record.face is None and chosen.on_error == "raise":
             raise ExtractionError(record.status, str(record.error))
-        row: npt.NDArray[np.float32] = stack_vectors([record], self.embedding_dim, chosen.on_error)[
-            0
-        ]
+        row: npt.NDArray[np.float32] = stack_embeddings(
+            [record], self.embedding_dim, chosen.on_error
+        )[0]
         return row
 
     def extract_records(
@@ -226,16 +227,7 @@ class Extractor:
     ) -> tuple[Detections, npt.NDArray[np.float32], bool]:
         """The whole picture as a face, where the user said that it is one."""
         height, width = pixels.shape[:2]
-        if min(height, width) < SMALLEST_FACE:
-            raise ExtractionError(
-                Status.TOO_SMALL,
-                f"the picture is {width}x{height} pixels; a face needs {SMALLEST_FACE}",
-            )
-        face = Detections(
-            boxes=np.array([[0, 0, width, height]], np.float32),
-            scores=np.full(1, np.nan, np.float32),
-            landmarks=np.full((1, 5, 2), np.nan, np.float32),
-        )
+        face = whole_picture(height, width)
         size = self._preprocessing.size
         if (height, width) == (size, size):
             crop = pixels.transpose(2, 0, 1).astype(np.float32)

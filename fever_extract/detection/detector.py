@@ -63,7 +63,7 @@ class Detector:
         owners, boxes = self._propose(pyramids, smallest)
         owners, boxes = self._refine(pyramids, owners, boxes)
         owners, boxes, scores, landmarks = self._output(pyramids, owners, boxes, min_confidence)
-        # The networks also find some faces that are smaller than they were asked for.
+        # The networks also find some faces below the smallest size.
         areas = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1)
         limits = torch.tensor([side**2 for side in smallest], device=self.device)[owners]
         keep = (scores >= min_confidence) & (areas >= limits)

@@ -3,7 +3,7 @@
     import fever_extract.interop.transformers
     model = AutoModel.from_pretrained("ORG/NAME")
     processor = AutoImageProcessor.from_pretrained("ORG/NAME")
-    vectors = model(**processor(images, return_tensors="pt")).pooler_output
+    embeddings = model(**processor(images, return_tensors="pt")).pooler_output
 
 No code is downloaded and none has to be trusted: it is this package's. The folder or repository
 is one of `Extractor.save_pretrained` or `push_to_hub`, which has the two files that transformers

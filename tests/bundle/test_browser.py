@@ -21,6 +21,8 @@ from fever_extract.bundle import conformance
 PAGE = Path(__file__).parents[2] / "examples" / "browser"
 MODULES = PAGE / "node_modules"
 
+pytestmark = pytest.mark.xdist_group("onnx")  # one process makes the bundle
+
 
 @pytest.fixture(scope="module")
 def modules() -> Path:
@@ -42,7 +44,7 @@ def run(*command, cwd=None) -> str:
     return done.stdout
 
 
-def test_in_node_pixel_for_pixel(bundle, modules, tmp_path):
+def test_in_node_pixel_for_pixel(modules, bundle, tmp_path):
     """From the same pixels, the same faces: what differs in a browser is decoding."""
     rows = {name: row for name, row in expected(bundle).items() if row["status"] != "decode_error"}
     for name in rows:
@@ -67,7 +69,7 @@ def test_in_node_pixel_for_pixel(bundle, modules, tmp_path):
             assert mine["expressions"] == pytest.approx(theirs["expressions"], abs=0.01)
 
 
-def test_bad_bundles_in_node(bundle, modules, tmp_path):
+def test_bad_bundles_in_node(modules, bundle, tmp_path):
     script = Path(__file__).with_name("refusals.mjs")
     web = modules / "onnxruntime-web" / "dist" / "ort.node.min.mjs"
     said = json.loads(run("node", script, web, bundle))
@@ -83,7 +85,7 @@ def test_bad_bundles_in_node(bundle, modules, tmp_path):
     assert all("\n" not in text for text in said.values())
 
 
-def test_types_and_size(bundle, modules, tmp_path):
+def test_types_and_size(modules, bundle, tmp_path):
     """What is committed is made of the readable source, and what a page loads is under 15 kB."""
     page, made = tmp_path / "examples" / "browser", tmp_path / "fever_extract" / "bundle"
     page.mkdir(parents=True)
@@ -98,7 +100,7 @@ def test_types_and_size(bundle, modules, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def site(bundle, modules, tmp_path_factory) -> Path:
+def site(modules, bundle, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     for name in ("index.html", "page.js", "page.css", "conform.js"):
         shutil.copy(PAGE / name, folder)

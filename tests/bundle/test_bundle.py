@@ -21,6 +21,8 @@ from fever_extract.bundle.runtime import BundleError
 from fever_extract.detection import onnx as detection
 from fever_extract.detection.mtcnn import Mtcnn
 
+pytestmark = pytest.mark.xdist_group("onnx")  # one process makes the bundle
+
 
 @pytest.fixture(scope="module")
 def bundled(bundle):
@@ -126,7 +128,7 @@ def test_what_is_said_of_each_image_is_what_the_package_says(
         warnings.simplefilter("always")
         rows = bundled.extract(inputs)
     assert [str(one.message).split(" and are")[0] for one in caught] == [
-        "5 of 7 images have no vector"
+        "5 of 7 images have no embedding"
     ]
     assert np.isnan(rows).all(axis=1).tolist() == [False, *[True] * 5, False]
     with pytest.raises(ExtractionError, match="image 1: no face"):

@@ -33,11 +33,13 @@ SIZE = 16
 """Inputs of a shard here."""
 
 
-def run(extractor, sources, output, batch_size=4, supervision=None, *, overwrite=False):
-    """A job of two workers in this process."""
-    options = Options(batch_size=batch_size)
-    job = Job(sources, output, options, device="cpu", overwrite=overwrite)
-    engine = local(2, **(supervision or {}))
+pytestmark = pytest.mark.xdist_group("job")  # `whole` is made once
+
+
+def run(extractor, sources, output, batch_size=4, *, workers=1, overwrite=False, supervision=None):
+    """A job with its workers started from this process; each takes seconds to import torch."""
+    job = Job(sources, output, Options(batch_size=batch_size), device="cpu", overwrite=overwrite)
+    engine = local(workers, **(supervision or {}))
     return sharded.run(job, extractor._checkpoint, engine, shard_rows=SIZE)
 
 
@@ -61,7 +63,7 @@ def photos_folder(tmp_path_factory, astronaut, landscape):
 def whole(extractor, photos_folder, tmp_path_factory):
     """That folder's table as one uninterrupted job makes it."""
     output = tmp_path_factory.mktemp("whole") / "out"
-    summary = run(extractor, photos_folder, output)
+    summary = run(extractor, photos_folder, output, workers=2)
     return summary, output
 
 
@@ -312,8 +314,8 @@ def test_what_hangs_or_devours_memory_is_recorded(extractor, photos_folder, tmp_
         (tmp_path / name).write_bytes((photos_folder / "00.jpg").read_bytes())
     (tmp_path / "b_hangs.jpg").write_bytes(hostile.hanging_jpeg())
     (tmp_path / "d_devours.png").write_bytes(hostile.large_png())
-    supervision = {"timeout": 8.0, "memory_limit": 1_000_000_000}
-    summary = run(extractor, tmp_path, tmp_path / "out", 1, supervision)
+    supervision = {"timeout": 5.0, "memory_limit": 1_000_000_000}
+    summary = run(extractor, tmp_path, tmp_path / "out", 1, supervision=supervision)
     assert summary.statuses == {Status.OK: 3, Status.CRASHED: 2}
     errors = {path: error for path, _, error in summary.failures}
     assert "time ran out" in errors["b_hangs.jpg"]
@@ -344,7 +346,7 @@ def test_workers_that_are_killed_are_replaced(extractor, photos_folder, whole, t
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        run(extractor, photos_folder, tmp_path / "out", batch_size=2)
+        run(extractor, photos_folder, tmp_path / "out", batch_size=2, workers=2)
     finally:
         finished.set()
         killer.join()
@@ -363,9 +365,9 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-def start(source, output, *more):
+def start(source, output, workers=2):
     """The command in a process group of its own, with small shards that are saved often."""
-    arguments = ["extract", source, "-o", output, "--batch-size", "2", "--workers", "2", *more]
+    arguments = ["extract", source, "-o", output, "--batch-size", "2", "--workers", workers]
     return subprocess.Popen(
         [sys.executable, "-c", CODE, *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -401,7 +403,7 @@ def test_killed_at_any_moment_it_goes_on(extractor, photos_folder, whole, tmp_pa
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_it_and_nothing_is_lost(extractor, photos_folder, whole, tmp_path, number):
     output = tmp_path / "out"
-    process = start(photos_folder, output)
+    process = start(photos_folder, output, workers=2 if number == signal.SIGINT else 1)
     wait_for_rows(process, output, 1)
     # Ctrl-C reaches the whole group, as here.
     os.killpg(process.pid, number)
@@ -424,7 +426,7 @@ def test_a_second_signal_stops_it_at_once(extractor, photos_folder, whole, tmp_p
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         (tmp_path / "in" / name).write_bytes((photos_folder / "00.jpg").read_bytes())
     (tmp_path / "in" / "d.jpg").write_bytes(hostile.hanging_jpeg())
-    process = start(tmp_path / "in", output)
+    process = start(tmp_path / "in", output, workers=1)
     wait_for_rows(process, output, 2)
     process.send_signal(signal.SIGINT)
     time.sleep(1)
@@ -437,7 +439,7 @@ def test_a_second_signal_stops_it_at_once(extractor, photos_folder, whole, tmp_p
 
 
 def test_two_runs_don_t_meet(extractor, photos_folder, tmp_path):
-    process = start(photos_folder, tmp_path / "out")
+    process = start(photos_folder, tmp_path / "out", workers=1)
     wait_for_rows(process, tmp_path / "out", 1)
     with pytest.raises(OSError, match="another run is at work"):
         run(extractor, photos_folder, tmp_path / "out")
@@ -455,7 +457,7 @@ def test_a_full_disk(extractor, photos_folder, tmp_path):
     if done.returncode:
         pytest.skip(f"can't mount here: {done.stderr.strip()}")
     try:
-        process = start(photos_folder, output)
+        process = start(photos_folder, output, workers=1)
         _, error = process.communicate(timeout=120)
         assert process.returncode == 2
         assert error.count("\n") == 1
