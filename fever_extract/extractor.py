@@ -120,6 +120,11 @@ class Extractor:
         return self._checkpoint.sha256
 
     @property
+    def options(self) -> Options:
+        """The options of every call that doesn't say otherwise."""
+        return self._options
+
+    @property
     def source(self) -> str:
         """Where the weights came from: ``embedded``, a folder, or a Hub repository."""
         return self._checkpoint.source

@@ -271,14 +271,18 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     nearly so, 99.9 % of the values lie. What is not finite is black or white.
 
     Raises:
-        ExtractionError: ``decode_error``, for values below 0 or beyond these.
+        ExtractionError: ``decode_error``, for values below 0 or beyond these, for floating-point
+            ones that would all be black though they differ, and if none is finite.
     """
     values = np.asarray(image, dtype=np.float64)
     finite = values[np.isfinite(values)]
-    low, high = np.quantile(finite, (_FEW, 1 - _FEW)) if finite.size else (0.0, 0.0)
+    if not finite.size:
+        raise ExtractionError(Status.DECODE_ERROR, "none of its grey values is a finite number")
+    low, high = np.quantile(finite, (_FEW, 1 - _FEW))
+    black = image.mode == "F" and finite.min() < finite.max() < 1 / 255
     whites = _WHITES[0 if image.mode == "F" else 1 :]
     white = next((white for white in whites if high <= _OVERSHOOT * white), None)
-    if white is None or low < (1 - _OVERSHOOT) * white:
+    if white is None or low < (1 - _OVERSHOOT) * white or black:
         raise ExtractionError(
             Status.DECODE_ERROR,
             f"its grey values reach from {finite.min():.6g} to {finite.max():.6g}; scale them to "

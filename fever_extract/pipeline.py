@@ -11,7 +11,7 @@ import torch
 
 from fever_extract import alignment, images
 from fever_extract._utils.threads import map_batches, one_thread, prepare_for_forks
-from fever_extract.detection import turning
+from fever_extract.detection import outcomes, turning
 from fever_extract.detection.detector import Detector
 from fever_extract.detection.given import Given
 from fever_extract.detection.parameters import Detections, smallest_face, whole_picture
@@ -175,11 +175,7 @@ class Pipeline:
             return _Picture(image, pixels, reduction, smallest)
         if options.fallback:
             return self._whole(images.read(image) if reduction > 1 else pixels)
-        raise ExtractionError(
-            Status.TOO_SMALL,
-            f"the picture is {width}x{height} pixels; faces under {smallest:.0f} pixels are "
-            "not looked for (min_face_size)",
-        )
+        raise outcomes.too_small(height, width, smallest)
 
     def _search(
         self,
@@ -213,8 +209,7 @@ class Pipeline:
             # Out of memory, for example: the fault of one image, which must not cost the others.
             if len(pictures) > 1:
                 return [self._detect([item], options)[0] for item in pictures]
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            return [Record(Status.DETECT_ERROR, f"detection failed: {reason}")]
+            return [_failed(outcomes.failed(error))]
 
     def _look_for(self, pictures: list[_Picture], options: Options) -> list[Detections]:
         """Detect the faces of each picture, rotated too if asked for."""
@@ -271,11 +266,7 @@ class Pipeline:
         if not len(faces):
             if options.fallback:
                 return self._whole(images.read(picture.image) if reduction > 1 else pixels)
-            return Record(
-                Status.NO_FACE,
-                f"no face of {picture.smallest:.0f} pixels or more found with a confidence of "
-                f"{options.min_confidence} or more",
-            )
+            return _failed(outcomes.no_face(picture.smallest, options.min_confidence))
         if not (picture.given is not None and all_faces):  # these keep the given order
             faces = faces.take(faces.order(options.select, *pixels.shape[1::-1]))
         faces = faces if all_faces else faces.take(np.arange(1))

@@ -204,13 +204,27 @@ def test_a_hot_pixel(astronaut):
 
 @pytest.mark.parametrize(
     ("low", "high", "kind"),
-    [(-1, 1, np.float32), (-1024, 3071, np.int32), (0, 1e6, np.float32), (0, 2**31 - 1, np.int32)],
+    [
+        (-1, 1, np.float32),
+        (-1024, 3071, np.int32),
+        (0, 1e6, np.float32),
+        (0, 2**31 - 1, np.int32),
+        (0, 1e-6, np.float32),
+        (1e-4, 3e-3, np.float32),
+    ],
 )
 def test_a_range_without_a_rule_is_told(low, high, kind):
     values = np.linspace(low, high, 10_000).astype(kind).reshape(100, 100)
     with pytest.raises(ExtractionError, match="its grey values reach from") as caught:
         images.read(Image.fromarray(values))
     assert caught.value.status is Status.DECODE_ERROR
+
+
+def test_no_finite_value_is_told():
+    picture = Image.fromarray(np.full((100, 100), np.nan, np.float32))
+    with pytest.raises(ExtractionError, match="none of its grey values is a finite number"):
+        images.read(picture)
+    assert not images.read(Image.fromarray(np.zeros((100, 100), np.float32))).any()
 
 
 def test_colours_of_16_bits_of_which_12_are_used(astronaut):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from fever_extract.bundle import conformance, runtime, writing
 from fever_extract.bundle.conformance import Difference
+from fever_extract.bundle.files import BundleError, Files
 from fever_extract.bundle.precision import LEAST_COSINE
-from fever_extract.bundle.runtime import BundleError, Files
 from fever_extract.models.checkpoint import Checkpoint
 
 

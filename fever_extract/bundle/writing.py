@@ -15,9 +15,10 @@ from typing import Any
 
 from fever_extract.alignment import SUPERSAMPLE
 from fever_extract.bundle import conformance
+from fever_extract.bundle.files import BUNDLE_VERSION, MANIFEST
 from fever_extract.bundle.inlining import inline
 from fever_extract.bundle.precision import PRECISIONS, reduced
-from fever_extract.bundle.runtime import BUNDLE_VERSION, MANIFEST, ONNX_RUNTIME
+from fever_extract.bundle.runtime import ONNX_RUNTIME
 from fever_extract.detection import onnx as detection
 from fever_extract.detection import parameters
 from fever_extract.models import onnx as models

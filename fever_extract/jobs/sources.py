@@ -199,10 +199,13 @@ def describe_nothing(
 ) -> NoImagesError:
     """Make the error for sources without an image, or without a clip."""
     others = passed_over and describe_passed_over(passed_over.count, passed_over.names)
+    listed = as_list(sources)
+    where = f"no {what} in {', '.join(listed)}"
+    if all(os.path.isfile(source) for source in listed):  # lists and archives
+        return NoImagesError(f"{where}{others or ''}")
     endings = ".mp4, .mov, .mkv" if what == "clips" else ".jpg, .png, .webp, .bmp, .tiff"
     return NoImagesError(
-        f"no {what} in {', '.join(as_list(sources))} (looked in all folders below it for "
-        f"{endings} and the like{others or ''})"
+        f"{where} (looked in all folders below it for {endings} and the like{others or ''})"
     )
 
 

@@ -108,6 +108,11 @@ def site(modules, bundle, tmp_path_factory) -> Path:
     (folder / "bundle").symlink_to(bundle)
     damaged = shutil.copytree(bundle, folder / "damaged")
     (damaged / "pnet.onnx").write_bytes(b"")
+    later = folder / "later"
+    later.mkdir()
+    shutil.copy(bundle / "fever.js", later)
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    (later / "bundle.json").write_text(json.dumps({**manifest, "bundle_version": 2}))
     return folder
 
 
@@ -207,10 +212,22 @@ def test_pictures_that_a_browser_can_not_use(page, tmp_path):
         assert shown.get_attribute("data-status") == "decode_error"
 
 
+def test_a_browser_without_simd(page):
+    browser, address = page
+    script = {"source": "WebAssembly.validate = () => false"}
+    added = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", script)
+    load(browser, address)
+    browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+    assert status(browser).startswith("This browser has no WebAssembly SIMD: use Chrome 91")
+    assert not browser.find_element(By.ID, "camera").is_enabled()
+
+
 def test_a_changed_bundle(page):
     browser, address = page
     load(browser, f"{address}?bundle=damaged/")
     assert "pnet.onnx is not the file" in status(browser)
+    load(browser, f"{address}?bundle=later/")
+    assert "a bundle of version 2, and this program reads version 1" in status(browser)
     load(browser, f"{address}?bundle=nowhere/")
     assert "is no bundle: fever-extract export --bundle" in status(browser)
 

@@ -16,8 +16,8 @@ from PIL import Image
 
 from fever_extract import ExtractionError, hub
 from fever_extract.bundle import conformance, precision, runtime, writing
+from fever_extract.bundle.files import BundleError
 from fever_extract.bundle.inlining import inline
-from fever_extract.bundle.runtime import BundleError
 from fever_extract.detection import onnx as detection
 from fever_extract.detection.mtcnn import Mtcnn
 
@@ -34,15 +34,11 @@ def test_conform(bundle, capsys):
     code, out, err = in_process(capsys, "conform", bundle)
     assert (code, err) == (0, "")
     count = len(conformance.pictures())
-    lines = out.splitlines()
-    assert [line.split(":")[0] for line in lines if "int8" not in line][:3] == [
-        "package",
-        "float32",
-        "float16",
-    ]
-    assert (
-        sum(line.split(": ")[1].startswith(f"{count} of {count} pictures") for line in lines) >= 3
-    )
+    lines = [line.split(": ") for line in out.splitlines()]
+    assert [name for name, _ in lines] == ["package", "float32", "float16", "int8"]
+    assert all(said.startswith(f"{count} of {count} pictures agree") for _, said in lines)
+    bars = [said.partition("(")[2].partition(" passes")[0] for _, said in lines]
+    assert bars == ["0.9999", "0.9999", "0.9999", "0.999"]
 
 
 def test_the_conformance_pictures_are_what_they_are_for(bundle):
@@ -113,6 +109,8 @@ def test_what_is_said_of_each_image_is_what_the_package_says(
     bundled, extractor, astronaut, landscape, tmp_path
 ):
     (tmp_path / "damaged.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    Image.new("1", (10_000, 10_001)).save(tmp_path / "huge.png")
     inputs = [
         astronaut,
         landscape,
@@ -120,6 +118,8 @@ def test_what_is_said_of_each_image_is_what_the_package_says(
         tmp_path / "missing.jpg",
         tmp_path,
         tmp_path / "damaged.jpg",
+        tmp_path / "phone.heic",
+        tmp_path / "huge.png",
         np.asarray(astronaut.convert("L")),
     ]
     mine, theirs = bundled.extract_records(inputs), extractor.extract_records(inputs)
@@ -127,10 +127,12 @@ def test_what_is_said_of_each_image_is_what_the_package_says(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         rows = bundled.extract(inputs)
-    assert [str(one.message).split(" and are")[0] for one in caught] == [
-        "5 of 7 images have no embedding"
+    # Pillow has its own warning of huge pictures.
+    own = [one for one in caught if one.category is UserWarning]
+    assert [str(one.message).split(" and are")[0] for one in own] == [
+        "7 of 9 images have no embedding"
     ]
-    assert np.isnan(rows).all(axis=1).tolist() == [False, *[True] * 5, False]
+    assert np.isnan(rows).all(axis=1).tolist() == [False, *[True] * 7, False]
     with pytest.raises(ExtractionError, match="image 1: no face"):
         bundled.extract(inputs, on_error="raise")
     assert bundled.extract(astronaut).shape == (bundled.embedding_dim,)
@@ -216,6 +218,20 @@ def test_an_old_onnx_runtime_and_an_absent_precision(bundle, copied, monkeypatch
     monkeypatch.setattr(onnxruntime, "__version__", "1.17.3")
     with pytest.raises(BundleError, match=r"ONNX Runtime 1\.17\.3 is too old, 1\.18 is needed"):
         runtime.Extractor(bundle)
+
+
+def test_the_bar_decides(bundle, bundled, tmp_path):
+    """An embedding that does not reach the bar is a problem, and the same reaches a lower one."""
+    rows = json.loads((bundle / "conformance" / "expected.json").read_text())["pictures"]
+    (row,) = (row for row in rows if row["file"] == "small.png")
+    (face,) = row["faces"]
+    face["embedding"] = [value + 0.1 for value in face["embedding"]]
+    (tmp_path / "expected.json").write_text(json.dumps({"pictures": [row]}))
+    shutil.copy(bundle / "conformance" / "small.png", tmp_path)
+    (strict,) = conformance.compare(tmp_path, bundled.extract_records, 0.9999)
+    assert "has a cosine of only 0.99" in strict.problem
+    (lax,) = conformance.compare(tmp_path, bundled.extract_records, 0.9)
+    assert lax.problem is None
 
 
 def test_programs_of_another_version_are_not_run(copied, capsys):
