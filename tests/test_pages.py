@@ -17,6 +17,9 @@ def here(tmp_path, monkeypatch, astronaut, landscape):
         if index % 2:
             picture.paste((90, 60, 50), (200, 130, 270, 150))
         picture.save(tmp_path / f"{name}.jpg")
+        folder = tmp_path / "classes" / ("serious" if index % 2 else "smiling")
+        folder.mkdir(parents=True, exist_ok=True)
+        picture.save(folder / f"{'anna' if index < 2 else 'ben'}_{index}.jpg")
     Image.fromarray(landscape).save(tmp_path / "no_face.jpg")
     face = astronaut.crop((120, 0, 340, 220)).resize((160, 160))
     write_clip(tmp_path / "clip.mp4", [scene(face, (index * 5, 40)) for index in range(10)])
@@ -31,6 +34,9 @@ def test_scikit_learn(here, capsys):
     assert "4 of 5 have a face" in out
     assert "(4, 513)" in out
     assert (here / "fever-cache").is_dir()
+    assert "balanced accuracy " in out
+    with Image.open(here / "confusion.png") as figure:
+        assert min(figure.size) > 300
 
 
 def test_video(here, capsys):
