@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fever_extract._utils.names import to_text
-from fever_extract.jobs.folders import list_images
+from fever_extract.folders import list_images
 from fever_extract.models.config import EXPRESSIONS, FOLDER_NAMES
 from fever_extract.training.data.readers.sample import SPLITS, TRAIN, VALID, Sample
 
