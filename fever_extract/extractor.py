@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
 import warnings
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     import torch
     from typing_extensions import Unpack
 
-    from fever_extract.jobs.run import EngineLike
+    from fever_extract.jobs.job import EngineLike
     from fever_extract.models.checkpoint import Checkpoint
     from fever_extract.models.network import FeverNet
     from fever_extract.pipeline import Pipeline
@@ -377,6 +376,12 @@ class Extractor:
         overwrite: bool = False,
         engine: EngineLike = "local",
         workers: int | None = None,
+        fps: float | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        no_clips: bool = False,
+        only_clips: bool = False,
+        retry_failed: bool = False,
         **options: Unpack[OptionArguments],
     ) -> Summary:
         """Extract a folder, and all folders below it, to a table: a row per image or per face.
@@ -400,6 +405,10 @@ class Extractor:
                 ``"ray"``, on a cluster; or an engine with settings, as from
                 `fever_extract.jobs.ray.on_ray`.
             workers: processes that fill shards; by default one per core, or per GPU.
+            fps: of clips, the frames nearest to this many times a second; None for every frame.
+            start, end: of clips, from ``start`` to before ``end``, in seconds.
+            no_clips, only_clips: take photographs only, or clips only.
+            retry_failed: of a folder of shards, do again what could not be read or crashed.
             options: any of `fever_extract.Options`, for this call.
 
         Raises:
@@ -409,12 +418,12 @@ class Extractor:
                 engine can't do what an argument asks for; if a folder of shards was made with
                 other weights or settings; and later, if the disk is full.
         """
+        from fever_extract.jobs.job import Job
         from fever_extract.jobs.run import run
 
-        return run(
+        job = Job(
             folder,
             output,
-            checkpoint=self._checkpoint,
             options=self._chosen(options),
             all_faces=all_faces,
             embedding=embedding,
@@ -423,8 +432,14 @@ class Extractor:
             workers=workers,
             overwrite=overwrite,
             save_crops=save_crops,
-            pipeline=self._pipeline,
+            fps=fps,
+            start=start,
+            end=end,
+            no_clips=no_clips,
+            only_clips=only_clips,
+            retry_failed=retry_failed,
         )
+        return run(job, self._checkpoint, self._pipeline)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the weights and a model card to a folder that `Extractor` can load.
@@ -544,12 +559,10 @@ class Extractor:
 
 def _check_clip(clip: ClipLike, fps: float | None, start: float | None, end: float | None) -> None:
     from fever_extract.video import decoding
+    from fever_extract.video.stretch import check_sampling
 
     decoding.check(clip)
-    if fps is not None and not 0 < fps < math.inf:
-        raise ValueError(f"fps must be more than 0, not {fps}")
-    if not 0 <= (start or 0) < (math.inf if end is None else end):
-        raise ValueError(f"start must be at least 0 and before end, not {start} and {end}")
+    check_sampling(fps, start, end)
 
 
 @lru_cache(maxsize=2)  # `pool.map(extractor.extract, ...)` pickles the extractor for each task

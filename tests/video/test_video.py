@@ -417,8 +417,7 @@ def test_a_folder_of_photographs_and_clips(extractor, clip, astronaut, tmp_path,
     assert summary.statuses == {Status.OK: 14, Status.NO_FACE: 2, Status.DECODE_ERROR: 1}
     assert [(path, message.split(":")[0]) for path, _, message in summary.failures] == [
         ("c.mov", "could not be opened"),
-        ("d.mkv", "at 0.00 s"),
-        ("d.mkv", "at 0.10 s"),
+        ("d.mkv", "from 0.00 to 0.10 s (2 frames)"),
     ]
 
 
@@ -428,7 +427,7 @@ def test_the_command_takes_a_clip(clip, tmp_path):
         [*command, tmp_path / "clip.csv"], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "12 images in" in done.stdout
+    assert "12 frames of 1 clip in" in done.stdout
     header, first, *_ = (tmp_path / "clip.csv").read_text().splitlines()
     assert header.startswith("path,time,status,error,face_index,track,")
     assert first.startswith("moving.mp4,0.0,ok,,0,0,")
