@@ -135,7 +135,7 @@ class Expressions:
     def __init__(self, names: Sequence[str], rows: npt.NDArray[np.float32]) -> None:
         self.names, self.rows = tuple(names), rows
         self._index = {name: column for column, name in enumerate(names)}
-        self._mirrored = np.array([self._index[_other_side(name)] for name in names])
+        self.mirrored = np.array([self._index[_other_side(name)] for name in names])
         weights = np.ones(len(rows))
         if len(rows):
             # Half of the draws prefer what is rare: most photographs are neutral or smile.
@@ -169,7 +169,7 @@ class Expressions:
         share = rng.random() * 0.5 if rng.random() < 0.2 else 0.0
         units = (1 - share) * first + share * second
         if rng.random() < 0.5:
-            units = units[self._mirrored]
+            units = units[self.mirrored]
         units = units * np.exp(rng.normal(0, 0.15, len(units)))
         return (units * (rng.uniform(1, 1.5) if rng.random() < 0.3 else 1.0)).astype(np.float32)
 
@@ -206,7 +206,7 @@ class Expressions:
             else:
                 for side in SIDES:
                     units[self._index[name + side]] = strength * np.exp(rng.normal(0, 0.1))
-        mirrored: npt.NDArray[np.float32] = units[self._mirrored]
+        mirrored: npt.NDArray[np.float32] = units[self.mirrored]
         return mirrored if rng.random() < 0.5 else units
 
     def _sparse(self, rng: np.random.Generator) -> npt.NDArray[np.float32]:
@@ -215,7 +215,7 @@ class Expressions:
         for column in rng.choice(len(units), rng.integers(1, 6), replace=False):
             units[column] = rng.uniform(0.2, 1)
             if rng.random() < 0.6:
-                units[self._mirrored[column]] = units[column]
+                units[self.mirrored[column]] = units[column]
         return units
 
     def _look_about(self, units: npt.NDArray[np.float32], rng: np.random.Generator) -> None:

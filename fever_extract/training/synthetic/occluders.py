@@ -134,7 +134,10 @@ def _hand(
     size = float(np.linalg.norm(points[20:40].mean(axis=0) - points[:20].mean(axis=0)))
     tip = rng.uniform(low, np.maximum(high, low + 1))
     angle = rng.uniform(0.15, 0.85) * np.pi
-    along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
+    along, across = (
+        np.array([np.cos(angle), np.sin(angle)]),
+        np.array([-np.sin(angle), np.cos(angle)]),
+    )
     colour = rng.uniform(0.15, 1) * np.array([0.62, 0.36, 0.25])
     for finger in range(4):
         layer, pen = _new(picture)

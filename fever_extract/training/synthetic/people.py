@@ -10,6 +10,7 @@ import numpy as np
 
 from fever_extract.training.synthetic.assets import Assets, Cloth
 from fever_extract.training.synthetic.head import AGES, RACES, Head
+from fever_extract.training.synthetic.raster import mix
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
 Colour = tuple[float, float, float]
 
 _HAIR: Sequence[Colour] = (
-    (0.04, 0.035, 0.03), (0.10, 0.07, 0.05), (0.20, 0.12, 0.07), (0.33, 0.20, 0.11),
-    (0.50, 0.36, 0.20), (0.66, 0.53, 0.34), (0.42, 0.16, 0.07),
+    (0.012, 0.011, 0.01), (0.03, 0.02, 0.015), (0.07, 0.04, 0.022), (0.13, 0.075, 0.04),
+    (0.24, 0.16, 0.08), (0.38, 0.28, 0.16), (0.20, 0.07, 0.03),
 )  # fmt: skip
-_GREY: Sequence[Colour] = ((0.45, 0.44, 0.43), (0.68, 0.67, 0.66), (0.85, 0.85, 0.84))
+_GREY: Sequence[Colour] = ((0.13, 0.13, 0.13), (0.26, 0.26, 0.255), (0.42, 0.415, 0.4))
 _LONG = ("bob", "long", "braid", "ponytail")
+_OVER_EYE = ("bob01", "bob02", "short03")
 # Ethnic shares of skins, by the names of MakeHuman's textures.
 _DARK_SHARE = {"african": 0.95, "asian": 0.1, "caucasian": 0.03}
 
@@ -125,7 +127,8 @@ def _macro(
                 for weight_name, of_weight in weights.items():
                     row = head.macro[f"universal-{sex}-{years}-{muscle_name}-{weight_name}"]
                     strengths[row] = of_sex * of_age * of_muscle * of_weight
-    return _blend(strengths, head.macro_offsets)
+    mixed: npt.NDArray[np.float32] = mix(strengths, head.macro_offsets)
+    return mixed
 
 
 def _between(value: float, anchors: dict[str, float]) -> dict[str, float]:
@@ -150,16 +153,9 @@ def _details(head: Head, rng: np.random.Generator) -> npt.NDArray[np.float32]:
         strengths[less if value < 0 else more] = min(abs(value), 1)
         if name.startswith("l-"):
             value += rng.normal(0, 0.03) if value else 0.0
-            less, more = head.details["r-" + name.removeprefix("l-")]
-            strengths[less if value < 0 <= less else more] = min(abs(value), 1)
-    return _blend(strengths, head.detail_offsets)
-
-
-def _blend(
-    strengths: npt.NDArray[np.float32], offsets: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
-    rows = np.flatnonzero(strengths)
-    mixed: npt.NDArray[np.float32] = np.tensordot(strengths[rows], offsets[rows], 1)
+            less_right, more_right = head.details["r-" + name.removeprefix("l-")]
+            strengths[less_right if value < 0 <= less_right else more_right] = min(abs(value), 1)
+    mixed: npt.NDArray[np.float32] = mix(strengths, head.detail_offsets)
     return mixed
 
 
@@ -167,15 +163,14 @@ def _pick(rng: np.random.Generator, cloths: Sequence[Cloth]) -> Cloth:
     return cloths[rng.integers(len(cloths))]
 
 
-def _pick_hair(
-    rng: np.random.Generator, assets: Assets, male: float, age: float
-) -> Cloth | None:
+def _pick_hair(rng: np.random.Generator, assets: Assets, male: float, age: float) -> Cloth | None:
     """Long hair is mostly a woman's; some men have none."""
     if rng.random() < (0.03 if male < 0.5 else 0.1 + 0.3 * max(0.0, age - 0.5)):
         return None
     cloths = list(assets.cloths["hair"])
     long = np.array([cloth.name.startswith(_LONG) for cloth in cloths])
     weights = np.where(long, 0.06, 1.0) if male > 0.5 else np.where(long, 1.0, 0.3)
+    weights = weights * [0.35 if cloth.name in _OVER_EYE else 1 for cloth in cloths]
     return cloths[rng.choice(len(cloths), p=weights / weights.sum())]
 
 

@@ -1,8 +1,8 @@
 """A z-buffer rasteriser with perspective-correct textures, compiled by numba.
 
 All arrays are C-contiguous and float32 where nothing else is said. A scene's vertices have
-attributes (`ATTRIBUTES` columns): the normal (3), how open to light it is, how much beard grows there,
-and where the key light sees it (x and y in its shadow map, and closeness).
+attributes (`ATTRIBUTES` columns): the normal (3), how open to light it is, how much beard grows
+there, and where the key light sees it (x and y in its shadow map, and closeness).
 """
 # This module imports numba, an extra: import it late.
 
@@ -19,12 +19,25 @@ ATTRIBUTES = 8
 TEXTURE, MODE, RED, GREEN, BLUE, GLOSS, HARDNESS, WRAP, TONE, TWO_SIDED, CUT = range(11)
 BEARD, BEARD_RED, BEARD_GREEN, BEARD_BLUE, LIP_RED, LIP_GREEN, LIP_BLUE, FRECKLES = range(11, 19)
 COLUMNS = 19
-# Modes: the texture times a colour; skin, whose alpha says where lips are; hair, in a colour of its own
-# by the texture's light and shade.
+# Modes: the texture times a colour; skin, whose alpha says where lips are; hair, in a colour of its
+# own by the texture's light and shade.
 PLAIN, SKIN, HAIR = 0, 1, 2
 
 _compiled = njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
 _inlined = njit(inline="always", fastmath=True, error_model="numpy")
+
+
+@_compiled
+def mix(strengths: Any, offsets: Any) -> Any:
+    """Add up offsets ``(n, v, 3)`` by their strengths ``(n,)``, most of which are 0."""
+    out = np.zeros(offsets.shape[1:], np.float32)
+    for row in range(len(strengths)):
+        strength = strengths[row]
+        if strength != 0:
+            for v in range(offsets.shape[1]):
+                for axis in range(3):
+                    out[v, axis] += strength * offsets[row, v, axis]
+    return out
 
 
 @_compiled
@@ -101,12 +114,12 @@ def rasterise(
         i, j, k = triangles[t]
         x0, y0, x1, y1, x2, y2 = x[i], y[i], x[j], y[j], x[k], y[k]
         area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
-        material = materials[kinds[t]]
-        if area == 0 or (area > 0 and material[TWO_SIDED] == 0):
+        kind = kinds[t]
+        if area == 0 or (area > 0 and materials[kind, TWO_SIDED] == 0):
             continue
         left, right = max(int(min(x0, x1, x2)), 0), min(int(max(x0, x1, x2)) + 1, width - 1)
         top, bottom = max(int(min(y0, y1, y2)), 0), min(int(max(y0, y1, y2)) + 1, height - 1)
-        cut, layer = material[CUT], int(material[TEXTURE])
+        cut, layer = materials[kind, CUT], int(materials[kind, TEXTURE])
         z0, z1, z2 = near[i], near[j], near[k]
         scale = 1 / area
         for row in range(top, bottom + 1):
@@ -172,7 +185,7 @@ def _colour(
     mode, gloss = material[MODE], material[GLOSS]
     if mode == HAIR:
         bright = (out[0] + out[1] + out[2]) / (3 * material[TONE])
-        bright = min(np.float32(0.35) + np.float32(0.65) * bright, np.float32(2.2))
+        bright = min(np.float32(0.35) + np.float32(0.65) * bright, np.float32(1.9))
         for c in range(3):
             out[c] = material[RED + c] * bright
     else:
@@ -183,7 +196,7 @@ def _colour(
         grain, size = np.float32(1), noise.shape[0]
         fine = noise[int(v * 9 * size) % size, int(u * 9 * size) % size]
         coarse = noise[int(v * 2 * size) % size, int(u * 2 * size) % size]
-        grain += material[FRECKLES] * (np.float32(0.1) * fine + np.float32(0.12) * coarse)
+        grain += material[FRECKLES] * (np.float32(0.07) * fine + np.float32(0.05) * coarse)
         hairs = beard * material[BEARD] * (1 - lips)
         hairs = min(max(hairs * (np.float32(0.9) + np.float32(0.8) * fine), 0), np.float32(0.95))
         for c in range(3):
@@ -197,12 +210,12 @@ def _colour(
         sy = b0 * attributes[i, 6] + b1 * attributes[j, 6] + b2 * attributes[k, 6]
         sz = b0 * attributes[i, 7] + b1 * attributes[j, 7] + b2 * attributes[k, 7]
         lit = np.float32(0)
-        for dy in (-1, 0, 1):
-            for dx in (-1, 0, 1):
-                row = min(max(int(sy + dy), 0), shadow.shape[0] - 1)
-                column = min(max(int(sx + dx), 0), shadow.shape[1] - 1)
-                lit += sz >= shadow[row, column]
-        lit = lit * np.float32(1 / 9)
+        for tap in range(4):
+            row = int(sy + np.float32(1.5) * (tap // 2) - np.float32(0.75))
+            column = int(sx + np.float32(1.5) * (tap % 2) - np.float32(0.75))
+            row = min(max(row, 0), shadow.shape[0] - 1)
+            column = min(max(column, 0), shadow.shape[1] - 1)
+            lit += np.float32(0.25) * (sz >= shadow[row, column])
 
     # The sky above, the ground below, and lights that reach round the edge (in skin red most).
     up = ny * np.float32(0.5) + np.float32(0.5)

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 TIMES = 2
 """Pixels a side that are rendered for each of the picture's: edges and hair are smooth then."""
 _SHADOW = 160
-_FAR = 100.0  # so far off is the key light that its view has no perspective
+_FAR = 8.0  # of the key light, which is so far off that its view has no perspective
 # How far an eye turns at full strength, in degrees. The face units' own offsets flatten the eyeball
 # and lift the iris by 11 degrees at most, so eyes are turned as a ball instead.
 _TURNS = {"Out": 33.0, "In": -33.0, "Up": -25.0, "Down": 28.0}
-_SKIN, _EYES, _TEETH, _HAIR, _BROWS, _LASHES = range(6)
+_SKIN, _EYES, _TEETH, _HAIR, _BROWS, _LASHES = range(6)  # opaque ones first
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +76,12 @@ class Renderer:
         self.eye_count = len(self._textures) - self.first_eye
         with Image.open(data / "mpfb2/textures/mpfb_lips.jpg") as file:
             lips = np.asarray(file.convert("L").resize((SIDE, SIDE)))
-        for row in assets.skins.values():
-            self._textures[row, ..., 3] = lips
+        for name, row in assets.skins.items():
+            colours = self._textures[row, ..., :3].astype(np.float32)
+            # MakeHuman's skins, dark ones most, are redder than people's in photographs.
+            share = 0.45 if "dark" in name else 0.15
+            colours += share * (colours.mean(axis=-1, keepdims=True) - colours)
+            self._textures[row] = np.concatenate([colours, lips[..., None]], axis=-1)
         self._noise = _noise(np.random.default_rng(0))
         triangles = head.triangles
         edges = np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]]]), axis=1)
@@ -108,8 +112,7 @@ class Renderer:
             self._eyeballs(person, vertices),
             self._cloth(person, person.teeth, vertices, _TEETH),
         ]
-        solid = len(parts)
-        for cloth, kind in ((person.lashes, _LASHES), (person.brows, _BROWS), (person.hair, _HAIR)):
+        for cloth, kind in ((person.hair, _HAIR), (person.brows, _BROWS), (person.lashes, _LASHES)):
             if cloth is not None:
                 parts.append(self._cloth(person, cloth, vertices, kind))
         view = self._look(person, vertices, scene)
@@ -118,21 +121,24 @@ class Renderer:
         attributes = np.concatenate([part.attributes for part in parts])
         attributes[:, :3] = attributes[:, :3] @ view.rotation.T
         starts = np.cumsum([0, *(len(part.vertices) for part in parts)])
-        triangles = np.concatenate([p.triangles + s for p, s in zip(parts, starts)]).astype(np.int32)
+        triangles = np.concatenate([p.triangles + s for p, s in zip(parts, starts)]).astype(
+            np.int32
+        )
         uv = np.concatenate([part.uv for part in parts])
         kinds = np.concatenate([np.full(len(p.triangles), p.kind, np.int32) for p in parts])
         materials = self._materials(person)
         space = np.concatenate(turned)
         x, y, near = view.project(space)
-        for number in range(solid, len(parts)):
-            if parts[number].kind != _HAIR:  # brows and lashes lie on the skin, not in it
-                rows = slice(starts[number], starts[number + 1])
-                near[rows] /= 1 - np.float32(0.03) * near[rows]
+        opaque = int(np.searchsorted(kinds, _BROWS))
+        above = starts[sum(part.kind < _BROWS for part in parts)]
+        near[above:] /= 1 - np.float32(0.03) * near[above:]  # brows lie on the skin, not in it
         shadow = self._shadow(space, triangles, uv, kinds, materials, attributes, scene)
 
         depth, ids = np.zeros((size, size), np.float32), np.full((size, size), -1, np.int32)
         seen = (x, y, near)
-        raster.rasterise(*seen, triangles, uv, kinds, materials, self._textures, depth, ids)
+        raster.rasterise(
+            *seen, triangles[:opaque], uv, kinds, materials, self._textures, depth, ids
+        )
         light = draw_background(rng, size)
         look = (self._textures, self._noise, scene.ambient, scene.lights, shadow)
         raster.shade(light, ids, *seen, attributes, triangles, uv, kinds, materials, *look)
@@ -152,9 +158,7 @@ class Renderer:
         for name, strength in strengths.items():
             if name in self._units:
                 weights[self._units[name]] = strength * person.size
-        rows = np.flatnonzero(weights)
-        moved = np.tensordot(weights[rows], self.head.unit_offsets[rows], 1)
-        vertices: Floats = (person.rest + moved).astype(np.float32)
+        vertices: Floats = person.rest + raster.mix(weights, self.head.unit_offsets)
         for eye, side, sign in zip(self._eyes, ("Right", "Left"), (-1, 1)):
             turn = {way: strengths.get(f"eyeLook{way}{side}", 0.0) * _TURNS[way] for way in _TURNS}
             matrix = rotation(sign * (turn["Out"] + turn["In"]), turn["Up"] + turn["Down"], 0)
@@ -196,12 +200,13 @@ class Renderer:
         return _Part(placed, cloth.triangles, cloth.uv, attributes, kind)
 
     def _features(self, vertices: Floats) -> tuple[Floats, Floats, Floats]:
-        """Find the eyes' openings and the mouth's corners ``(2, 3)``, and the nose's tip ``(3,)``."""
+        """Find eyes and mouth corners ``(2, 3)`` each, and the nose's tip ``(3,)``."""
         eyes = []
         for eye in self._eyes:
             ball = vertices[eye]
             middle = (ball.max(axis=0) + ball.min(axis=0)) / 2
-            eyes.append(middle + [0, 0, np.linalg.norm(ball - middle, axis=1).mean()])
+            middle[2] += np.linalg.norm(ball - middle, axis=1).mean()
+            eyes.append(middle)
         corners = [vertices[corner].mean(axis=0) for corner in self._corners]
         nose: Floats = vertices[self._nose].mean(axis=0)
         return np.array(eyes, np.float32), np.array(corners, np.float32), nose
@@ -242,17 +247,20 @@ class Renderer:
         across = np.cross([0, 1, 0], towards)
         across = across / np.linalg.norm(across)
         axes = np.stack([across, -np.cross(towards, across), towards]).astype(np.float32)
-        seen = space @ axes.T
+        # A little before the surface, so that it casts no shadow on itself.
+        seen = (space + np.float32(0.08) * attributes[:, :3]) @ axes.T
         scale = _SHADOW / 5.0
         attributes[:, 5] = seen[:, 0] * scale + _SHADOW / 2
         attributes[:, 6] = seen[:, 1] * scale + _SHADOW / 2
-        attributes[:, 7] = seen[:, 2] + _FAR
+        attributes[:, 7] = seen[:, 2] + np.float32(_FAR)
         shadow = np.zeros((_SHADOW, _SHADOW), np.float32)
+        casts = (kinds == _SKIN) | (kinds == _HAIR)
         raster.rasterise(
-            *np.ascontiguousarray(attributes[:, 5:].T), triangles, uv, kinds, materials,
-            self._textures, shadow, np.empty((_SHADOW, _SHADOW), np.int32),
+            *np.ascontiguousarray(attributes[:, 5:].T), triangles[casts], uv[casts], kinds[casts],
+            materials, self._textures, shadow, np.empty((_SHADOW, _SHADOW), np.int32),
         )  # fmt: skip
-        return shadow - np.float32(0.06)
+        darker: Floats = shadow - np.float32(0.06)
+        return darker
 
     def _materials(self, person: Person) -> Floats:
         r, assets = raster, self.assets
@@ -270,7 +278,8 @@ class Renderer:
         rows[_EYES, [r.TEXTURE, r.GLOSS, r.HARDNESS]] = self.first_eye + person.eyes, 0.8, 6
         rows[_TEETH, [r.TEXTURE, r.GLOSS, r.WRAP]] = person.teeth.texture, 0.25, 0.3
         rows[_TEETH, [r.RED, r.GREEN, r.BLUE]] = 1.25, 1.2, 1.1
-        hair[[r.MODE, r.GLOSS, r.HARDNESS, r.WRAP]] = r.HAIR, 0.06, 3, 0.3
+        hair[[r.MODE, r.HARDNESS, r.WRAP]] = r.HAIR, 3, 0.3
+        hair[r.GLOSS] = 0.01 + 0.1 * np.mean(person.hair_colour)
         hair[[r.TWO_SIDED, r.CUT]] = 1, 0.7
         hair[[r.RED, r.GREEN, r.BLUE]] = person.hair_colour
         if person.hair is not None:
@@ -381,7 +390,7 @@ _IRISES = (
 
 
 def _eye_textures() -> npt.NDArray[np.uint8]:
-    """Paint eyes ``(n, 512, 512, 4)`` as `Renderer` maps them: a quarter of the side is 90 degrees."""
+    """Paint eyes ``(n, 512, 512, 4)`` as `Renderer` maps them: 90 degrees are a quarter of a side."""
     rng = np.random.default_rng(1)
     place = (np.arange(SIDE) + 0.5) / SIDE - 0.5
     right, up = np.meshgrid(place, -place)

@@ -18,7 +18,7 @@ class Scene:
 
     Attributes:
         yaw, pitch, roll: degrees; the face turns to the picture's right, down, and clockwise.
-        distance: of the camera from the head, between the eyes' centres as unit: a near one is a wide
+        distance: of the camera from the head, in units of the eyes' distance: a near one is a wide
             lens.
         eyes: how far the eyes of a face from the front are apart, to the picture's side.
         shift: ``(2,)`` of the face from the picture's middle, to its side.
@@ -90,7 +90,7 @@ def _lights(rng: np.random.Generator) -> npt.NDArray[np.float32]:
             strength = rng.uniform(0.3, 1.2)
         a, b = np.radians([np.clip(around, -170, 170), np.clip(up, -40, 75)])
         towards = np.array([np.sin(a) * np.cos(b), np.sin(b), np.cos(a) * np.cos(b)])
-        half = towards + [0, 0, 1]
+        half = towards + np.array([0, 0, 1])
         colour = strength * _tint(rng, 0.15 if number else 0.1)
         lights[number] = np.concatenate([towards, colour, half / np.linalg.norm(half)])
     return lights.astype(np.float32)
@@ -103,21 +103,25 @@ def draw_background(rng: np.random.Generator, side: int) -> npt.NDArray[np.float
         ``(side, side, 3)`` float32 of linear light, 0 to 1.
     """
     kind = rng.integers(4)
-    base = rng.uniform(0, 1) ** 1.2 * (0.6 + 0.4 * rng.uniform(0, 1, 3))
+    base = rng.uniform(0, 1) ** 1.2 * (1 - rng.uniform(0, 0.6) * rng.uniform(0, 1, 3))
     if kind == 0:
         small = np.broadcast_to(base, (2, 2, 3)) + rng.normal(0, 0.03, (2, 2, 1))
     elif kind == 1:
-        small = base + rng.normal(0, 0.25, (2, 2, 3))
+        small = base + rng.normal(0, 0.2, (2, 2, 1)) + rng.normal(0, 0.06, (2, 2, 3))
     else:
         cells = int(rng.integers(3, 14))
-        small = base + rng.normal(0, 0.25, (cells, cells, 1)) + rng.normal(0, 0.1, (cells, cells, 3))
+        small = (
+            base + rng.normal(0, 0.15, (cells, cells, 1)) + rng.normal(0, 0.04, (cells, cells, 3))
+        )
     picture = Image.fromarray((np.clip(small, 0, 1) * 255).astype(np.uint8))
     picture = picture.resize((64, 64), Image.Resampling.BICUBIC)
     if kind == 3:
         for _ in range(rng.integers(2, 9)):
             left, top = rng.integers(-20, 60, 2)
             width, height = rng.integers(4, 40, 2)
-            colour = tuple(int(part) for part in rng.integers(0, 256, 3))
+            colour = tuple(
+                int(part) for part in np.clip(rng.integers(256) + rng.normal(0, 25, 3), 0, 255)
+            )
             picture.paste(colour, (int(left), int(top), int(left + width), int(top + height)))
         picture = picture.reduce(int(rng.integers(1, 5)))
     picture = picture.resize((side, side), Image.Resampling.BICUBIC)

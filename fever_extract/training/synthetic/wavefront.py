@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,7 +52,7 @@ def read_obj(text: str) -> Mesh:
         elif word == "f":
             # MakeHuman's triangles in meshes of quads repeat a corner.
             points = list(dict.fromkeys(tuple(f"{corner}/".split("/")[:2]) for corner in rest))
-            for second, third in zip(points[1:], points[2:]):
+            for second, third in pairwise(points[1:]):
                 three = points[0], second, third
                 a, b, c = (int(point[0]) - 1 for point in three)
                 triangles.append((a, b, c))
