@@ -186,7 +186,9 @@ def _tones(textures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     small = textures[:, ::4, ::4].astype(np.float32)
     opaque = small[..., 3]
     bright = (small[..., :3].mean(axis=-1) * opaque).sum(axis=(1, 2))
-    return np.maximum(bright / np.maximum(opaque.sum(axis=(1, 2)), 1) / 255, 0.02)
+    tones = bright / np.maximum(opaque.sum(axis=(1, 2)), 1) / 255
+    floor: npt.NDArray[np.float32] = np.maximum(tones, np.float32(0.02))
+    return floor
 
 
 def _read_cloth(name: str, mhclo: bytes, obj: bytes, texture: int) -> Cloth:

@@ -171,7 +171,9 @@ class Expressions:
         if rng.random() < 0.5:
             units = units[self.mirrored]
         units = units * np.exp(rng.normal(0, 0.15, len(units)))
-        return (units * (rng.uniform(1, 1.5) if rng.random() < 0.3 else 1.0)).astype(np.float32)
+        stronger = rng.uniform(1, 1.5) if rng.random() < 0.3 else 1.0
+        real: npt.NDArray[np.float32] = (stronger * units).astype(np.float32)
+        return real
 
     def _recipe(self, rng: np.random.Generator) -> tuple[npt.NDArray[np.float32], str | None]:
         kind = rng.choice(list(_RECIPES), p=list(_RECIPES.values()))
@@ -181,16 +183,17 @@ class Expressions:
             other = str(rng.choice(list(_OTHERS)))
             return intensity**0.5 * self._of(_OTHERS[other], rng), None
         units = self._of(EXPRESSIONS[name], rng)
-        if kind == "one-sided":
+        if kind == "one-sided" and name != "contempt":  # which is so by itself
             side = SIDES[rng.integers(2)]
             weaker = [column for name, column in self._index.items() if name.endswith(side)]
             units[weaker] *= rng.uniform(0.2, 0.7)
         elif kind == "compound":
             second = str(rng.choice(list(EXPRESSIONS)))
-            units = np.maximum(units, self._of(EXPRESSIONS[second], rng)) * 0.8
+            units = np.float32(0.8) * np.maximum(units, self._of(EXPRESSIONS[second], rng))
             name = name if second == name else ""
         elif kind == "talking":
-            units = np.maximum(units, rng.uniform(0.5, 1) * self._of(_OTHERS["speech"], rng))
+            speech = np.float32(rng.uniform(0.5, 1)) * self._of(_OTHERS["speech"], rng)
+            units = np.maximum(units, speech)
             name = ""
         if name == "neutral":
             return rng.uniform(0, 0.08, len(units)).astype(np.float32), name
@@ -199,7 +202,7 @@ class Expressions:
     def _of(self, variants: Sequence[_Recipe], rng: np.random.Generator) -> npt.NDArray[np.float32]:
         """Draw the strengths of one variant, mirrored half of the time."""
         units = rng.uniform(0, 0.04, len(self.names)).astype(np.float32)
-        for name, (low, high) in variants[rng.integers(len(variants))].items():
+        for name, (low, high) in variants[int(rng.integers(len(variants)))].items():
             strength = rng.uniform(low, high)
             if name in self._index:
                 units[self._index[name]] = strength

@@ -165,7 +165,8 @@ class Studio:
         light, face, landmarks = rendering.light, rendering.face, rendering.landmarks
         if mirrored:
             light, face = light[:, ::-1], face[:, ::-1]
-            landmarks = landmarks[[1, 0, 2, 4, 3]] * [-1, 1] + [SIDE, 0]
+            landmarks = landmarks[[1, 0, 2, 4, 3]]
+            landmarks[:, 0] = SIDE - landmarks[:, 0]
         turn = -1 if mirrored else 1
         return {
             "image": develop(light, face, SIDE, rng),

@@ -108,10 +108,11 @@ def _shaded(picture: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.N
     """Shade a colour across the picture."""
     height, width = picture.shape[:2]
     colour = rng.uniform(0.02, 0.8, 3) if rng.random() < 0.5 else np.full(3, rng.uniform(0.02, 0.8))
-    across = np.linspace(*rng.uniform(0.5, 1.1, 2), width)[None, :]
-    down = np.linspace(*rng.uniform(0.5, 1.1, 2), height)[:, None]
-    grain = rng.normal(1, 0.04, (height, width))
-    return ((across * down * grain)[..., None] * colour).astype(np.float32)
+    left, right, top, bottom = rng.uniform(0.5, 1.1, 4).tolist()
+    across, down = np.linspace(left, right, width), np.linspace(top, bottom, height)
+    grain = down[:, None] * across * rng.normal(1, 0.04, (height, width))
+    shaded: npt.NDArray[np.float32] = (grain[..., None] * colour).astype(np.float32)
+    return shaded
 
 
 def _mask(

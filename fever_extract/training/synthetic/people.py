@@ -160,7 +160,7 @@ def _details(head: Head, rng: np.random.Generator) -> npt.NDArray[np.float32]:
 
 
 def _pick(rng: np.random.Generator, cloths: Sequence[Cloth]) -> Cloth:
-    return cloths[rng.integers(len(cloths))]
+    return cloths[int(rng.integers(len(cloths)))]
 
 
 def _pick_hair(rng: np.random.Generator, assets: Assets, male: float, age: float) -> Cloth | None:
@@ -171,15 +171,15 @@ def _pick_hair(rng: np.random.Generator, assets: Assets, male: float, age: float
     long = np.array([cloth.name.startswith(_LONG) for cloth in cloths])
     weights = np.where(long, 0.06, 1.0) if male > 0.5 else np.where(long, 1.0, 0.3)
     weights = weights * [0.35 if cloth.name in _OVER_EYE else 1 for cloth in cloths]
-    return cloths[rng.choice(len(cloths), p=weights / weights.sum())]
+    return cloths[int(rng.choice(len(cloths), p=weights / weights.sum()))]
 
 
 def _hair_colour(rng: np.random.Generator, caucasian: float, age: float) -> Colour:
     if rng.random() < max(0.0, (age - 0.6) * 2):
-        colour = _GREY[rng.integers(len(_GREY))]
+        colour = _GREY[int(rng.integers(len(_GREY)))]
     elif rng.random() < caucasian:
-        colour = _HAIR[rng.integers(len(_HAIR))]
+        colour = _HAIR[int(rng.integers(len(_HAIR)))]
     else:
-        colour = _HAIR[rng.integers(2)]
+        colour = _HAIR[int(rng.integers(2))]
     red, green, blue = (np.array(colour) * np.exp(rng.normal(0, 0.12))).tolist()
     return red, green, blue

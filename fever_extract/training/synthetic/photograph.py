@@ -36,8 +36,8 @@ def develop(
     bright = float(light[face].mean()) if face.any() else float(light.mean())
     # Cameras level out most of the difference between faces, not all.
     light = light * np.float32((np.exp(rng.normal(-1.25, 0.3)) / max(bright, 1e-3)) ** 0.6)
-    light = sum(light[row::times, column::times] for row, column in np.ndindex(times, times))
-    pixels = np.sqrt(np.maximum(light, 0)) / times
+    shares = [light[row::times, column::times] for row, column in np.ndindex(times, times)]
+    pixels = np.sqrt(np.maximum(np.add.reduce(shares), 0)) / times
     # Film and sensors go to white slowly.
     pixels = np.where(pixels > 0.8, 0.8 + 0.2 * np.tanh((pixels - 0.8) / 0.2), pixels)
     pixels = 0.5 + (pixels - 0.5) * rng.uniform(0.75, 1.2) + rng.normal(0, 0.03)

@@ -86,7 +86,7 @@ def creases(vertices: Any, rest: Any, edges: Any) -> Any:
 
 
 @_inlined
-def _alpha(textures: Any, layer: int, u: float, v: float) -> float:
+def _alpha(textures: Any, layer: int, u: float, v: float) -> Any:
     side = textures.shape[1]
     x = min(max(int(u * side), 0), side - 1)
     y = min(max(int((1 - v) * side), 0), side - 1)

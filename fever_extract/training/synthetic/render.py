@@ -21,6 +21,7 @@ from fever_extract.training.synthetic.head import (
     Head,
 )
 from fever_extract.training.synthetic.occluders import cover, outline
+from fever_extract.training.synthetic.paint import grow_beard, make_noise, paint_eyes
 from fever_extract.training.synthetic.people import Person
 from fever_extract.training.synthetic.scene import Scene, draw_background, rotation
 
@@ -72,7 +73,7 @@ class Renderer:
         self._nose = index[list(NOSE)]
         self._units = {name: row for row, name in enumerate(head.units)}
         self.first_eye = len(assets.textures)
-        self._textures = np.concatenate([assets.textures, _eye_textures()])
+        self._textures = np.concatenate([assets.textures, paint_eyes()])
         self.eye_count = len(self._textures) - self.first_eye
         with Image.open(data / "mpfb2/textures/mpfb_lips.jpg") as file:
             lips = np.asarray(file.convert("L").resize((SIDE, SIDE)))
@@ -82,12 +83,12 @@ class Renderer:
             share = 0.45 if "dark" in name else 0.15
             colours += share * (colours.mean(axis=-1, keepdims=True) - colours)
             self._textures[row] = np.concatenate([colours, lips[..., None]], axis=-1)
-        self._noise = _noise(np.random.default_rng(0))
+        self._noise = make_noise(np.random.default_rng(0))
         triangles = head.triangles
         edges = np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]]]), axis=1)
         self._edges = np.unique(edges, axis=0)
         self._openness = self._measure_openness()
-        self._beard = _beard(head.base)
+        self._beard = grow_beard(head.base)
         self._eye_uv = self._map_eyes()
 
     def render(
@@ -150,7 +151,7 @@ class Renderer:
         points = view.place(outline(*self._features(vertices)))
         cover(light, points, rng)
         face = (ids >= 0) & (kinds[np.maximum(ids, 0)] == _SKIN)
-        return Rendering(light, face, view.landmarks / TIMES)
+        return Rendering(light, face, view.landmarks / np.float32(TIMES))
 
     def _express(self, person: Person, strengths: dict[str, float]) -> Floats:
         """Move the face's vertices, and turn the eyes."""
@@ -230,7 +231,7 @@ class Renderer:
         view.landmarks = points + view.shift
         return view
 
-    def _shadow(
+    def _shadow(  # noqa: PLR0917
         self,
         space: Floats,
         triangles: npt.NDArray[np.int32],
@@ -309,7 +310,8 @@ class Renderer:
         inner = ((u > 0.74) & (v < 0.15)) | ((u < 0.16) & (v > 0.53) & (v < 0.66))
         rows = np.unique(triangles[inner])
         open_[rows] = np.clip(0.85 + 1.2 * (base[rows, 2] - 1.42), 0.15, 0.85)
-        return open_.astype(np.float32)
+        openness: Floats = open_.astype(np.float32)
+        return openness
 
     def _map_eyes(self) -> Floats:
         """Map eyeballs to their texture as seen from the front."""
@@ -363,51 +365,3 @@ class _View:
         """Project points ``(n, 3)`` of the head to pixels ``(n, 2)``."""
         x, y, _ = self.project(self.turn(points))
         return np.stack([x, y], axis=1)
-
-
-def _beard(base: Floats) -> Floats:
-    """Say how dense a beard grows at each vertex ``(v,)``: on lip, chin, jaw and under it."""
-    x, y, z = np.abs(base[:, 0]), base[:, 1], base[:, 2]
-    upper = np.interp(x, [0, 0.3, 0.42, 0.6, 0.7], [6.79, 6.74, 6.52, 6.62, 7.0])
-    top = np.clip((upper - y) / 0.07, 0, 1)
-    bottom = np.clip((y - 6.02) / 0.15, 0, 1)
-    return (top * bottom * np.clip((z - 0.55) / 0.2, 0, 1)).astype(np.float32)
-
-
-def _noise(rng: np.random.Generator) -> Floats:
-    """Make noise ``(256, 256)`` of several scales."""
-    total = np.zeros((256, 256))
-    for cells, strength in ((32, 0.5), (128, 0.7), (256, 0.6)):
-        layer = Image.fromarray(rng.standard_normal((cells, cells)).astype(np.float32))
-        total += strength * np.asarray(layer.resize((256, 256), Image.Resampling.BILINEAR))
-    return np.clip(total, -2, 2).astype(np.float32)
-
-
-_IRISES = (
-    (70, 42, 22), (92, 58, 30), (48, 30, 18), (60, 38, 24), (110, 85, 48), (95, 100, 62),
-    (85, 110, 130), (110, 130, 150), (90, 105, 110), (52, 34, 22),
-)  # fmt: skip
-
-
-def _eye_textures() -> npt.NDArray[np.uint8]:
-    """Paint eyes ``(n, 512, 512, 4)`` as `Renderer` maps them: 90 degrees are a quarter of a side."""
-    rng = np.random.default_rng(1)
-    place = (np.arange(SIDE) + 0.5) / SIDE - 0.5
-    right, up = np.meshgrid(place, -place)
-    angle = np.hypot(right, up) * 360  # degrees from the eye's axis
-    around = np.arctan2(up, right)
-    textures = np.zeros((len(_IRISES), SIDE, SIDE, 4), np.uint8)
-    for number, colour in enumerate(_IRISES):
-        rays = np.interp(around, np.linspace(-np.pi, np.pi, 181), rng.uniform(0.75, 1.2, 181))
-        iris = np.array(colour) * (rays * np.interp(angle, [8, 20, 27], [1.25, 1, 0.45]))[..., None]
-        red = np.clip((angle - 35) / 40, 0, 1)[..., None]
-        eye = (1 - red) * np.array([222, 216, 212]) + red * np.array([205, 165, 158])
-        eye = np.where(angle[..., None] < 27, iris, eye)
-        edge = np.clip((angle - 25.5) / 3, 0, 1)[..., None]
-        eye = np.where((angle[..., None] > 25.5) & (angle[..., None] < 28.5),
-                       iris * (1 - edge) + eye * edge, eye)  # fmt: skip
-        pupil = 8 + rng.uniform(0, 4)
-        eye = np.where(angle[..., None] < pupil, 6, eye)
-        textures[number, ..., :3] = np.clip(eye, 0, 255)
-    textures[..., 3] = 255
-    return textures
