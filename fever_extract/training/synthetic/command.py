@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from fever_extract._utils.extras import require
+
 
 def add(stages: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to those of ``python -m fever_extract.training``."""
@@ -30,6 +32,7 @@ def add(stages: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    require("anny", "numba", "pyarrow", extra="synthetic", needed_by="rendering faces")
     from fever_extract.training.synthetic.generate import generate
 
     generate(

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 SIDE = 128
 """Of a picture, in pixels."""
 PART = 400
-"""Rows to a part: so many at most are done again after a kill. People are of one part."""
-PEOPLE = 100
-"""People to a part."""
+"""Rows to a part: so many at most are done again after a kill."""
+SHOWN = 4
+"""Faces of each person, on average; a person's are all in one part."""
 
 _FORMAT = 1  # to be raised when the same seed would give other rows
 _KEY = b"faces"
@@ -56,12 +56,14 @@ class Job:
         assets: zip file or folder.
         blendshapes: table of real blendshapes, or None.
         seed: of everything random.
+        part: rows to a part.
         key: digest of all this.
     """
 
     assets: Path
     blendshapes: Path | None
     seed: int
+    part: int
     key: str
 
 
@@ -73,6 +75,7 @@ def generate(
     seed: int = 0,
     blendshapes: Path | None = None,
     processes: int = 1,
+    part: int = PART,
 ) -> Path:
     """Write a table of rendered faces, going on where an earlier call was stopped.
 
@@ -86,6 +89,7 @@ def generate(
         blendshapes: a table to take the units of real faces from (its split ``train``); without,
             expressions are recipes and random units alone.
         processes: that work side by side; how many does not change the faces.
+        part: rows to a part, which say who shows what: another number, other faces.
 
     Returns:
         ``output``.
@@ -103,16 +107,17 @@ def generate(
         raise ValueError(f"faces come in pairs: --number {number} must be even, and at least 2")
     if processes < 1:
         raise ValueError(f"--processes {processes} must be at least 1")
+    if part < 40 or part % 2:
+        raise ValueError(f"a part of {part} rows is odd, or has too few people to pair: take 40")
     if seed < 0:
         raise ValueError(f"--seed {seed} must not be negative")
-    job = Job(assets, blendshapes, seed, _digest(assets, blendshapes, seed))
+    job = Job(assets, blendshapes, seed, part, _digest(assets, blendshapes, seed, part))
     folder = output.with_name(f"{output.name}.parts")
     with exclusive(output):
         folder.mkdir(exist_ok=True)
-        starts = range(0, number, PART)
         tasks = [
-            (folder / f"part-{start // PART:06}.parquet", start, min(start + PART, number))
-            for start in starts
+            (folder / f"part-{start // part:06}.parquet", start, min(start + part, number))
+            for start in range(0, number, part)
         ]
         left = [task for task in tasks if not _is_done(task[0], _key(job, *task[1:]))]
         with progress.bar(total=number, unit="face", leave=False) as bar:
@@ -128,12 +133,6 @@ class Studio:
     """Make single faces of a job; reading what it needs takes seconds."""
 
     def __init__(self, job: Job) -> None:
-        try:
-            import numba  # noqa: F401
-        except ImportError:
-            raise ImportError(
-                "faces are rendered with numba; pip install 'fever-extract[synthetic]'"
-            ) from None
         data = find_data()
         assets = read_assets(job.assets)
         cloths = [cloth for kind in assets.cloths.values() for cloth in kind]
@@ -186,16 +185,16 @@ class Studio:
 
     def _pick(self, row: int) -> int:
         """Pick who shows a row: two people for a pair, both to be trained on or neither."""
-        first = row // PART * PEOPLE
-        people = np.arange(first, first + PEOPLE)
+        count = self.job.part // SHOWN
+        people = row // self.job.part * count + np.arange(count)
         apart = held_out(people)
         rng = np.random.default_rng([self.job.seed, _PAIR, row // 2, 1])
-        two = rng.choice(people[apart == apart[rng.integers(PEOPLE)]], 2, replace=False)
+        two = rng.choice(people[apart == apart[rng.integers(count)]], 2, replace=False)
         return int(two[row % 2])
 
     def _person(self, person_id: int) -> Person:
         if person_id not in self._people:
-            if len(self._people) >= PEOPLE:
+            if len(self._people) >= self.job.part // SHOWN:
                 self._people.clear()
             rng = self._random(_PERSON, person_id)
             self._people[person_id] = draw_person(
@@ -281,9 +280,9 @@ def _key(job: Job, start: int, stop: int) -> bytes:
     return f"{job.key} {start} {stop}".encode()
 
 
-def _digest(assets: Path, blendshapes: Path | None, seed: int) -> str:
+def _digest(assets: Path, blendshapes: Path | None, seed: int, part: int) -> str:
     """Of all that every face depends on."""
-    digest = hashlib.sha256(f"{_FORMAT} {PART} {PEOPLE} {SIDE} {seed}".encode())
+    digest = hashlib.sha256(f"{_FORMAT} {part} {SHOWN} {SIDE} {seed}".encode())
     for path in (assets, blendshapes):
         if path is None:
             continue

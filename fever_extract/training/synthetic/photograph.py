@@ -52,7 +52,7 @@ def develop(
     if grey:
         picture = picture.convert("L").convert("RGB")
     noisy = np.asarray(picture, np.float32)
-    strength = rng.uniform(0, 1) ** 2 * 12
+    strength = rng.uniform(0, 1) ** 2 * 9
     noisy = noisy + strength * rng.standard_normal((side, side, 1), np.float32)
     if not grey:
         noisy = noisy + strength / 2 * rng.standard_normal((side, side, 3), np.float32)

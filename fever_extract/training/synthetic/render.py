@@ -277,6 +277,7 @@ class Renderer:
         )  # fmt: skip
         skin[[r.LIP_RED, r.LIP_GREEN, r.LIP_BLUE]] = person.lips
         rows[_EYES, [r.TEXTURE, r.GLOSS, r.HARDNESS]] = self.first_eye + person.eyes, 0.8, 6
+        rows[_EYES, [r.RED, r.GREEN, r.BLUE]] = 0.7
         rows[_TEETH, [r.TEXTURE, r.GLOSS, r.WRAP]] = person.teeth.texture, 0.25, 0.3
         rows[_TEETH, [r.RED, r.GREEN, r.BLUE]] = 1.25, 1.2, 1.1
         hair[[r.MODE, r.HARDNESS, r.WRAP]] = r.HAIR, 3, 0.3
@@ -288,7 +289,7 @@ class Renderer:
         for kind, cloth in ((_BROWS, person.brows), (_LASHES, person.lashes)):
             rows[kind, [r.MODE, r.TWO_SIDED, r.CUT, r.TONE]] = r.HAIR, 1, 2, 1
             # HAIR makes 0.35 of a colour where the texture is black.
-            colour = np.array(person.hair_colour) * (1.8 if kind == _BROWS else 0.3)
+            colour = np.array(person.hair_colour) * (1.2 if kind == _BROWS else 0.3)
             rows[kind, [r.RED, r.GREEN, r.BLUE]] = colour
             if cloth is not None:
                 rows[kind, r.TEXTURE] = cloth.texture
