@@ -23,6 +23,9 @@ COLUMNS = 19
 # own by the texture's light and shade.
 PLAIN, SKIN, HAIR = 0, 1, 2
 
+# A float32 with a Python number is a float64 to numba.
+_ONE = np.float32(1)
+
 _compiled = njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
 _inlined = njit(inline="always", fastmath=True, error_model="numpy")
 
@@ -153,12 +156,12 @@ def _colour(
     """Shade a point of a triangle into ``out``: linear red, green, blue, and alpha."""
     i, j, k = triangles[t]
     x0, y0, x1, y1, x2, y2 = x[i], y[i], x[j], y[j], x[k], y[k]
-    scale = 1 / ((x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0))
+    scale = _ONE / ((x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0))
     b1 = ((px - x0) * (y2 - y0) - (x2 - x0) * (py - y0)) * scale
     b2 = ((x1 - x0) * (py - y0) - (px - x0) * (y1 - y0)) * scale
-    b0 = (1 - b1 - b2) * near[i]
+    b0 = (_ONE - b1 - b2) * near[i]
     b1, b2 = b1 * near[j], b2 * near[k]
-    scale = 1 / (b0 + b1 + b2)
+    scale = _ONE / (b0 + b1 + b2)
     b0, b1, b2 = b0 * scale, b1 * scale, b2 * scale
     u = b0 * uv[t, 0, 0] + b1 * uv[t, 1, 0] + b2 * uv[t, 2, 0]
     v = b0 * uv[t, 0, 1] + b1 * uv[t, 1, 1] + b2 * uv[t, 2, 1]
@@ -167,24 +170,29 @@ def _colour(
     nz = b0 * attributes[i, 2] + b1 * attributes[j, 2] + b2 * attributes[k, 2]
     openness = b0 * attributes[i, 3] + b1 * attributes[j, 3] + b2 * attributes[k, 3]
     beard = b0 * attributes[i, 4] + b1 * attributes[j, 4] + b2 * attributes[k, 4]
-    scale = 1 / (np.sqrt(nx * nx + ny * ny + nz * nz) + np.float32(1e-9))
+    scale = _ONE / (np.sqrt(nx * nx + ny * ny + nz * nz) + np.float32(1e-9))
     if material[TWO_SIDED] > 0 and nz < 0:
         scale = -scale
     nx, ny, nz = nx * scale, ny * scale, nz * scale
 
     # The texture, bilinear.
     side, layer = textures.shape[1], int(material[TEXTURE])
-    fx = min(max(u * side - np.float32(0.5), np.float32(0)), np.float32(side - 1.001))
-    fy = min(max((1 - v) * side - np.float32(0.5), np.float32(0)), np.float32(side - 1.001))
+    fx = min(max(u * np.float32(side) - np.float32(0.5), np.float32(0)), np.float32(side - 1.001))
+    fy = min(
+        max((_ONE - v) * np.float32(side) - np.float32(0.5), np.float32(0)),
+        np.float32(side - 1.001),
+    )
     ix, iy = int(fx), int(fy)
-    fx, fy = fx - ix, fy - iy
+    fx, fy = fx - np.float32(ix), fy - np.float32(iy)
     for c in range(4):
-        upper = textures[layer, iy, ix, c] * (1 - fx) + textures[layer, iy, ix + 1, c] * fx
-        lower = textures[layer, iy + 1, ix, c] * (1 - fx) + textures[layer, iy + 1, ix + 1, c] * fx
-        out[c] = (upper * (1 - fy) + lower * fy) * np.float32(1 / 255)
+        upper = textures[layer, iy, ix, c] * (_ONE - fx) + textures[layer, iy, ix + 1, c] * fx
+        lower = (
+            textures[layer, iy + 1, ix, c] * (_ONE - fx) + textures[layer, iy + 1, ix + 1, c] * fx
+        )
+        out[c] = (upper * (_ONE - fy) + lower * fy) * np.float32(1 / 255)
     mode, gloss = material[MODE], material[GLOSS]
     if mode == HAIR:
-        bright = (out[0] + out[1] + out[2]) / (3 * material[TONE])
+        bright = (out[0] + out[1] + out[2]) / (np.float32(3) * material[TONE])
         bright = min(np.float32(0.35) + np.float32(0.65) * bright, np.float32(1.9))
         for c in range(3):
             out[c] = material[RED + c] * bright
@@ -197,12 +205,14 @@ def _colour(
         fine = noise[int(v * 9 * size) % size, int(u * 9 * size) % size]
         coarse = noise[int(v * 2 * size) % size, int(u * 2 * size) % size]
         grain += material[FRECKLES] * (np.float32(0.07) * fine + np.float32(0.05) * coarse)
-        hairs = beard * material[BEARD] * (1 - lips)
-        hairs = min(max(hairs * (np.float32(0.9) + np.float32(0.8) * fine), 0), np.float32(0.95))
+        hairs = beard * material[BEARD] * (_ONE - lips)
+        hairs = min(
+            max(hairs * (np.float32(0.9) + np.float32(0.8) * fine), np.float32(0)), np.float32(0.95)
+        )
         for c in range(3):
-            tinted = out[c] * grain * (1 - lips + lips * material[LIP_RED + c])
-            out[c] = tinted * (1 - hairs) + material[BEARD_RED + c] * hairs
-        gloss = gloss * (1 + lips) * (1 - hairs)
+            tinted = out[c] * grain * (_ONE - lips + lips * material[LIP_RED + c])
+            out[c] = tinted * (_ONE - hairs) + material[BEARD_RED + c] * hairs
+        gloss = gloss * (_ONE + lips) * (_ONE - hairs)
 
     lit = np.float32(1)
     if len(shadow) > 1:
@@ -219,17 +229,17 @@ def _colour(
 
     # The sky above, the ground below, and lights that reach round the edge (in skin red most).
     up = ny * np.float32(0.5) + np.float32(0.5)
-    red = (ambient[0, 0] * up + ambient[1, 0] * (1 - up)) * openness
-    green = (ambient[0, 1] * up + ambient[1, 1] * (1 - up)) * openness
-    blue = (ambient[0, 2] * up + ambient[1, 2] * (1 - up)) * openness
+    red = (ambient[0, 0] * up + ambient[1, 0] * (_ONE - up)) * openness
+    green = (ambient[0, 1] * up + ambient[1, 1] * (_ONE - up)) * openness
+    blue = (ambient[0, 2] * up + ambient[1, 2] * (_ONE - up)) * openness
     shine_red, shine_green, shine_blue = np.float32(0), np.float32(0), np.float32(0)
     wrap = material[WRAP]
     for light in range(len(lights)):
         facing = nx * lights[light, 0] + ny * lights[light, 1] + nz * lights[light, 2]
         strength = openness * (lit if light == 0 else np.float32(1))
-        round_edge = max((facing + wrap) / (1 + wrap), np.float32(0)) * strength
+        round_edge = max((facing + wrap) / (_ONE + wrap), np.float32(0)) * strength
         more = wrap * np.float32(1.6)
-        red += lights[light, 3] * max((facing + more) / (1 + more), np.float32(0)) * strength
+        red += lights[light, 3] * max((facing + more) / (_ONE + more), np.float32(0)) * strength
         green += lights[light, 4] * round_edge
         blue += lights[light, 5] * round_edge
         half = nx * lights[light, 6] + ny * lights[light, 7] + nz * lights[light, 8]
@@ -247,14 +257,15 @@ def _colour(
 
 @_compiled
 def shade(
-    picture: Any, ids: Any, x: Any, y: Any, near: Any, attributes: Any, triangles: Any, uv: Any,
-    kinds: Any, materials: Any, textures: Any, noise: Any, ambient: Any, lights: Any, shadow: Any,
+    picture: Any, depth: Any, ids: Any, x: Any, y: Any, near: Any, attributes: Any,
+    triangles: Any, uv: Any, kinds: Any, materials: Any, textures: Any, noise: Any, ambient: Any,
+    lights: Any, shadow: Any,
 ) -> None:  # fmt: skip
     """Colour the pixels of a z-buffer.
 
     Args:
         picture: ``(h, w, 3)`` of linear light, changed.
-        ids: ``(h, w)`` int32 of `rasterise`; -1 is the background, which stays.
+        depth, ids: ``(h, w)`` of `rasterise`, even h and w; -1 is the background, which stays.
         attributes: ``(v, ATTRIBUTES)``.
         noise: ``(s, s)``, about -1 to 1, of skin and beard.
         ambient: ``(2, 3)``, light from above and below.
@@ -263,17 +274,37 @@ def shade(
         shadow: ``(s, s)``, closeness to the first light; ``(1, 1)`` for none.
     """
     out = np.empty(4, np.float32)
-    for row in range(ids.shape[0]):
-        for column in range(ids.shape[1]):
-            t = ids[row, column]
-            if t >= 0:
-                _colour(
-                    t, column + np.float32(0.5), row + np.float32(0.5), x, y, near, attributes,
-                    triangles, uv, materials[kinds[t]], textures, noise, ambient, lights, shadow,
-                    out,
-                )  # fmt: skip
+    half, whole = np.float32(0.5), np.float32(1)
+    for block_row in range(0, ids.shape[0], 2):
+        for block_column in range(0, ids.shape[1], 2):
+            alike = _alike(ids, depth, kinds, materials, block_row, block_column)
+            for pixel in range(4):
+                row, column = block_row + pixel // 2, block_column + pixel % 2
+                t = ids[row, column]
+                if t < 0:
+                    continue
+                if pixel == 0 or not alike:
+                    middle = whole if alike else half
+                    _colour(
+                        t, np.float32(column) + middle, np.float32(row) + middle, x, y, near,
+                        attributes, triangles, uv, materials[kinds[t]], textures, noise, ambient,
+                        lights, shadow, out,
+                    )  # fmt: skip
                 for c in range(3):
                     picture[row, column, c] = out[c]
+
+
+@_inlined
+def _alike(ids: Any, depth: Any, kinds: Any, materials: Any, row: int, column: int) -> bool:
+    """Tell whether four pixels show one smooth piece of skin, which is shaded but once."""
+    near, far = depth[row, column], depth[row, column]
+    for pixel in range(4):
+        t = ids[row + pixel // 2, column + pixel % 2]
+        if t < 0 or materials[kinds[t], MODE] != SKIN:
+            return False
+        z = depth[row + pixel // 2, column + pixel % 2]
+        near, far = max(near, z), min(far, z)
+    return near - far < np.float32(0.08) * far * far
 
 
 @_compiled
@@ -318,7 +349,8 @@ def blend(
                 if _alpha(textures, layer, u, v) < np.float32(0.02):
                     continue
                 _colour(
-                    t, px, py, x, y, near, attributes, triangles, uv, material, textures, noise,
+                    t, np.float32(px), np.float32(py), x, y, near, attributes, triangles, uv,
+                    material, textures, noise,
                     ambient, lights, shadow, out,
                 )  # fmt: skip
                 for c in range(3):

@@ -37,7 +37,8 @@ _FAR = 8.0  # of the key light, which is so far off that its view has no perspec
 # How far an eye turns at full strength, in degrees. The face units' own offsets flatten the eyeball
 # and lift the iris by 11 degrees at most, so eyes are turned as a ball instead.
 _TURNS = {"Out": 33.0, "In": -33.0, "Up": -25.0, "Down": 28.0}
-_SKIN, _EYES, _TEETH, _HAIR, _BROWS, _LASHES = range(6)  # opaque ones first
+# First what casts shadows, then what else is opaque.
+_SKIN, _HAIR, _EYES, _TEETH, _BROWS, _LASHES = range(6)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,14 +109,13 @@ class Renderer:
             rng: decides on the background and what covers the face.
         """
         vertices = self._express(person, dict(zip(names, strengths.tolist())))
-        parts = [
-            self._skin(person, vertices),
-            self._eyeballs(person, vertices),
-            self._cloth(person, person.teeth, vertices, _TEETH),
+        worn = {_HAIR: person.hair, _TEETH: person.teeth, _BROWS: person.brows}
+        worn[_LASHES] = person.lashes
+        parts = [self._skin(person, vertices), self._eyeballs(person, vertices)]
+        parts += [
+            self._cloth(person, cloth, vertices, kind) for kind, cloth in worn.items() if cloth
         ]
-        for cloth, kind in ((person.hair, _HAIR), (person.brows, _BROWS), (person.lashes, _LASHES)):
-            if cloth is not None:
-                parts.append(self._cloth(person, cloth, vertices, kind))
+        parts.sort(key=lambda part: part.kind)
         view = self._look(person, vertices, scene)
         size = self.side * TIMES
         turned = [view.turn(part.vertices) for part in parts]
@@ -142,8 +142,8 @@ class Renderer:
         )
         light = draw_background(rng, size)
         look = (self._textures, self._noise, scene.ambient, scene.lights, shadow)
-        raster.shade(light, ids, *seen, attributes, triangles, uv, kinds, materials, *look)
-        soft = np.flatnonzero(kinds >= _HAIR)
+        raster.shade(light, depth, ids, *seen, attributes, triangles, uv, kinds, materials, *look)
+        soft = np.flatnonzero((kinds == _HAIR) | (kinds >= _BROWS))
         order = soft[np.argsort(near[triangles[soft]].sum(axis=1), kind="stable")]
         raster.blend(
             light, depth, ids, order, *seen, attributes, triangles, uv, kinds, materials, *look
@@ -255,9 +255,9 @@ class Renderer:
         attributes[:, 6] = seen[:, 1] * scale + _SHADOW / 2
         attributes[:, 7] = seen[:, 2] + np.float32(_FAR)
         shadow = np.zeros((_SHADOW, _SHADOW), np.float32)
-        casts = (kinds == _SKIN) | (kinds == _HAIR)
+        casts = int(np.searchsorted(kinds, _EYES))
         raster.rasterise(
-            *np.ascontiguousarray(attributes[:, 5:].T), triangles[casts], uv[casts], kinds[casts],
+            *np.ascontiguousarray(attributes[:, 5:].T), triangles[:casts], uv, kinds,
             materials, self._textures, shadow, np.empty((_SHADOW, _SHADOW), np.int32),
         )  # fmt: skip
         darker: Floats = shadow - np.float32(0.06)
