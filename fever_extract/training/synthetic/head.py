@@ -30,7 +30,7 @@ LOWEST = 5.0
 """In MakeHuman's decimetres: what is below is in no picture."""
 LEFT_EYE, RIGHT_EYE = range(14598, 14670), range(14670, 14742)
 """Vertices of the eyeballs; left and right are the person's own, so left has x > 0."""
-LEFT_CORNER, RIGHT_CORNER, NOSE = (7286, 7301, 10407), (543, 560, 3739), (5054, 294)
+LEFT_CORNER, RIGHT_CORNER, NOSE = (7286, 7287, 7139), (543, 544, 379), (5054, 294)
 """Vertices whose mean is a mouth corner or the tip of the nose, as people mark them."""
 _SCALES = (5399, 11998, 962, 5320, 791, 881, 15077, 15111, 15061, 15068, 14993, 15061)
 

@@ -34,9 +34,11 @@ def make_noise(rng: np.random.Generator) -> npt.NDArray[np.float32]:
     return np.clip(total, -2, 2).astype(np.float32)
 
 
+BROWN_EYES = 5
+"""How many of the eyes are brown; they come first."""
 _IRISES = (
-    (70, 42, 22), (92, 58, 30), (48, 30, 18), (60, 38, 24), (110, 85, 48), (95, 100, 62),
-    (85, 110, 130), (110, 130, 150), (90, 105, 110), (52, 34, 22),
+    (70, 42, 22), (92, 58, 30), (48, 30, 18), (60, 38, 24), (52, 34, 22),
+    (110, 85, 48), (95, 100, 62), (85, 110, 130), (110, 130, 150), (90, 105, 110),
 )  # fmt: skip
 
 

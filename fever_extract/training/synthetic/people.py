@@ -10,6 +10,7 @@ import numpy as np
 
 from fever_extract.training.synthetic.assets import Assets, Cloth
 from fever_extract.training.synthetic.head import AGES, RACES, Head
+from fever_extract.training.synthetic.paint import BROWN_EYES
 from fever_extract.training.synthetic.raster import mix
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def draw_person(rng: np.random.Generator, head: Head, assets: Assets, eyes: int)
         colour,
         (float(lips[0]), float(lips[1]), float(lips[2])),
         adult * float(rng.uniform(0.15, 1)) if bearded else 0.0,
-        int(rng.integers(eyes)),
+        int(rng.integers(eyes if rng.random() < race["caucasian"] else BROWN_EYES)),
         float(rng.uniform(0, 1) ** 2),
         float(rng.uniform(0.05, 1)),
     )
@@ -170,7 +171,7 @@ def _pick_hair(rng: np.random.Generator, assets: Assets, male: float, age: float
     cloths = list(assets.cloths["hair"])
     long = np.array([cloth.name.startswith(_LONG) for cloth in cloths])
     weights = np.where(long, 0.06, 1.0) if male > 0.5 else np.where(long, 1.0, 0.3)
-    weights = weights * [0.35 if cloth.name in _OVER_EYE else 1 for cloth in cloths]
+    weights = weights * [0.12 if cloth.name in _OVER_EYE else 1 for cloth in cloths]
     return cloths[int(rng.choice(len(cloths), p=weights / weights.sum()))]
 
 

@@ -219,6 +219,10 @@ def _colour(
         sx = b0 * attributes[i, 5] + b1 * attributes[j, 5] + b2 * attributes[k, 5]
         sy = b0 * attributes[i, 6] + b1 * attributes[j, 6] + b2 * attributes[k, 6]
         sz = b0 * attributes[i, 7] + b1 * attributes[j, 7] + b2 * attributes[k, 7]
+        # What is seen from the side by the light would cast shadows on itself.
+        cosine = nx * lights[0, 0] + ny * lights[0, 1] + nz * lights[0, 2]
+        sine = np.sqrt(max(_ONE - cosine * cosine, np.float32(0)))
+        sz += np.float32(0.03) * sine / max(cosine, np.float32(0.12))
         lit = np.float32(0)
         for tap in range(4):
             row = int(sy + np.float32(1.5) * (tap // 2) - np.float32(0.75))
@@ -295,7 +299,7 @@ def shade(
 
 
 @_inlined
-def _alike(ids: Any, depth: Any, kinds: Any, materials: Any, row: int, column: int) -> bool:
+def _alike(ids: Any, depth: Any, kinds: Any, materials: Any, row: int, column: int) -> Any:
     """Tell whether four pixels show one smooth piece of skin, which is shaded but once."""
     near, far = depth[row, column], depth[row, column]
     for pixel in range(4):

@@ -276,7 +276,7 @@ class Renderer:
             person.beard, *(0.8 * part for part in person.hair_colour)
         )  # fmt: skip
         skin[[r.LIP_RED, r.LIP_GREEN, r.LIP_BLUE]] = person.lips
-        rows[_EYES, [r.TEXTURE, r.GLOSS, r.HARDNESS]] = self.first_eye + person.eyes, 0.8, 6
+        rows[_EYES, [r.TEXTURE, r.GLOSS, r.HARDNESS]] = self.first_eye + person.eyes, 0.5, 8
         rows[_EYES, [r.RED, r.GREEN, r.BLUE]] = 0.7
         rows[_TEETH, [r.TEXTURE, r.GLOSS, r.WRAP]] = person.teeth.texture, 0.25, 0.3
         rows[_TEETH, [r.RED, r.GREEN, r.BLUE]] = 1.25, 1.2, 1.1
