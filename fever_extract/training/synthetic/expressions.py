@@ -102,7 +102,7 @@ _OTHERS: Mapping[str, Sequence[_Recipe]] = {
     ],
 }  # fmt: skip
 
-_SHOWN = 0.4
+_SHOWN = 0.5
 """Intensity from which a recipe's expression can be seen, and is named."""
 _WITH_REAL = {"real": 0.5, "recipe": 0.38, "sparse": 0.12}
 _WITHOUT = {"recipe": 0.75, "sparse": 0.25}

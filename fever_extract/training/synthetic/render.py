@@ -36,7 +36,7 @@ _SHADOW = 160
 _FAR = 8.0  # of the key light, which is so far off that its view has no perspective
 # How far an eye turns at full strength, in degrees. The face units' own offsets flatten the eyeball
 # and lift the iris by 11 degrees at most, so eyes are turned as a ball instead.
-_TURNS = {"Out": 33.0, "In": -33.0, "Up": -25.0, "Down": 28.0}
+_TURNS = {"Out": 33.0, "In": -33.0, "Up": 25.0, "Down": -28.0}
 # First what casts shadows, then what else is opaque.
 _SKIN, _HAIR, _EYES, _TEETH, _BROWS, _LASHES = range(6)
 

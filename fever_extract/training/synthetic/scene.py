@@ -17,7 +17,7 @@ class Scene:
     """Everything but the person and the expression.
 
     Attributes:
-        yaw, pitch, roll: degrees; the face turns to the picture's right, down, and clockwise.
+        yaw, pitch, roll: degrees; the face turns to the picture's right, up, and clockwise.
         distance: of the camera from the head, in units of the eyes' distance: a near one is a wide
             lens.
         eyes: how far the eyes of a face from the front are apart, to the picture's side.
@@ -59,7 +59,7 @@ def rotation(yaw: float, pitch: float, roll: float) -> npt.NDArray[np.float32]:
     """Make the matrix ``(3, 3)`` that turns a head: first by yaw, then by pitch, then by roll."""
     (cy, cp, cr), (sy, sp, sr) = (f(np.radians([yaw, pitch, roll])) for f in (np.cos, np.sin))
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
+    about_x = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
     about_z = np.array([[cr, sr, 0], [-sr, cr, 0], [0, 0, 1]])
     matrix: npt.NDArray[np.float32] = (about_z @ about_x @ about_y).astype(np.float32)
     return matrix
