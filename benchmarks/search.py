@@ -50,9 +50,9 @@ def main(folder: str, rows: int = 100_000, width: int = 256) -> None:
     if not Path(folder).exists():
         make(Path(folder), int(rows), int(width))
     table = timed("open", lambda: read_table(folder))
-    queries = next(iter(table.vectors.blocks()))[:QUERIES]
+    queries = next(iter(table.embeddings.blocks()))[:QUERIES]
     one, many = queries[0], queries
-    print(f"{len(table)} rows of {table.vectors.width} numbers")
+    print(f"{len(table)} rows of {table.embeddings.width} numbers")
     timed("one vector, from the shards", lambda: table.nearest(one))
     exact = timed(f"{QUERIES} vectors, from the shards", lambda: table.nearest(many))
     timed("where(max_yaw=20), then one vector", lambda: table.where(max_yaw=20).nearest(one))

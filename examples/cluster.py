@@ -18,8 +18,8 @@ def main(folder: str, groups: str = "4") -> None:
     photographs = [Path(folder, name) for name in list_images(folder)]
     records = Extractor(normalize=True).extract_records(photographs)
     faces = {path: record.face for path, record in zip(photographs, records) if record.face}
-    vectors = np.stack([face.vector for face in faces.values()])
-    labels = KMeans(int(groups), n_init=10, random_state=0).fit_predict(vectors)
+    embeddings = np.stack([face.embedding for face in faces.values()])
+    labels = KMeans(int(groups), n_init=10, random_state=0).fit_predict(embeddings)
 
     for label in range(int(groups)):
         members = [path for path, its in zip(faces, labels) if its == label]

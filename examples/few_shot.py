@@ -18,7 +18,7 @@ from fever_extract import FeverTransformer
 from fever_extract.images import list_images
 
 
-def vectors(folder: str) -> tuple[list[str], np.ndarray]:
+def embeddings(folder: str) -> tuple[list[str], np.ndarray]:
     names = np.array(list(list_images(folder)))
     X = FeverTransformer().transform([Path(folder, name) for name in names])
     found = np.isfinite(X).all(axis=1)  # a picture without a face is a row of NaN
@@ -26,7 +26,7 @@ def vectors(folder: str) -> tuple[list[str], np.ndarray]:
 
 
 def main(five: str, others: str, folder: str) -> None:
-    (_, new), (_, rest), (names, X) = map(vectors, (five, others, folder))
+    (_, new), (_, rest), (names, X) = map(embeddings, (five, others, folder))
     # Strong regularisation: 512 numbers, five examples.
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced"))
     model.fit(np.vstack([new, rest]), [1] * len(new) + [0] * len(rest))

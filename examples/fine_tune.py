@@ -1,7 +1,7 @@
-"""Weights fine-tuned on classes of your own, then vectors and names by them.
+"""Weights fine-tuned on classes of your own, then embeddings and names by them.
 
 The network itself is adapted, which takes about a minute for a hundred photographs and wants some
-tens of them a class; own_classes.py learns a classifier on vectors as they are, in seconds.
+tens of them a class; own_classes.py learns a classifier on embeddings as they are, in seconds.
 
 pip install "fever-extract[training]"
 python examples/fine_tune.py FOLDER runs/ours PHOTOGRAPH ...  # FOLDER/bored/*, FOLDER/amused/*
@@ -22,5 +22,5 @@ for photograph, record in zip(photographs, extractor.extract_records(photographs
     if record.face is None:
         print(f"{photograph}: {record.status}, {record.error}")
         continue
-    vector = record.face.vector
-    print(f"{photograph}: {record.face.expression} {record.face.probability:.0%}, {vector[:3]} ...")
+    face = record.face
+    print(f"{photograph}: {face.expression} {face.probability:.0%}, {face.embedding[:3]} ...")

@@ -2,7 +2,7 @@
 
 python examples/folder_to_sklearn.py FOLDER      # FOLDER/happy/*.jpg, FOLDER/sad/*.jpg, ...
 
-Vectors are kept in the folder fever-cache, so that each photograph is extracted once.
+Embeddings are kept in the folder fever-cache, so that each photograph is extracted once.
 """
 
 import sys
@@ -25,12 +25,12 @@ def main(folder: str) -> None:
     labels = np.array([Path(name).parts[0] for name in names])
     photographs = np.array([str(Path(folder, name)) for name in names])
 
-    vectors = FeverTransformer(memory="fever-cache")
-    found = np.isfinite(vectors.transform(photographs)).all(axis=1)  # no face: a row of NaN
+    transformer = FeverTransformer(memory="fever-cache")
+    found = np.isfinite(transformer.transform(photographs)).all(axis=1)  # no face: a row of NaN
     print(f"{found.sum()} of {len(found)} pictures have a face")
     photographs, labels = photographs[found], labels[found]
 
-    classifier = make_pipeline(vectors, StandardScaler(), LogisticRegression(max_iter=1000))
+    classifier = make_pipeline(transformer, StandardScaler(), LogisticRegression(max_iter=1000))
     predicted = cross_val_predict(classifier, photographs, labels, cv=3)
     print(classification_report(labels, predicted))
     print("rows: what it is; columns: what was said")

@@ -28,12 +28,11 @@ crops = np.stack(
 )
 # (n, 3, size, size) float32, 0 to 255; the rest is inside the file.
 crops = crops.transpose(0, 3, 1, 2).astype(np.float32)
-embedding, expression = session.run(["embedding", "expression"], {"crops": crops})
+embeddings, logits = session.run(["embedding", "expression"], {"crops": crops})
 
-probabilities = np.exp(expression - expression.max(axis=1, keepdims=True))
+probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
 probabilities /= probabilities.sum(axis=1, keepdims=True)
-for path, vector, row in zip(sys.argv[2:], embedding, probabilities):
+for path, embedding, row in zip(sys.argv[2:], embeddings, probabilities):
     best = row.argmax()
-    print(
-        f"{path}: {config['expressions'][best]} {row[best]:.0%}, vector {vector[:4].round(3)} ..."
-    )
+    expression = f"{config['expressions'][best]} {row[best]:.0%}"
+    print(f"{path}: {expression}, embedding {embedding[:4].round(3)} ...")

@@ -1,4 +1,4 @@
-"""A classifier of your own classes: a scikit-learn head on the vectors.
+"""A classifier of your own classes: a scikit-learn head on the embeddings.
 
 The network stays as it is; what is learned is a logistic regression, in seconds, from as few
 as some ten photographs a class. fine_tune.py adapts the network itself.
@@ -25,17 +25,17 @@ from fever_extract.images import list_images
 def train(folder: Path, output: Path) -> None:
     paths = list(list_images(folder))
     labels = np.array([Path(path).parts[0] for path in paths])
-    vectors = Extractor().extract([folder / path for path in paths])
-    found = np.isfinite(vectors).all(axis=1)  # a photograph without a face is a row of NaN
-    vectors, labels = vectors[found], labels[found]
+    embeddings = Extractor().extract([folder / path for path in paths])
+    found = np.isfinite(embeddings).all(axis=1)  # a photograph without a face is a row of NaN
+    embeddings, labels = embeddings[found], labels[found]
     # If a person is in several photographs, keep them together: see GroupShuffleSplit.
-    parts = train_test_split(vectors, labels, stratify=labels, random_state=0)
+    parts = train_test_split(embeddings, labels, stratify=labels, random_state=0)
     known, unseen, known_labels, unseen_labels = parts
     head = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     head.fit(known, known_labels)
     print(f"{len(known)} faces to learn from; on the {len(unseen)} others:")
     print(classification_report(unseen_labels, head.predict(unseen), zero_division=0))
-    joblib.dump(head.fit(vectors, labels), output)
+    joblib.dump(head.fit(embeddings, labels), output)
 
 
 def predict(head_file: Path, photographs: list[str]) -> None:
@@ -44,7 +44,7 @@ def predict(head_file: Path, photographs: list[str]) -> None:
         if record.face is None:
             print(f"{photograph}: {record.status}, {record.error}")
             continue
-        (chances,) = head.predict_proba([record.face.vector])
+        (chances,) = head.predict_proba([record.face.embedding])
         best = chances.argmax()
         print(f"{photograph}: {head.classes_[best]} {chances[best]:.0%}")
 

@@ -1,4 +1,4 @@
-"""Facial-expression vectors from photographs.
+"""Facial-expression embeddings from photographs.
 
     from fever_extract import Extractor
     X = Extractor().extract(["a.jpg", "b.jpg"])   # (2, d) float32

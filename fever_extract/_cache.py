@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from fever_extract.extractor import Extractor
 
-# What an image always gives. Other failures may mend: a decoder is installed, memory is freed.
+# What an image always gives. Other failures may pass: a decoder is installed, memory is freed.
 _LASTING = (Status.OK, Status.NO_FACE, Status.TOO_SMALL)
 
 
@@ -43,9 +43,9 @@ def cached_records(
     """
     stored = memory.cache(_record, ignore=["record"])
     made_by = provenance(extractor, options.settings())
-    del made_by["weights_source"]  # the same weights may lie elsewhere
+    del made_by["weights_source"]  # the same weights may be elsewhere
     seed = json.dumps(made_by, sort_keys=True).encode()
-    # Two images of one content are one; what can't be read has no content, and is its own.
+    # Images with the same content share a key; one that can't be read has none.
     keys = [_key(image, seed) or index for index, image in enumerate(inputs)]
     known: dict[str | int, Record] = {}
     missing: dict[str | int, ImageLike] = {}

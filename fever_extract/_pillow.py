@@ -16,7 +16,7 @@ from fever_extract.records import ExtractionError, Status
 
 _logger = logging.getLogger(__name__)
 
-# Raster formats only: others run programs (EPS calls Ghostscript) or are no photographs.
+# Raster formats only: others run programs (EPS calls Ghostscript) or are not photographs.
 _FORMATS = "JPEG PNG WEBP MPO BMP DIB GIF TIFF PPM JPEG2000 AVIF HEIF".split()
 
 
@@ -29,10 +29,10 @@ def formats() -> list[str]:
 
 
 def open_heif(source: Path | io.BytesIO) -> Image.Image | None:
-    """Open a HEIF image (HEIC, say) with pillow-heif, without registering it with Pillow.
+    """Open a HEIF image (such as HEIC) with pillow-heif, without registering it with Pillow.
 
     Returns:
-        None if it is no HEIF image, or is damaged.
+        None if it is not a HEIF image, or damaged.
 
     Raises:
         ExtractionError: if it is one, and pillow-heif is not installed.
@@ -55,7 +55,7 @@ def open_heif(source: Path | io.BytesIO) -> Image.Image | None:
     try:
         image: Image.Image = pillow_heif.HeifImageFile(source)  # type: ignore[no-untyped-call]
         return image
-    except SyntaxError:  # Pillow's sign for another format
+    except SyntaxError:  # how Pillow reports another format
         return None
 
 
@@ -98,7 +98,7 @@ class PillowSettings:
         for name, pickled in self.plugins:
             try:
                 Image.register_open(name, *pickle.loads(pickled))
-            except Exception as error:  # a module of someone else's is imported
+            except Exception as error:  # imports a third-party module
                 _logger.warning("Pillow's plug-in for %s files is not here: %s", name, error)
 
 

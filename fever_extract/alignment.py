@@ -29,7 +29,7 @@ SUPERSAMPLE = 2
 def sampling_matrices(
     landmarks: npt.NDArray[np.floating], preprocessing: Preprocessing
 ) -> npt.NDArray[np.float64]:
-    """Affine maps from crop pixels to image pixels.
+    """Compute affine maps from crop pixels to image pixels.
 
     Args:
         landmarks: ``(n, 5, 2)``, in image pixels.
@@ -77,7 +77,7 @@ def warp(
     """
     height, width = images.shape[-2:]
     count = size * supersample
-    # affine_grid and grid_sample speak of -1..1 from edge to edge, on both sides.
+    # affine_grid and grid_sample use -1..1 from edge to edge, in both directions.
     half = matrices.new_tensor([[size / 2, 0, size / 2], [0, size / 2, size / 2], [0, 0, 1]])
     normalise = matrices.new_tensor([[2 / width, 0], [0, 2 / height]])
     theta = normalise @ (matrices @ half)
@@ -155,7 +155,7 @@ def whole(image: npt.NDArray[np.uint8], preprocessing: Preprocessing) -> torch.T
 def surroundings(
     matrix: npt.NDArray[np.float64], size: int, height: int, width: int
 ) -> tuple[tuple[int, int, int, int], tuple[int, int], npt.NDArray[np.float64]]:
-    """What of an image a crop is sampled from, and how far that is reduced first.
+    """Find the region of an image that a crop is sampled from, and how far to reduce it first.
 
     Args:
         matrix: ``(2, 3)``, from crop pixels to image pixels.
@@ -186,11 +186,11 @@ def surroundings(
 def _sample(
     image: npt.NDArray[np.uint8], matrix: npt.NDArray[np.float64], size: int
 ) -> torch.Tensor:
-    """One crop: cut its surroundings out, reduce them to near its scale, warp."""
+    """Make one crop: cut its surroundings out, reduce them to near its scale, warp."""
     (left, top, right, bottom), reduced, matrix = surroundings(matrix, size, *image.shape[:2])
     region = _to_tensor(image[top:bottom, left:right])
     if reduced != region.shape[2:]:
-        # Bytes are resampled many times as fast as floats.
+        # Bytes are resampled several times faster than floats.
         region = F.interpolate(region, size=reduced, mode="bilinear", antialias=True)
     return warp(region.float(), torch.from_numpy(matrix)[None].float(), size)
 

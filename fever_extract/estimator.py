@@ -27,7 +27,7 @@ from fever_extract.extractor import Extractor
 from fever_extract.images import ImageLike
 from fever_extract.models.config import WeightsError
 from fever_extract.options import Options
-from fever_extract.records import stack_vectors
+from fever_extract.records import stack_embeddings
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -134,8 +134,8 @@ class FeverTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if isinstance(memory, os.PathLike):
             memory = os.fspath(memory)
         records = cached_records(listed, extractor, options, check_memory(memory))
-        # The frames between here and the user are `stack_vectors`, this and set_output's wrapper.
-        return stack_vectors(records, extractor.embedding_dim, self.on_error, stacklevel=4)
+        # Between here and the user are `stack_embeddings`, this and set_output's wrapper.
+        return stack_embeddings(records, extractor.embedding_dim, self.on_error, stacklevel=4)
 
     def get_feature_names_out(self, input_features: object = None) -> npt.NDArray[np.object_]:
         """Name the columns ``embedding_0`` and so on, as in a csv table.
@@ -168,7 +168,7 @@ class FeverTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return state
 
     def _options(self) -> Options:
-        # Not `prior`: vectors don't depend on it.
+        # Not `prior`: embeddings don't depend on it.
         names = (field.name for field in dataclasses.fields(Options) if field.name != "prior")
         return Options(**{name: getattr(self, name) for name in names})
 

@@ -27,7 +27,7 @@ from fever_extract.records import (
     Record,
     Status,
     Summary,
-    stack_vectors,
+    stack_embeddings,
 )
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ Faces = Union["npt.NDArray[Any]", Sequence[Any], None]
 
 
 class Extractor:
-    """Facial-expression embeddings from images.
+    """Find faces in images and embed their expressions.
 
     Args:
         weights: the embedded default if left out; else a local folder, or a Hugging Face
@@ -64,8 +64,8 @@ class Extractor:
     array. EXIF orientation is applied.
 
     Threads can share an Extractor, and a forked child can use it on the CPU, with one thread.
-    It can be pickled and copied: the embedded weights travel by their SHA-256, others whole, so
-    that the receiver needs neither files nor a network.
+    It can be pickled and copied: the embedded weights travel by their SHA-256, others with all
+    their bytes, so that the receiver needs neither files nor a network.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Extractor:
             weights, hub.HubOptions(revision, cache_dir, token, local_files_only)
         )
         self.config.check_prior(self._options.prior)
-        # torch takes seconds to import: pay when an Extractor is made, not before.
+        # torch takes seconds to import: pay for it when an Extractor is made, not before.
         from fever_extract.pipeline import Pipeline
 
         self._pipeline = Pipeline(self._checkpoint, device)
@@ -121,6 +121,11 @@ class Extractor:
         return self._checkpoint.sha256
 
     @property
+    def options(self) -> Options:
+        """The options of every call that doesn't say otherwise."""
+        return self._options
+
+    @property
     def source(self) -> str:
         """Where the weights came from: ``embedded``, a folder, or a Hub repository."""
         return self._checkpoint.source
@@ -132,7 +137,7 @@ class Extractor:
         )
 
     def network(self) -> FeverNet:
-        """A copy of the network as a torch module of your own, to build in or to train.
+        """Return a copy of the network as a torch module, to build on or to train.
 
         It takes aligned crops ``(n, 3, s, s)``, 0 to 255, with the ``s`` of
         ``config.preprocessing.size``, and gives a `fever_extract.models.network.Output`; it is
@@ -151,20 +156,20 @@ class Extractor:
     def embed(
         self, crops: torch.Tensor | npt.NDArray[Any], *, normalize: bool | None = None
     ) -> torch.Tensor | npt.NDArray[np.float32]:
-        """Vectors of faces that are cut out and aligned already.
+        """Embed faces that are already cut out and aligned.
 
         Args:
             crops: ``(n, 3, s, s)`` or ``(n, s, s, 3)``, RGB (or one channel, grey), uint8 or
-                floating point, 0 to 255, aligned as ``config.preprocessing`` says; other sizes
-                than its ``size`` are resampled.
-            normalize: scale each vector to length 1; None as this extractor's option says.
+                floating point, 0 to 255, aligned as ``config.preprocessing`` says; they are
+                resampled if their size is not its ``size``.
+            normalize: scale each embedding to length 1; None for this extractor's option.
 
         Returns:
             ``(n, d)`` float32: an array for an array; for a tensor, a tensor on its device, through
             which gradients flow if they flow through the crops.
 
         Raises:
-            TypeError, ValueError: if they are no crops.
+            TypeError, ValueError: if ``crops`` has another shape, dtype or range.
         """
         from fever_extract.models.crops import as_crops
 
@@ -174,10 +179,10 @@ class Extractor:
         prepared = as_crops(crops, self.config.preprocessing.size)
         if not isinstance(crops, np.ndarray):
             return self._pipeline.embed_tensor(prepared, chosen.normalize)
-        vectors = np.zeros((len(prepared), self.embedding_dim), np.float32)
+        embeddings = np.zeros((len(prepared), self.embedding_dim), np.float32)
         if len(prepared):
-            vectors[:] = list(self._pipeline.embed(prepared, chosen))
-        return vectors
+            embeddings[:] = list(self._pipeline.embed(prepared, chosen))
+        return embeddings
 
     def extract(
         self,
@@ -191,8 +196,8 @@ class Extractor:
 
         Args:
             inputs: one image, or many. A generator is consumed a few batches ahead, so that its
-                images are never in memory together.
-            boxes, landmarks: faces that are known, so that none is looked for; see
+                images are never all in memory.
+            boxes, landmarks: faces that are known already, instead of detection; see
                 `extract_records`.
             options: any of `fever_extract.Options`, for this call.
 
@@ -210,12 +215,12 @@ class Extractor:
         single = images.is_single(inputs)
         records = self._stream(inputs, chosen, boxes=boxes, landmarks=landmarks)
         if not single:
-            return stack_vectors(records, self.embedding_dim, chosen.on_error)
+            return stack_embeddings(records, self.embedding_dim, chosen.on_error)
         (record,) = records
         if record.face is None and chosen.on_error == "raise":
             raise ExtractionError(record.status, str(record.error))
         row: npt.NDArray[np.float32]
-        (row,) = stack_vectors([record], self.embedding_dim, chosen.on_error)
+        (row,) = stack_embeddings([record], self.embedding_dim, chosen.on_error)
         return row
 
     def extract_records(
@@ -227,23 +232,23 @@ class Extractor:
         landmarks: Faces = None,
         **options: Unpack[OptionArguments],
     ) -> list[Record]:
-        """Extract a record per image: its status, and its faces or the reason why there are none.
+        """Extract a record per image: its status, and its faces or the reason there are none.
 
         Args:
             inputs: one image, or many.
             all_faces: keep every face of an image, in the order of ``select``.
-            boxes: faces that are known, so that none is looked for: for each image x1, y1, x2, y2
-                in pixels of the upright picture, ``(4,)``; several, ``(k, 4)``; or None. MTCNN's
-                last network finds the landmarks in them, and `Face.score` is its confidence.
-                They should reach about from the brows to the chin.
-            landmarks: for each image the five points of `Face.landmarks`, ``(5, 2)`` or ``(10,)``;
-                several, ``(k, 5, 2)``; or None. Nothing is detected at all.
-            options: any of `fever_extract.Options`, for this call; with boxes or landmarks, those
-                of detection don't count, and given faces keep their order with ``all_faces``.
+            boxes: known faces, instead of detection: for each image x1, y1, x2, y2 in pixels of
+                the upright picture, ``(4,)``; several, ``(k, 4)``; or None. MTCNN's last network
+                finds the landmarks in them, and `Face.score` is its confidence. A box should
+                reach about from the brows to the chin.
+            landmarks: known faces by their five points (`Face.landmarks`), for each image
+                ``(5, 2)`` or ``(10,)``; several, ``(k, 5, 2)``; or None. MTCNN is not run at all.
+            options: any of `fever_extract.Options`, for this call. With boxes or landmarks, those
+                of detection have no effect, and with ``all_faces`` faces keep the given order.
 
         Returns:
-            One record per image, in the order of the input. Of given faces, one that lies outside
-            the picture has no vector: the record's status, or with others its ``error``, says so.
+            One record per image, in the order of the input. A given face outside the picture has
+            no embedding: the record's status says so, or its ``error`` if other faces have one.
 
         Raises:
             TypeError, ValueError: as in `extract`, or if boxes or landmarks don't fit the images;
@@ -285,13 +290,13 @@ class Extractor:
         """Extract the faces of a clip, frame by frame as it is decoded; needs PyAV.
 
         Each face has an id, `Face.track`, that it keeps from frame to frame; see
-        `fever_extract.video.tracking`. Nothing is smoothed. Of the clip, a few frames are in
-        memory at a time.
+        `fever_extract.video.tracking`. Nothing is smoothed. Only a few frames are in memory at
+        a time.
 
         Args:
             clip: a path, a URL, an open binary file, or a container from ``av.open``.
-            fps: take the frames nearest to this many times a second; None for every frame.
-            start, end: from ``start`` to before ``end``, in seconds.
+            fps: frames per second to take, each the nearest in time; None for every frame.
+            start, end: take frames from ``start`` up to, but not at, ``end``; in seconds.
             all_faces: keep every face of a frame, in the order of ``select``.
             options: any of `fever_extract.Options`, for this call.
 
@@ -341,13 +346,14 @@ class Extractor:
                 photographs, a folder of Parquet shards (an existing folder, a name that ends in a
                 slash or has no extension), where a stopped job resumes: see docs/scale.md.
             all_faces: a row per face rather than per image.
-            embedding: with the vectors; without, the table is small.
+            embedding: include the embeddings; the table is small without them.
             save_crops: a folder for the aligned faces of photographs as JPEGs of 224x224 pixels,
                 named by `fever_extract.jobs.crops.crop_path`; for one table, not for shards.
             overwrite: start a folder of shards afresh instead of resuming; a single table is
                 always replaced.
-            engine: what fills shards: ``"local"`` with processes of this machine, ``"ray"`` on a
-                cluster, or an engine with settings (`fever_extract.jobs.ray.on_ray`).
+            engine: where the workers that fill shards run: ``"local"``, on this machine;
+                ``"ray"``, on a cluster; or an engine with settings, as from
+                `fever_extract.jobs.ray.on_ray`.
             workers: processes that fill shards; by default one per core, or per GPU.
             options: any of `fever_extract.Options`, for this call.
 
@@ -376,10 +382,10 @@ class Extractor:
         )
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the weights in use, with a model card, as a folder that `Extractor` takes.
+        """Write the weights and a model card to a folder that `Extractor` can load.
 
         Args:
-            folder: made if it does not exist.
+            folder: created if it does not exist.
         """
         from fever_extract.hub.card import write_card, write_processor
 
@@ -397,19 +403,20 @@ class Extractor:
         token: str | bool | None = None,
         bundle: bool | None = None,
     ) -> str:
-        """Publish the weights in use, with a model card; return their URL.
+        """Publish the weights and a model card on the Hub; return the URL of the commit.
 
         Args:
-            repo_id: ``org/name`` on the Hugging Face Hub; made if it does not exist.
-            revision, private, create_pr, token: as in `fever_extract.hub.download.publish`.
-            bundle: with a bundle in its folder ``onnx/``, from which a page or a program without
-                torch can work (docs/everywhere.md). By default, if the extra ``onnx`` is
-                installed; a warning says so if it isn't.
+            repo_id: ``org/name`` on the Hugging Face Hub; created if it does not exist.
+            revision, private, create_pr, token: as in `fever_extract.hub.publish.publish`.
+            bundle: also publish a bundle, in ``onnx/``, for use without torch
+                (docs/everywhere.md). By default if the extra ``onnx`` is installed; otherwise a
+                warning says that it was left out.
 
         Raises:
             fever_extract.WeightsError: if the Hub refuses or can't be reached.
-            ImportError: if there shall be a bundle, and the extra ``onnx`` is not installed.
+            ImportError: with ``bundle=True``, if the extra ``onnx`` is not installed.
         """
+        from fever_extract.hub.publish import publish
         from fever_extract.models.onnx import can_export
 
         with tempfile.TemporaryDirectory() as folder:
@@ -426,7 +433,7 @@ class Extractor:
                 from fever_extract.bundle import writing
 
                 writing.write(self._checkpoint, os.path.join(folder, checkpoint.BUNDLE))
-            return hub.publish(
+            return publish(
                 folder,
                 repo_id,
                 revision=revision,
@@ -467,17 +474,17 @@ class Extractor:
                     raise type(error)(f"image {index}: {error}" if total != 1 else error) from None
                 yield image
 
-        if isinstance(given, (list, tuple)):  # a mistake is told before any work
+        if isinstance(given, (list, tuple)):  # report a mistake before any work
             for _ in checked():
                 pass
-        # Others are taken as they are used: they may be made one by one, and too many to keep.
+        # Others are checked as they are used: a generator may yield more than fits in memory.
         work: Iterable[Any] = checked()
         if known:
             from fever_extract.detection.given import pair
 
             work = pair(list(work), images.is_single(inputs), boxes, landmarks)
         records = self._pipeline.stream(work, options, all_faces)
-        # A hidden bar has a thread and a lock too, which one image needn't wait for.
+        # Even a hidden bar starts a thread and a lock: skip it for a single image.
         shown = total not in (0, 1) if options.show_progress is None else options.show_progress
         if not shown:
             yield from records

@@ -14,7 +14,7 @@ DTYPES = ("float32", "bfloat16")
 PRIORS = (None, "uniform", "training")
 SMALLEST_FACE = 12
 """P-Net's receptive field is 12 px: smaller faces can't be detected."""
-# Everything else counts as changing embeddings, so that a new option is never forgotten.
+# All others are taken to change embeddings, so that a new option is never forgotten.
 _WITHOUT_INFLUENCE = ("batch_size", "on_error", "show_progress")
 
 
@@ -41,12 +41,12 @@ class Options:
     """Options of an `Extractor` or of one call, with their defaults.
 
     Attributes:
-        batch_size: images at a time, at most; embeddings don't depend on it. With 1, each image
-            is finished before the next is read, as a camera needs it.
+        batch_size: images at a time, at most; it does not change the embeddings. With 1, each
+            image is finished before the next is read, as live input needs.
         select: which face comes first where there are several: the ``largest`` box, the
             ``most_confident`` detection, or the one nearest to the ``center``.
-        detect_size: for speed: detect as in an image of this many pixels on its longer side.
-            Small faces of larger images are missed; large JPEGs are decoded smaller. None
+        detect_size: detect in the image reduced to this many pixels on its longer side, for speed.
+            Small faces in large images are missed; large JPEGs are decoded smaller. None
             detects at full size.
         min_face_size: smallest face to detect, in pixels; None for 40, less in small images
             (a ninth of the shorter side, at least 20), and more in very large ones (a fiftieth).
@@ -55,15 +55,15 @@ class Options:
         fallback: ``"whole"`` takes the whole image as the face where none is detected. For
             data sets of face crops only.
         any_orientation: also detect in the image rotated by 90, 180 and 270 degrees, for faces
-            that lie or are upside down; takes four times as long. Boxes and landmarks are in the
-            pixels of the given image; `Face.roll` is a face's rotation.
+            on their side or upside down; four times as slow. Boxes and landmarks are in pixels of
+            the image as given; `Face.roll` is a face's rotation.
         normalize: scale each embedding to length 1.
         prior: class prior of the expression probabilities: ``uniform`` takes all expressions as
             equally likely, ``training`` as frequent as in the labels that the head learned from
             (a third neutral, for the embedded weights); None is ``uniform`` where the weights
-            know their prior. Embeddings don't depend on it.
-        dtype: the embedding network computes in; embeddings are float32 in any case.
-            ``bfloat16`` is faster on processors that support it.
+            know their prior. It does not change the embeddings.
+        dtype: floating-point type that the embedding network computes in; embeddings are
+            float32 either way. ``bfloat16`` is faster on processors that support it.
         on_error: what `extract` does for an input without an embedding: a row of NaN (and one
             warning that counts them), or an exception.
         show_progress: show a progress bar; None shows it on a terminal, for several images.
@@ -149,7 +149,7 @@ def _unknown(name: str, names: list[str]) -> str:
     if name == "all_faces":
         return (
             "all_faces is for extract_records, extract_video and extract_folder; extract_faces "
-            "gives every face of one image, and extract one vector an image"
+            "gives every face of one image, and extract one embedding per image"
         )
     close = difflib.get_close_matches(name.lower(), [*names, "all_faces"], 1)
     meant = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(names)}"

@@ -11,14 +11,15 @@ import torch
 
 from fever_extract import alignment, images
 from fever_extract._utils.threads import map_batches, one_thread, prepare_for_forks
-from fever_extract.detection import turning
+from fever_extract.detection import outcomes, turning
 from fever_extract.detection.detector import Detector
 from fever_extract.detection.given import Given
-from fever_extract.detection.parameters import Detections, smallest_face
+from fever_extract.detection.parameters import Detections, smallest_face, whole_picture
 from fever_extract.images import ImageLike
 from fever_extract.models.checkpoint import Checkpoint
-from fever_extract.models.network import FeverNet, build, for_inference, in_dtype, pick_device
-from fever_extract.options import SMALLEST_FACE, Options
+from fever_extract.models.inference import for_inference, in_dtype
+from fever_extract.models.network import FeverNet, build, pick_device
+from fever_extract.options import Options
 from fever_extract.quality.crop import share_outside, sharpness_and_exposure
 from fever_extract.records import ExtractionError, Face, Record, Status
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 Input = ImageLike | Given | ExtractionError
-"""An image, one whose faces are known, or why there is none."""
+"""An image, an image with known faces, or the error in place of one."""
 
 _AT_ONCE = 16  # images a thread takes at a time on the CPU: enough faces for a good batch
 _FACES = 16  # that are embedded at a time on the CPU: more would leave its cache
@@ -37,9 +38,9 @@ _PIXELS_ON_GPU = 32_000_000
 
 @dataclass(frozen=True)
 class _Picture:
-    """One image that is to be searched: decoded ``reduction`` times smaller than ``image`` is.
+    """One decoded image, ``reduction`` times smaller than ``image`` per side.
 
-    Where faces were ``given`` there is no search.
+    Faces are detected in it unless they were ``given``.
     """
 
     image: ImageLike
@@ -84,11 +85,11 @@ class Pipeline:
             self._network = for_inference(self.network())
         self._plain: dict[torch.device, FeverNet] = {}
         self._networks = {"float32": self._network}
-        # It computes overlaps in doubles, which only these have.
+        # Overlaps are computed in doubles, which other devices lack.
         self._detector = Detector(self.device if self.device.type in ("cpu", "cuda") else "cpu")
 
     def network(self) -> FeverNet:
-        """A network of its own, as it was trained, on this device."""
+        """Build a separate network, as it was trained, on this device."""
         return build(self.config, self._checkpoint.state_dict).to(self.device)
 
     def stream(
@@ -99,8 +100,8 @@ class Pipeline:
     ) -> Iterator[Record]:
         """Yield a record per image, in order, using several threads.
 
-        Each thread takes some images from decoding to embeddings: the networks are too small to
-        gain from being shared out, and decoders don't share.
+        Each thread takes some images all the way from decoding to embeddings: the networks are too
+        small to gain from more threads each, and decoders use one.
 
         Args:
             inputs, options, all_faces: as in `process`.
@@ -118,13 +119,13 @@ class Pipeline:
         options: Options,
         all_faces: bool = False,
     ) -> list[Record]:
-        """Process one batch: a record per image, in order; all crops are in memory together.
+        """Process one batch: a record per image, in order. All its crops are in memory at once.
 
         Args:
-            batch: images; whatever is wrong with one of them is in its record, and so is what
-                was wrong with one before: an error takes its place here.
-            options: see there.
-            all_faces: keep every face of an image rather than the one that comes first.
+            batch: images. What is wrong with one goes into its record; an error in place of an
+                image becomes its record.
+            options: how to process them.
+            all_faces: keep every face of an image instead of the first.
         """
         items = list(self._find(batch, options, all_faces))
         crops = [item.crops for item in items if isinstance(item, _Cropped)]
@@ -174,11 +175,7 @@ class Pipeline:
             return _Picture(image, pixels, reduction, smallest)
         if options.fallback:
             return self._whole(images.read(image) if reduction > 1 else pixels)
-        raise ExtractionError(
-            Status.TOO_SMALL,
-            f"the picture is {width}x{height} pixels; faces under {smallest:.0f} pixels are "
-            "not looked for (min_face_size)",
-        )
+        raise outcomes.too_small(height, width, smallest)
 
     def _search(
         self,
@@ -209,14 +206,13 @@ class Pipeline:
             found = iter(self._look_for([one for one in pictures if one.given is None], options))
             return [next(found if one.given is None else given) for one in pictures]
         except Exception as error:
-            # Out of memory, say: one image's trouble, not the others' nor the run's.
+            # Out of memory, for example: the fault of one image, which must not cost the others.
             if len(pictures) > 1:
                 return [self._detect([item], options)[0] for item in pictures]
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            return [Record(Status.DETECT_ERROR, f"detection failed: {reason}")]
+            return [_failed(outcomes.failed(error))]
 
     def _look_for(self, pictures: list[_Picture], options: Options) -> list[Detections]:
-        """The faces of each picture, in all directions that are asked for."""
+        """Detect the faces of each picture, rotated too if asked for."""
         if not pictures:
             return []
         looks = turning.TURNS if options.any_orientation else 1
@@ -233,7 +229,7 @@ class Pipeline:
         ]
 
     def _look_at(self, pictures: list[_Picture]) -> list[Detections]:
-        """The given faces of each picture that lie in it."""
+        """Locate the given faces of each picture that lie inside it."""
         faces = []
         for one in pictures:
             assert one.given is not None
@@ -270,12 +266,8 @@ class Pipeline:
         if not len(faces):
             if options.fallback:
                 return self._whole(images.read(picture.image) if reduction > 1 else pixels)
-            return Record(
-                Status.NO_FACE,
-                f"no face of {picture.smallest:.0f} pixels or more found with a confidence of "
-                f"{options.min_confidence} or more",
-            )
-        if not (picture.given is not None and all_faces):  # which stay as they were given
+            return _failed(outcomes.no_face(picture.smallest, options.min_confidence))
+        if not (picture.given is not None and all_faces):  # these keep the given order
             faces = faces.take(faces.order(options.select, *pixels.shape[1::-1]))
         faces = faces if all_faces else faces.take(np.arange(1))
         if reduction > 1 and alignment.magnifies(faces.landmarks, self.config.preprocessing):
@@ -288,38 +280,28 @@ class Pipeline:
 
     def _whole(self, pixels: npt.NDArray[np.uint8]) -> _Cropped:
         """Take the whole image as the face (options ``aligned`` and ``fallback``)."""
-        height, width = pixels.shape[:2]
-        if min(height, width) < SMALLEST_FACE:
-            raise ExtractionError(
-                Status.TOO_SMALL,
-                f"the picture is {width}x{height} pixels; a face needs {SMALLEST_FACE}",
-            )
-        face = Detections(
-            boxes=np.array([[0, 0, width, height]], np.float32),
-            scores=np.full(1, np.nan, np.float32),
-            landmarks=np.full((1, 5, 2), np.nan, np.float32),
-        )
+        face = whole_picture(*pixels.shape[:2])
         crops = alignment.whole(pixels, self.config.preprocessing)
         return _Cropped(face, crops, np.zeros(1, np.float32), detected=False)
 
     def embed(self, crops: torch.Tensor, options: Options) -> Iterator[npt.NDArray[np.float32]]:
-        """The vector of each aligned crop ``(n, 3, s, s)``, 0 to 255, of this network's size."""
-        for vector, _ in self._embed([crops], options):
-            yield vector
+        """Yield an embedding per aligned crop ``(n, 3, s, s)``, 0 to 255, ``s`` as configured."""
+        for embedding, _ in self._embed([crops], options):
+            yield embedding
 
     def embed_tensor(self, crops: torch.Tensor, normalize: bool) -> torch.Tensor:
-        """The vectors of crops, as in `embed`, on the crops' device and with their gradients."""
+        """Embed crops, as `embed`, on their device and with gradients."""
         if crops.device not in self._plain:
-            # Not changed for inference: gradients flow as they did in training.
+            # Not fused for inference, so that gradients flow as in training.
             self._plain[crops.device] = self.network().requires_grad_(False).to(crops.device)
-        vectors = self._plain[crops.device].embed(crops)
-        return torch.nn.functional.normalize(vectors) if normalize else vectors
+        embeddings = self._plain[crops.device].embed(crops)
+        return torch.nn.functional.normalize(embeddings) if normalize else embeddings
 
     @torch.inference_mode()
     def _embed(
         self, crops: list[torch.Tensor], options: Options
     ) -> Iterator[tuple[npt.NDArray[np.float32], dict[str, list[float]]]]:
-        """Each crop's vector, and head outputs and measures of the crop by name, in order."""
+        """Yield each crop's embedding, and its head outputs and crop measures by name, in order."""
         if options.dtype not in self._networks:
             self._networks[options.dtype] = in_dtype(self._network, options.dtype)
         network = self._networks[options.dtype]

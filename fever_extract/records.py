@@ -69,7 +69,7 @@ class Face:
         score: the detector's confidence, 0 to 1; NaN if there was no detection.
         landmarks: ``(5, 2)`` float32 in pixels: left eye, right eye, nose, left and right
             mouth corner, as seen in the upright face; NaN if there was no detection.
-        embedding: ``(d,)`` float32; `vector` is another name for it.
+        embedding: ``(d,)`` float32; `vector` is an alias.
         expressions: probability of each expression; empty if the weights have no such head.
         blendshapes: each blendshape, 0 to 1; empty if the weights have no such head.
         valence, arousal: -1 to 1; None if the weights have no such head.
@@ -77,11 +77,11 @@ class Face:
             asked for (``aligned=True`` or ``fallback="whole"``).
         track: in a clip, the id that the face keeps while it is followed; else None.
         sharpness: variance of the aligned crop's Laplacian, at 96x96 pixels: below 100 or so
-            a face is blurred, or was small and is magnified.
+            a face is blurred, or was small and has been enlarged.
         exposure: mean luminance of the aligned crop, 0 (black) to 1 (white).
         outside: share of the aligned crop that lies outside the picture, 0 to 1.
 
-    Numbers that are not known are NaN.
+    Unknown numbers are NaN.
     """
 
     box: npt.NDArray[np.float32]
@@ -100,7 +100,7 @@ class Face:
 
     @property
     def vector(self) -> npt.NDArray[np.float32]:
-        """The embedding."""
+        """Alias of `embedding`."""
         return self.embedding
 
     @property
@@ -161,8 +161,8 @@ class Record:
 
     Attributes:
         status: `Status.OK` exactly if there is a face.
-        error: why there is none, for people; None if there is.
-        faces: the chosen face, or all faces where all were asked for.
+        error: the reason there is no face, in words; None if there is one.
+        faces: the selected face, or all faces with ``all_faces=True``.
     """
 
     status: Status
@@ -199,10 +199,10 @@ class Summary:
         failures: (path, status, message) of every image without an embedding; where the output is
             a folder, of the first 1000 in this run.
         seconds: wall-clock time.
-        reused: inputs whose rows an earlier run of the same job had made.
-        removed: inputs of an earlier run of the same job that are no more.
-        passed_over: files in the folders and archives that are no pictures.
-        passed_over_names: of the first 1000 of them.
+        reused: inputs whose rows an earlier run of the same job had written.
+        removed: inputs of an earlier run of the same job that no longer exist.
+        passed_over: files in folders and archives that are not pictures.
+        passed_over_names: names of the first 1000 of these.
     """
 
     output: Path
@@ -223,7 +223,7 @@ class Summary:
         removed = f"; {self.removed} are no more and were left out" if self.removed else ""
         return (
             f"{self.images} images in {self.seconds:.1f} s{rate}{earlier}, "
-            f"{self.faces} vectors in {self.output}; {describe(self.statuses)}{removed}"
+            f"{self.faces} embeddings in {self.output}; {describe(self.statuses)}{removed}"
             f"{describe_passed_over(self.passed_over, self.passed_over_names)}"
         )
 
@@ -246,7 +246,7 @@ def describe_passed_over(count: int, names: Sequence[str]) -> str:
     return f"; passed over {count} that are no pictures: {some}"
 
 
-def stack_vectors(
+def stack_embeddings(
     records: Iterable[Record], dim: int, on_error: str, stacklevel: int = 3
 ) -> npt.NDArray[np.float32]:
     """Stack the first embedding of each record: ``(n, dim)`` float32; see `Options.on_error`.
@@ -254,20 +254,20 @@ def stack_vectors(
     Raises:
         ExtractionError: for the first record without an embedding, if ``on_error="raise"``.
     """
-    vectors, failed = [], []
+    embeddings, failed = [], []
     for index, record in enumerate(records):
         if record.face is not None:
-            vectors.append(record.face.embedding)
+            embeddings.append(record.face.embedding)
             continue
         if on_error == "raise":
             raise ExtractionError(record.status, f"image {index}: {record.error}")
-        vectors.append(np.full(dim, np.nan, np.float32))
+        embeddings.append(np.full(dim, np.nan, np.float32))
         failed.append(record)
     if failed:
         warnings.warn(
-            f"{len(failed)} of {len(vectors)} images have no vector and are rows of NaN "
+            f"{len(failed)} of {len(embeddings)} images have no embedding and are rows of NaN "
             f"({describe(count_statuses(failed))}); extract_records gives the reasons, the first "
             f"is: {failed[0].error}",
             stacklevel=stacklevel,
         )
-    return np.stack(vectors) if vectors else np.zeros((0, dim), np.float32)
+    return np.stack(embeddings) if embeddings else np.zeros((0, dim), np.float32)

@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fever_extract import Extractor
+from fever_extract import Extractor, hub
+from fever_extract.models.onnx import export_onnx
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -26,6 +27,14 @@ torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 @pytest.fixture(scope="session")
 def extractor() -> Extractor:
     return Extractor(device="cpu")
+
+
+@pytest.fixture(scope="session")
+def onnx_model(tmp_path_factory) -> Path:
+    """The embedded network as an ONNX file; for tests of the xdist group "onnx": it is dear."""
+    path = tmp_path_factory.mktemp("onnx") / "fever.onnx"
+    assert export_onnx(hub.load(), path) <= 1e-4
+    return path
 
 
 @pytest.fixture

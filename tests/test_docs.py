@@ -1,22 +1,15 @@
 """README and docs/ say what is so: their commands and code run, their links lead somewhere."""
 
 import re
-import shlex
-import warnings
-from pathlib import Path
 
 import pytest
+from doc_pages import ROOT, run_page
 from PIL import Image
 
 import fever_extract
-from fever_extract import cli
 
-ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-RUN_BY_TEST_PAGES = ("scikit-learn.md", "video.md")
-BLOCK = re.compile(r"(?:(<!-- not run: .*? -->)\n)?```(\w*)\n(.*?)```", re.S)
-# What .ci/run does itself, in fresh environments.
-BY_CI = ("python3 -m venv",)
+RUN_BY_TEST_PAGES = ("live.md", "scikit-learn.md", "service.md", "video.md")
 OTHERS = [ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
 
 
@@ -37,20 +30,7 @@ def workplace(tmp_path, astronaut, monkeypatch):
     "page", [page for page in PAGES if page.name not in RUN_BY_TEST_PAGES], ids=lambda p: p.name
 )
 def test_commands_and_code_run_in_order(page, workplace, capsys):
-    names: dict[str, object] = {}
-    for not_run, language, block in BLOCK.findall(page.read_text(encoding="utf-8")):
-        if not_run or block.startswith(BY_CI) or language == "mermaid":
-            continue
-        assert language in ("python", "bash"), f"what is this, or why is it not run?\n{block}"
-        if language == "bash":
-            for line in block.splitlines():
-                program, *arguments = shlex.split(line)
-                assert program == "fever-extract", f"mark why it is not run: {line}"
-                assert cli.main(arguments) == 0, capsys.readouterr().err
-        else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # of rows of NaN, which are meant
-                exec(compile(block, page.name, "exec"), names)
+    run_page(page, capsys)
 
 
 @pytest.mark.parametrize("page", PAGES + OTHERS, ids=lambda page: page.name)

@@ -39,8 +39,8 @@ def script(monkeypatch, tmp_path, capsys):
     return run_here
 
 
-def test_first_steps():
-    out = run(ROOT / "examples" / "first_steps.py")
+def test_first_steps(script):
+    out = script("examples/first_steps.py")
     assert "happiness" in out
     assert "mouthSmile" in out
 
@@ -103,30 +103,28 @@ def test_clip_over_time(tmp_path, script):
     assert 0.8 <= float(time) <= 1.2
 
 
-def test_first_steps_compares_photographs(tmp_path, astronaut, landscape):
+def test_first_steps_compares_photographs(tmp_path, astronaut, landscape, script):
     astronaut.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "mirrored.png")
     Image.fromarray(landscape).save(tmp_path / "landscape.jpg")
     astronaut.save(tmp_path / "a.png")
-    out = run(
-        ROOT / "examples" / "first_steps.py", "a.png", "landscape.jpg", "mirrored.png", cwd=tmp_path
-    )
+    out = script("examples/first_steps.py", "a.png", "landscape.jpg", "mirrored.png")
     assert "landscape.jpg: no_face" in out
     (alike,) = re.findall(r"a\.png and mirrored\.png: cosine (\S+)", out)
     assert float(alike) > 0.8
 
 
-def test_own_classes(tmp_path, astronaut):
+def test_own_classes(tmp_path, astronaut, script):
     """Sharp against blurred: nothing about expressions, but classes all the same."""
     for index in range(6):
         for name, blur in (("sharp", 0), ("blurred", 6)):
             (tmp_path / "faces" / name).mkdir(parents=True, exist_ok=True)
             picture = astronaut.rotate(3 * index).filter(ImageFilter.GaussianBlur(blur))
             picture.save(tmp_path / "faces" / name / f"{index}.jpg")
-    example, head = ROOT / "examples" / "own_classes.py", tmp_path / "head.joblib"
-    out = run(example, "train", tmp_path / "faces", head)
+    example, head = "examples/own_classes.py", tmp_path / "head.joblib"
+    out = script(example, "train", tmp_path / "faces", head)
     assert re.search(r"\d faces to learn from; on the \d others:", out)
     known = tmp_path / "faces" / "blurred" / "0.jpg"
-    out = run(example, "predict", head, known, tmp_path / "missing.jpg")
+    out = script(example, "predict", head, known, tmp_path / "missing.jpg")
     assert re.search(r"blurred.0\.jpg: blurred \d+%\n.*missing\.jpg: not_found, ", out)
 
 
@@ -144,24 +142,24 @@ def test_fine_tune(tmp_path, script):
     assert "missing.jpg: not_found, " in out
 
 
-def test_onnx_without_torch(tmp_path, astronaut, extractor):
+@pytest.mark.xdist_group("onnx")
+def test_onnx_without_torch(tmp_path, astronaut, extractor, onnx_model):
     """What the network says in ONNX Runtime, where torch can't be imported."""
     (tmp_path / "photos").mkdir()
     astronaut.save(tmp_path / "photos" / "a.png")
     extractor.extract_folder(tmp_path / "photos", tmp_path / "f.npz", save_crops=tmp_path / "crops")
-    run("-m", "fever_extract.cli", "export", tmp_path / "fever.onnx")
     (tmp_path / "without").mkdir()
     (tmp_path / "without" / "torch.py").write_text("raise ImportError('there is no torch here')")
     arguments = [sys.executable, ROOT / "examples" / "onnx_without_torch.py"]
     done = subprocess.run(
-        [*map(str, arguments), "fever.onnx", "crops/a.png.0.jpg"],
+        [*map(str, arguments), str(onnx_model), "crops/a.png.0.jpg"],
         capture_output=True,
         text=True,
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path / "without")},
         check=True,
     )
-    shown = re.search(r"a\.png\.0\.jpg: happiness \d+%, vector \[(.*)\]", done.stdout)
+    shown = re.search(r"a\.png\.0\.jpg: happiness \d+%, embedding \[(.*)\]", done.stdout)
     start = np.array(shown[1].split(), float)
     expected = extractor.extract(astronaut)[:4]
     assert np.abs(start - expected).max() < 0.3, "a JPEG of the same face"
@@ -186,6 +184,7 @@ def test_the_gradio_page(astronaut_path):
         app.page.close()
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("ray")  # Ray would join the one of another test process
 def test_ray_cluster(tmp_path, astronaut):
     pytest.importorskip("ray")
@@ -218,13 +217,13 @@ def test_the_video_benchmark(tmp_path, script):
     assert [line.endswith(" 4 frames") for line in lines[1:]] == [True] * 3
 
 
-def test_the_readmes_python(tmp_path, astronaut, monkeypatch):
+def test_the_readmes_python(tmp_path, astronaut, script):
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     (tmp_path / "photos").mkdir()
     for name in ("a.jpg", "b.jpg"):
         astronaut.save(tmp_path / "photos" / name)
     (tmp_path / "readme.py").write_text(code)
-    run("readme.py", cwd=tmp_path)
+    assert script(tmp_path / "readme.py")
 
 
 def test_ci_runs_the_readmes_tests():

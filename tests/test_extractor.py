@@ -217,6 +217,18 @@ def test_importing_the_package_does_not_import_torch():
     assert run.stdout.strip() == "False"
 
 
+def test_the_first_embedding_waits_for_no_import_of_torchvision(astronaut_path):
+    code = (
+        "import sys; from fever_extract import Extractor\n"
+        f"print(Extractor(device='cpu').extract({str(astronaut_path)!r}).shape)\n"
+        "print('torchvision' in sys.modules, 'torch._dynamo' in sys.modules)\n"
+        "import torch, torchvision\n"  # finds its operators registered, and goes on
+        "print(torchvision.ops.nms(torch.tensor([[0, 0, 9, 9.]] * 2), torch.ones(2), 0.5).tolist())"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines() == ["(512,)", "False False", "[0]"]
+
+
 def test_detection_trouble_is_a_record(extractor, astronaut, monkeypatch):
     # Out of memory can't be had to order: the detector's own last resort is what is tested.
     def out_of_memory(*_):

@@ -26,6 +26,8 @@ LAYERS = [
     extractor _cache estimator distributed
     interop
     report
+    serve
+    live
     cli
     training.recipes
     training.data

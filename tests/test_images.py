@@ -11,6 +11,7 @@ from helpers import cosine
 from PIL import Image, ImageCms
 
 from fever_extract import ExtractionError, Status, images
+from fever_extract.jobs.folders import list_images
 
 
 def encoded(image: Image.Image, format_: str, **options) -> bytes:
@@ -203,13 +204,27 @@ def test_a_hot_pixel(astronaut):
 
 @pytest.mark.parametrize(
     ("low", "high", "kind"),
-    [(-1, 1, np.float32), (-1024, 3071, np.int32), (0, 1e6, np.float32), (0, 2**31 - 1, np.int32)],
+    [
+        (-1, 1, np.float32),
+        (-1024, 3071, np.int32),
+        (0, 1e6, np.float32),
+        (0, 2**31 - 1, np.int32),
+        (0, 1e-6, np.float32),
+        (1e-4, 3e-3, np.float32),
+    ],
 )
 def test_a_range_without_a_rule_is_told(low, high, kind):
     values = np.linspace(low, high, 10_000).astype(kind).reshape(100, 100)
     with pytest.raises(ExtractionError, match="its grey values reach from") as caught:
         images.read(Image.fromarray(values))
     assert caught.value.status is Status.DECODE_ERROR
+
+
+def test_no_finite_value_is_told():
+    picture = Image.fromarray(np.full((100, 100), np.nan, np.float32))
+    with pytest.raises(ExtractionError, match="none of its grey values is a finite number"):
+        images.read(picture)
+    assert not images.read(Image.fromarray(np.zeros((100, 100), np.float32))).any()
 
 
 def test_colours_of_16_bits_of_which_12_are_used(astronaut):
@@ -396,14 +411,14 @@ def test_listing_a_folder(tmp_path):
         path.parent.mkdir(exist_ok=True)
         path.touch()
     (tmp_path / "sub" / "loop").symlink_to(tmp_path)
-    names = list(images.list_images(tmp_path))
+    names = list(list_images(tmp_path))
     assert names == ["a.png", "b.JPG", "é.tiff", os.path.join("sub", "c.webp")]
 
 
 def test_a_folder_that_can_not_be_read(tmp_path, monkeypatch):
     """The one asked for is an error; one below it is left out, and said so."""
     with pytest.raises(FileNotFoundError):
-        list(images.list_images(str(tmp_path / "missing")))
+        list(list_images(str(tmp_path / "missing")))
     (tmp_path / "locked").mkdir()
     (tmp_path / "a.jpg").touch()
     scandir = os.scandir
@@ -415,7 +430,7 @@ def test_a_folder_that_can_not_be_read(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.warns(UserWarning, match=r"locked \(Permission denied\)"):
-        assert list(images.list_images(tmp_path)) == ["a.jpg"]
+        assert list(list_images(tmp_path)) == ["a.jpg"]
 
 
 def test_a_pipe_is_no_picture(tmp_path):

@@ -1,23 +1,12 @@
-"""Every snippet of the pages on scikit-learn and video runs, from top to bottom, as it stands."""
-
-import re
-import subprocess
-import sys
-from pathlib import Path
+"""The pages on scikit-learn and video do what they say."""
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from clip_maker import scene, write_clip
+from doc_pages import ROOT, run_page
 from joblib.externals.loky import get_reusable_executor
 from PIL import Image
-
-DOCS = Path(__file__).parents[1] / "docs"
-
-
-def snippets(page: str, language: str) -> str:
-    text = (DOCS / page).read_text(encoding="utf-8")
-    return "\n".join(re.findall(rf"```{language}\n(.*?)```", text, re.S))
 
 
 @pytest.fixture
@@ -37,32 +26,17 @@ def here(tmp_path, monkeypatch, astronaut, landscape):
     return tmp_path
 
 
-def run(page: str, capsys) -> str:
-    code = compile(snippets(page, "python"), page, "exec")
-    exec(code, {"__name__": "__main__"})
-    return capsys.readouterr().out
-
-
-@pytest.mark.filterwarnings("ignore:1 of 5 images have no vector")
 def test_scikit_learn(here, capsys):
-    out = run("scikit-learn.md", capsys)
+    out = run_page(ROOT / "docs" / "scikit-learn.md", capsys)
     assert "4 of 5 have a face" in out
     assert "(4, 513)" in out
     assert (here / "fever-cache").is_dir()
 
 
 def test_video(here, capsys):
-    out = run("video.md", capsys)
+    out = run_page(ROOT / "docs" / "video.md", capsys)
     assert "0.50 s  face 0: " in out
     assert out.count("Status.OK") + out.count(" ok\n") == 10
-
-
-def test_the_video_pages_command(here):
-    (line,) = snippets("video.md", "bash").splitlines()
-    program, *arguments = line.split()
-    assert program == "fever-extract"
-    command = [sys.executable, "-m", "fever_extract.cli", *arguments]
-    subprocess.run(command, check=True, capture_output=True)
     table = pq.read_table("clip.parquet")
     assert table["time"].to_pylist() == pytest.approx(np.arange(10) / 10)
     assert table["track"].to_pylist() == [0] * 10

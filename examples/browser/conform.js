@@ -27,11 +27,11 @@ export async function conform(extractor, bundle, open) {
       row.problem = `${record.status} with ${record.faces.length} face(s), and not ${status} with ${faces.length}`;
       continue;
     }
-    record.faces.forEach(({ box, vector }, index) => {
-      row.cosine = Math.min(row.cosine, cosine(vector, faces[index].embedding));
+    record.faces.forEach(({ box, embedding }, index) => {
+      row.cosine = Math.min(row.cosine, cosine(embedding, faces[index].embedding));
       row.pixels = Math.max(row.pixels, ...box.map((edge, i) => Math.abs(edge - faces[index].box[i])));
     });
-    if (!(row.cosine >= expected.cosine)) row.problem = `an embedding has a cosine of only ${row.cosine.toFixed(6)}`;
+    if (!(row.cosine >= expected.cosine[extractor.precision])) row.problem = `an embedding has a cosine of only ${row.cosine.toFixed(6)}`;
     else if (!(row.pixels <= expected.pixels)) row.problem = `a box is ${row.pixels.toFixed(2)} pixels away`;
   }
   return { rows, passed: rows.every(({ problem, varies }) => !problem || varies) };

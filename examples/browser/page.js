@@ -1,4 +1,4 @@
-// The page: photographs or the camera in, boxes, probabilities, vectors and similar faces out.
+// The page: photographs or the camera in, boxes, probabilities, embeddings and similar faces out.
 //
 // ?precision=float32, int8      weights; float16 if left out
 // ?device=webgpu                the GPU, where this browser has WebGPU
@@ -9,7 +9,7 @@ const chosen = new URLSearchParams(location.search);
 const bundle = new URL(chosen.get("bundle") ?? "bundle/", location.href).href;
 const device = chosen.get("device") ?? "wasm";
 const page = Object.fromEntries(["drop", "files", "camera", "check", "status", "live", "conformance", "photographs"].map((id) => [id, document.getElementById(id)]));
-/** @type {{vector: Float32Array, thumbnail: HTMLCanvasElement, similar: HTMLElement}[]} */
+/** @type {{embedding: Float32Array, thumbnail: HTMLCanvasElement, similar: HTMLElement}[]} */
 const known = [];
 
 let extractor;
@@ -80,38 +80,42 @@ async function show(file) {
   const figure = element("figure", "", article);
   const canvas = draw(bitmap, record.faces, element("canvas", "", figure));
   element("figcaption", "", figure).textContent =
-    `${file.name}: ${bitmap.width}x${bitmap.height}, ${record.error ?? `${record.faces.length} face(s)`}, ${seconds.toFixed(2)} s`;
+    `${file.name}: ${bitmap.width}x${bitmap.height}, ${record.error ?? count(record.faces)}, ${seconds.toFixed(2)} s`;
   const list = element("div", "faces", article);
   for (const [index, face] of record.faces.entries()) describe(bitmap, face, index, list);
-  article.dataset.faces = JSON.stringify(record.faces.map(({ box, vector }) => ({ box, vector: [...vector] })));
+  article.dataset.faces = JSON.stringify(record.faces.map(({ box, embedding }) => ({ box, embedding: [...embedding] })));
   bitmap.close();
   for (const one of known) nearest(one);
-  say(`${file.name}: ${record.faces.length} face(s).`);
+  say(`${file.name}: ${count(record.faces)}.`);
   return canvas;
 }
+
+const count = (faces) => (faces.length === 1 ? "1 face" : `${faces.length} faces`);
 
 function describe(bitmap, face, index, list) {
   const [x1, y1, x2, y2] = face.box;
   const row = element("div", "face", list);
   const thumbnail = element("canvas", "", row);
   thumbnail.width = thumbnail.height = 72;
-  thumbnail.getContext("2d").drawImage(bitmap, x1, y1, x2 - x1, y2 - y1, 0, 0, 72, 72);
-  const odds = Object.entries(face.expressions).sort((a, b) => b[1] - a[1]).slice(0, 4);
-  const bars = element("ol", "", row);
+  const side = Math.max(x2 - x1, y2 - y1); // not stretched
+  thumbnail.getContext("2d").drawImage(bitmap, (x1 + x2 - side) / 2, (y1 + y2 - side) / 2, side, side, 0, 0, 72, 72);
+  const odds = Object.entries(face.expressions).sort((a, b) => b[1] - a[1]).slice(0, 3);
+  const bars = element("ol", "bars", row);
   for (const [name, value] of odds) {
     const item = element("li", "", bars);
-    element("span", "bar", item).style.width = `${8 * value}em`;
-    item.append(`${name} ${(100 * value).toFixed(0)} %`);
+    element("span", "", item).textContent = name;
+    element("span", "bar", element("span", "", item)).style.width = `${100 * value}%`;
+    element("span", "", item).textContent = `${(100 * value).toFixed(0)} %`;
   }
   const details = element("details", "", row);
-  element("summary", "", details).textContent = `face ${index + 1}: score ${face.score.toFixed(3)}, vector of ${face.vector.length}`;
-  element("code", "", details).textContent = [...face.vector].map((x) => x.toFixed(4)).join(" ");
-  known.push({ vector: face.vector, thumbnail, similar: element("p", "similar", row) });
+  element("summary", "", details).textContent = `${index + 1}: embedding (score ${face.score.toFixed(3)})`;
+  element("code", "", details).textContent = [...face.embedding].map((x) => x.toFixed(4)).join(" ");
+  known.push({ embedding: face.embedding, thumbnail, similar: element("p", "similar", row) });
 }
 
 /** Show which of the other faces are most alike. */
 function nearest(one) {
-  const others = known.filter((other) => other !== one).map((other) => ({ other, cosine: cosine(one.vector, other.vector) }));
+  const others = known.filter((other) => other !== one).map((other) => ({ other, cosine: cosine(one.embedding, other.embedding) }));
   others.sort((a, b) => b.cosine - a.cosine);
   one.similar.replaceChildren(others.length ? "similar: " : "");
   for (const { other, cosine } of others.slice(0, 3)) {
@@ -122,20 +126,29 @@ function nearest(one) {
   }
 }
 
-function draw(source, faces, canvas) {
+/** The picture with boxes and landmarks; each box with its number, or with an expression. */
+function draw(source, faces, canvas, named = false) {
   canvas.width = source.width || source.videoWidth;
   canvas.height = source.height || source.videoHeight;
   const context = canvas.getContext("2d");
   context.drawImage(source, 0, 0);
   const unit = Math.max(canvas.width, canvas.height) / 400;
   context.lineWidth = unit;
-  context.font = `${8 * unit}px sans-serif`;
-  context.strokeStyle = context.fillStyle = "#3f6";
+  context.font = `${10 * unit}px sans-serif`;
+  context.textBaseline = "top";
+  context.strokeStyle = "#3f6";
   faces.forEach(({ box: [x1, y1, x2, y2], landmarks, expressions }, index) => {
+    context.fillStyle = "#3f6";
     context.strokeRect(x1, y1, x2 - x1, y2 - y1);
-    for (const [x, y] of landmarks) context.fillRect(x - unit, y - unit, 2 * unit, 2 * unit);
+    for (const [x, y] of landmarks) context.fillRect(x - unit / 2, y - unit / 2, unit, unit);
     const [best] = Object.entries(expressions).sort((a, b) => b[1] - a[1]);
-    context.fillText(`${index + 1} ${best?.[0] ?? ""}`, x1, y1 - 2 * unit);
+    const label = named && best ? best[0] : `${index + 1}`;
+    const wide = context.measureText(label).width + 4 * unit;
+    const left = Math.max(0, Math.min(x1, canvas.width - wide)); // all of it in the picture
+    const top = Math.max(0, y1 - 13 * unit);
+    context.fillRect(left, top, wide, 13 * unit);
+    context.fillStyle = "black";
+    context.fillText(label, left + 2 * unit, top + 2 * unit);
   });
   return canvas;
 }
@@ -157,10 +170,10 @@ async function start() {
     const started = performance.now();
     const frame = await createImageBitmap(video);
     const [record] = await extractor.extractRecords([frame], { allFaces: true });
-    draw(frame, record.faces, canvas);
+    draw(frame, record.faces, canvas, true);
     frame.close();
     page.live.dataset.faces = record.faces.length;
-    line.textContent = `${record.faces.length} face(s), ${(1000 / (performance.now() - started)).toFixed(1)} frames a second`;
+    line.textContent = `${count(record.faces)}, ${(1000 / (performance.now() - started)).toFixed(1)} frames a second`;
     await new Promise(requestAnimationFrame);
   }
 }
@@ -184,7 +197,7 @@ async function check() {
       for (const cell of cells) element("td", "", line).textContent = cell;
     }
     page.conformance.dataset.rows = JSON.stringify(rows);
-    say(passed ? "This browser gives the package's vectors." : "This browser does not give the package's vectors: see the table.", !passed);
+    say(passed ? "This browser gives the package's embeddings." : "This browser does not give the package's embeddings: see the table.", !passed);
   } catch (error) {
     say(`the check can't be made: ${error.message}`, true);
   }

@@ -61,9 +61,9 @@ def replace_atomically(path: Path, *, inside: bool = False) -> Iterator[Path]:
 
 
 def remove_dead(folder: Path) -> None:
-    """Remove temporary and lock files of this package in a folder whose holders are dead."""
+    """Remove this package's temporary and lock files in a folder if their processes are dead."""
     if fcntl is None:
-        return  # no locks there that say who lives
+        return  # no locks there that tell which processes live
     with suppress(OSError), os.scandir(folder) as entries:
         ours = [entry.path for entry in entries if _OURS.fullmatch(entry.name)]
         for path in ours:
@@ -87,9 +87,9 @@ def exclusive(output: Path, lock: Path | None = None) -> Iterator[None]:
             is removed in the end.
 
     Raises:
-        OSError: if another run has it, or there is no place for it.
+        OSError: if another run holds it, or it can't be created.
     """
-    # Here, as importing the package should be quick.
+    # Imported here to keep the package's import quick.
     from filelock import FileLock, Timeout
 
     remove = lock is None
@@ -107,28 +107,28 @@ def exclusive(output: Path, lock: Path | None = None) -> Iterator[None]:
     try:
         yield
     finally:
-        if remove and os.name != "nt":  # Windows removes no open file
+        if remove and os.name != "nt":  # Windows can't remove an open file
             lock.unlink(missing_ok=True)
         held.release()
 
 
 def _create(folder: Path) -> tuple[Path, int | None]:
-    """A new, empty, locked file, and the descriptor that holds the lock."""
+    """Create an empty, locked file; return it and the descriptor that holds the lock."""
     while True:
         path = folder / f".fever-extract-{secrets.token_hex(16)}.tmp"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         if fcntl is None:
-            os.close(descriptor)  # Windows renames no open file
+            os.close(descriptor)  # Windows can't rename an open file
             return path, None
-        with suppress(OSError):  # some network file systems have no locks, and then nothing is dead
+        with suppress(OSError):  # some network file systems have no locks: nothing counts as dead
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_nlink:
             return path, descriptor
-        os.close(descriptor)  # taken for dead before it had its lock
+        os.close(descriptor)  # removed as dead before it was locked
 
 
 def sync_folder(folder: Path) -> None:
-    """Make what was renamed in a folder last through a power cut."""
+    """Sync a folder, so that renames in it survive a power cut."""
     if os.name == "nt":
         return  # folders can't be opened there
     descriptor = os.open(folder, os.O_RDONLY)

@@ -19,7 +19,7 @@ _LONGEST_PATH = 4096  # bytes: what Linux takes at most
 
 _ARCHIVE = "unpack it and give its folder to extract_folder"
 _BASE64 = "base64 text; pass base64.b64decode(text), of what follows a comma"
-# As data: addresses, JPEG, PNG, GIF and WebP begin.
+# How base64 of data: URLs, JPEG, PNG, GIF and WebP begins.
 _ENCODED = (b"data:", b"/9j/", b"iVBORw0KGgo", b"R0lGOD", b"UklGR")
 _CLIP = "a clip; extract_video takes those"
 _MAGIC = (
@@ -61,7 +61,7 @@ def check_collection(inputs: object) -> None:
     """
     name = type(inputs).__name__
     if isinstance(inputs, AbstractSet) and not isinstance(inputs, Mapping):
-        if hasattr(inputs, "mapping"):  # a dict's keys or items, which have an order
+        if hasattr(inputs, "mapping"):  # a dict's keys or items are ordered
             return
         raise TypeError(f"a {name} has no order, so that no row has its image; pass a list")
     if isinstance(inputs, np.ndarray) and inputs.dtype.names is None:
@@ -103,7 +103,7 @@ def _columns(inputs: Any) -> list[Any] | None:
         names = getattr(type(inputs), attribute, None) and getattr(inputs, attribute)
         if names is not None:
             names = names() if callable(names) else names
-            # pyarrow's batches call the columns themselves so.
+            # pyarrow's batches have the columns themselves here.
             texts = isinstance(names, Iterable) and all(isinstance(name, str) for name in names)
             if texts or not hasattr(inputs, "column_names"):
                 return list(names)

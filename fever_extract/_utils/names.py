@@ -13,7 +13,7 @@ import re
 
 _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 _JOINERS = "\u200c\u200d"  # not printable by Unicode, but letters of Persian, and of emoji
-# Of an address; a secret may hold a slash, though it should be escaped there.
+# User info of a URL; a secret may hold a slash, though it should be escaped.
 _USER_INFO = re.compile(r"(?<=://)(?:[^/?#\s@]*|[^/?#\s@:]+:(?!\d+/)[^\s@]*)@")
 _SECRET = re.compile(
     r"([?&][^=&#\s]*(?:key|secret|token|sig|password|credential)[^=&#\s]*=)[^&#\s]*", re.IGNORECASE
@@ -58,7 +58,7 @@ def printable(text: str) -> str:
 
 
 def _escaped(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":  # an odd byte
+    if "\udc80" <= character <= "\udcff":  # an undecodable byte
         return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape", "surrogatepass").decode()
 

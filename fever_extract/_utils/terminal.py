@@ -42,12 +42,12 @@ def prepare() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # Windows redirects to a code page that has not all letters of files' names.
+        # Windows redirects to a code page that lacks some letters of file names.
         sys.stdout.reconfigure(errors="backslashreplace")
 
 

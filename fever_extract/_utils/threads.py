@@ -41,7 +41,7 @@ def map_batches(
     inputs = iter(inputs)
     beginning = list(islice(inputs, alone + 1 if threads > 1 else 0))
     inputs, few = chain(beginning, inputs), len(beginning) <= alone
-    del beginning  # what is done is not kept
+    del beginning  # so that finished inputs are freed
     if few:
         while batch := list(islice(inputs, size)):
             with one_thread():

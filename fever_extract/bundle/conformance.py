@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image
 
+from fever_extract.bundle.precision import LEAST_COSINE
 from fever_extract.models.checkpoint import Checkpoint
 from fever_extract.options import Options
 from fever_extract.pipeline import Pipeline
@@ -24,8 +25,8 @@ from fever_extract.records import Record
 
 FOLDER = "conformance"
 EXPECTED = "expected.json"
-COSINE, PIXELS = 0.9999, 1.0
-"""The least similarity of two embeddings, and how far corners of boxes may be apart."""
+COSINE, PIXELS = LEAST_COSINE["float32"], 1.0
+"""The least cosine of two embeddings, and how far corners of boxes may be apart."""
 
 Extract = Callable[[list[Path]], Iterable[Record]]
 """Paths to records with all faces, in the same order."""
@@ -77,7 +78,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
         {"file": name, "decoders_vary": name in DECODERS_VARY, **_to_json(record)}
         for name, record in zip(names, records)
     ]
-    limits = {"cosine": COSINE, "pixels": PIXELS}
+    limits = {"cosine": LEAST_COSINE, "pixels": PIXELS}
     text = json.dumps({**limits, "pictures": rows}) + "\n"
     (folder / EXPECTED).write_text(text, encoding="utf-8")
 
@@ -88,16 +89,17 @@ def by_package(checkpoint: Checkpoint) -> Extract:
     return lambda paths: pipeline.process(paths, Options(), all_faces=True)
 
 
-def compare(folder: Path, extract: Extract) -> list[Difference]:
+def compare(folder: Path, extract: Extract, least_cosine: float = COSINE) -> list[Difference]:
     """Compare what some program makes of the pictures with what the package made of them.
 
     Args:
         folder: as `write` left it.
         extract: paths to records with all faces, in the same order.
+        least_cosine: of two embeddings that agree.
     """
     expected = json.loads((folder / EXPECTED).read_bytes())["pictures"]
     records = extract([folder / row["file"] for row in expected])
-    return [_difference(row, record) for row, record in zip(expected, records)]
+    return [_difference(row, record, least_cosine) for row, record in zip(expected, records)]
 
 
 def pictures() -> dict[str, bytes]:
@@ -175,7 +177,7 @@ def _to_json(record: Record) -> dict[str, Any]:
     return {"status": str(record.status), "faces": faces}
 
 
-def _difference(row: Mapping[str, Any], record: Record) -> Difference:
+def _difference(row: Mapping[str, Any], record: Record, least_cosine: float) -> Difference:
     name, faces = row["file"], row["faces"]
     if str(record.status) != row["status"] or len(record.faces) != len(faces):
         said = f"{row['status']} with {len(faces)} face(s)"
@@ -184,8 +186,8 @@ def _difference(row: Mapping[str, Any], record: Record) -> Difference:
     cosine = min((_cosine(face["embedding"], other.vector) for face, other in pairs), default=1.0)
     pixels = max((np.abs(face["box"] - other.box).max() for face, other in pairs), default=0.0)
     problem = None
-    if not cosine >= COSINE:
-        problem = f"an embedding has a cosine of only {cosine:.6f}"
+    if not cosine >= least_cosine:
+        problem = f"an embedding has a cosine of only {cosine:.6f}, not {least_cosine}"
     elif not pixels <= PIXELS:
         problem = f"a box is {pixels:.2f} pixels away"
     return Difference(name, problem, cosine, float(pixels))

@@ -62,8 +62,7 @@ def inline(name: str) -> str:
     used: dict[str, set[str]] = {}
     root = _parse(name, modules)
     _follow(root, list(root.definitions), modules, used)
-    # Each module after those it takes from; the root is last.
-    order = list(used)
+    order = _order(root.name, modules, used)
     owners: dict[str, str] = {}
     for module in order:
         for definition in used[module]:
@@ -180,8 +179,8 @@ def _follow(
     modules: dict[str, _Module],
     used: dict[str, set[str]],
 ) -> None:
-    """Gather definitions and what they use; what is used comes first in ``used``."""
-    done = used.pop(module.name, set())
+    """Gather definitions and what they use, by their modules."""
+    done = used.setdefault(module.name, set())
     ahead = [name for name in wanted if name not in done]
     elsewhere: list[tuple[str, str]] = []
     while ahead:
@@ -206,7 +205,15 @@ def _follow(
                     elsewhere.append((other[0], other[1]))
     for name, definition in elsewhere:
         _follow(_parse(name, modules), [definition], modules, used)
-    used[module.name] = done | used.pop(module.name, set())
+
+
+def _order(name: str, modules: dict[str, _Module], used: dict[str, set[str]]) -> list[str]:
+    """The used modules, each after those it takes from; this one is last."""
+    order: dict[str, None] = {}
+    for source, definition in modules[name].inside.values():
+        if source in used and (definition is None or definition in used[source]):
+            order |= dict.fromkeys(_order(source, modules, used))
+    return [*order, name]
 
 
 def _text(module: _Module, used: set[str]) -> str:

@@ -15,15 +15,18 @@ from typing import Any
 
 from fever_extract.alignment import SUPERSAMPLE
 from fever_extract.bundle import conformance
+from fever_extract.bundle.files import BUNDLE_VERSION, MANIFEST
 from fever_extract.bundle.inlining import inline
 from fever_extract.bundle.precision import PRECISIONS, reduced
-from fever_extract.bundle.runtime import BUNDLE_VERSION, MANIFEST, ONNX_RUNTIME
+from fever_extract.bundle.runtime import ONNX_RUNTIME
 from fever_extract.detection import onnx as detection
 from fever_extract.detection import parameters
 from fever_extract.models import onnx as models
 from fever_extract.models.checkpoint import CONFIG, Checkpoint
 
-PYTHON, JAVASCRIPT, TYPES = "fever_onnx.py", "fever.js", "fever.d.ts"
+PYTHON = "fever_onnx.py"
+JAVASCRIPT = ("fever.js", "fever.source.js", "fever.d.ts")
+"""What pages load; what it is made of, to be read; and its types."""
 
 _TEXTS = ("README.md", "LICENSES.md")
 
@@ -71,7 +74,7 @@ def write(
 def programs() -> dict[str, str]:
     """The texts of a bundle's programs, as this version of the package writes them, by name."""
     folder = resources.files("fever_extract.bundle")
-    texts = {name: (folder / name).read_text(encoding="utf-8") for name in (JAVASCRIPT, TYPES)}
+    texts = {name: (folder / name).read_text(encoding="utf-8") for name in JAVASCRIPT}
     return {PYTHON: inline("fever_extract.bundle.runtime"), **texts}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from fever_extract._utils import terminal
-from fever_extract.cli import commands
+from fever_extract.cli import commands, live, serve
 from fever_extract.cli.similar import similar
 from fever_extract.options import DTYPES, PRIORS
 from fever_extract.tables.search import METRICS
@@ -39,7 +39,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="fever-extract", description="Facial-expression vectors from photographs."
+        prog="fever-extract", description="Facial-expression embeddings from photographs."
     )
     parser.add_argument("--version", action="version", version=metadata.version("fever-extract"))
     subparsers = parser.add_subparsers(dest="command", required=True)
@@ -57,6 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_report(subparsers)
 
     _add_similar(subparsers, weights)
+    serve.add(subparsers, weights)
+    live.add(subparsers, weights)
 
     demo = subparsers.add_parser(
         "demo", parents=[weights], help="try it on a photograph that comes with the package"
@@ -84,26 +86,37 @@ def _parser() -> argparse.ArgumentParser:
         "--private", action="store_true", default=None, help="make a new repository private"
     )
     push.add_argument("--create-pr", action="store_true", help="open a pull request")
-    push.add_argument("--no-bundle", action="store_true", help="without ONNX files and programs")
+    push.add_argument(
+        "--no-bundle", action="store_true", help="leave out the ONNX files and programs"
+    )
     push.set_defaults(run=commands.push)
 
     export = subparsers.add_parser(
-        "export", help="the network as an ONNX file, or all that a photograph needs as a folder"
+        "export", help="write the network as ONNX, or a bundle: a folder that needs no torch"
     )
     export.add_argument("--weights", metavar="SOURCE", help="as in extract")
     export.add_argument("--revision", help="branch, tag or commit of a Hub repository")
-    export.add_argument("output", nargs="?", metavar="MODEL.onnx", help="the network alone")
     export.add_argument(
-        "--bundle", metavar="FOLDER", help="detector, network, programs and conformance pictures"
+        "output", nargs="?", metavar="MODEL.onnx", help="file for the network alone"
     )
     export.add_argument(
-        "--precision", nargs="+", metavar="NAME", help="float32, float16 and int8 (default: all)"
+        "--bundle",
+        metavar="FOLDER",
+        help="write detector, network, programs and test pictures here",
+    )
+    export.add_argument(
+        "--precision",
+        nargs="+",
+        metavar="NAME",
+        help="any of float32, float16, int8 (default: all)",
     )
     export.set_defaults(run=commands.export)
 
-    conform = subparsers.add_parser("conform", help="check a bundle, and that it gives our vectors")
+    conform = subparsers.add_parser(
+        "conform", help="check that a bundle gives the package's embeddings"
+    )
     conform.add_argument("bundle", metavar="BUNDLE")
-    conform.add_argument("--weights", metavar="SOURCE", help="those that it was made of")
+    conform.add_argument("--weights", metavar="SOURCE", help="the weights it was made from")
     conform.add_argument("--revision", help="branch, tag or commit of a Hub repository")
     conform.set_defaults(run=commands.conform)
     return parser
@@ -131,27 +144,31 @@ def _add_extract(
         metavar="TABLE",
         help="a .parquet, .npz or .csv file; or a folder for shards, where a stopped job resumes",
     )
-    extract.add_argument("--all-faces", action="store_true", help="a row per face, not per image")
+    extract.add_argument(
+        "--all-faces", action="store_true", help="one row per face instead of one per image"
+    )
     extract.add_argument(
         "--no-embedding", dest="embedding", action="store_false", help="leave the embeddings out"
     )
     extract.add_argument(
         "--save-crops", metavar="FOLDER", help="save each aligned face as a JPEG (not for shards)"
     )
-    extract.add_argument("--strict", action="store_true", help="exit 1 if any image has no vector")
+    extract.add_argument(
+        "--strict", action="store_true", help="exit 1 if an image has no embedding"
+    )
     extract.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
     commands.add_face_options(extract)
     network = extract.add_argument_group("embedding")
-    network.add_argument("--normalize", action="store_true", help="scale vectors to length 1")
+    network.add_argument("--normalize", action="store_true", help="scale embeddings to length 1")
     network.add_argument(
         "--prior",
         choices=PRIORS[1:],
-        help="class prior of the expression probabilities (default: uniform, if the weights know "
-        "theirs)",
+        help="class prior of the expression probabilities (default: uniform, if the weights say "
+        "which prior they learned)",
     )
-    network.add_argument("--dtype", choices=DTYPES, help="that the network computes in")
+    network.add_argument("--dtype", choices=DTYPES, help="floating-point type of the network")
     network.add_argument("--batch-size", type=int, metavar="N", help="images per batch")
-    shards = extract.add_argument_group("a folder of shards as output")
+    shards = extract.add_argument_group("when the output is a folder of shards")
     shards.add_argument(
         "--workers", type=int, metavar="N", help="processes (default: one per core, or per GPU)"
     )
@@ -162,14 +179,14 @@ def _add_extract(
         help="run workers on this machine, or on a Ray cluster",
     )
     shards.add_argument(
-        "--address", help="of the Ray cluster, or auto (default: start one on this machine)"
+        "--address", help="address of the Ray cluster, or auto (default: start Ray on this machine)"
     )
     shards.add_argument("--overwrite", action="store_true", help="start afresh instead of resuming")
     extract.set_defaults(run=commands.extract)
 
 
 def _add_report(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    report = subparsers.add_parser("report", help="write a table as one HTML page")
+    report = subparsers.add_parser("report", help="show a table as one HTML page")
     report.add_argument("table", metavar="TABLE", help="a table that extract wrote")
     report.add_argument("-o", "--output", required=True, metavar="PAGE", help="an .html file")
     report.add_argument(
@@ -186,18 +203,27 @@ def _add_similar(
     weights: argparse.ArgumentParser,
 ) -> None:
     command = subparsers.add_parser(
-        "similar", parents=[weights], help="the faces of a table that are most like photographs'"
+        "similar",
+        parents=[weights],
+        help="find the faces in a table that are most like those in photographs",
     )
     command.add_argument(
         "inputs",
         nargs="+",
         metavar="PHOTO... TABLE",
-        help="photographs, and what extract wrote; with --like, the table alone will do",
+        help="photographs, then the table to search; with --like the table alone is enough",
     )
-    command.add_argument("-n", "--number", type=int, default=10, metavar="N", help="of faces")
-    command.add_argument("-o", "--output", metavar="PAGE", help="an .html file with the pictures")
     command.add_argument(
-        "--photos", default=".", metavar="PHOTOS", help="what the table's paths are relative to"
+        "-n", "--number", type=int, default=10, metavar="N", help="how many faces (default: 10)"
+    )
+    command.add_argument(
+        "-o", "--output", metavar="PAGE", help="also write the pictures to this .html file"
+    )
+    command.add_argument(
+        "--photos",
+        default=".",
+        metavar="PHOTOS",
+        help="the folder that the table's paths are relative to",
     )
     command.add_argument(
         "--like", metavar="CONDITION", help='such as "happiness > 0.8 and bs_eyeBlinkLeft < 0.2"'

@@ -1,4 +1,4 @@
-"""``fever-extract similar``: the faces of a table that are most like those of photographs."""
+"""``fever-extract similar``: find the faces in a table that are most like those in photographs."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _search(chosen: argparse.Namespace, table: Table, photos: list[str]) -> list
     extractor = commands.make_extractor(chosen)
     ours = {"weights": extractor.config.name, "weights_sha256": extractor.sha256}
     table.check_weights(ours, "the photographs (--weights)")
-    # As the table's vectors were made, or they would lie elsewhere.
+    # Embed as the table was embedded, or the two can't be compared.
     made = table.metadata.get("options") or {}
     options = {**commands.face_options(chosen), "normalize": made.get("normalize") is True}
     if made.get("dtype") in DTYPES:
@@ -92,7 +92,7 @@ def _search(chosen: argparse.Namespace, table: Table, photos: list[str]) -> list
             complain(f"{photo}: {record.error}")
             continue
         near = table.nearest(
-            record.face.vector, chosen.number, metric=chosen.metric, leave_out_same=True
+            record.face.embedding, chosen.number, metric=chosen.metric, leave_out_same=True
         )
         sections.append((photo, record.face, page.matches(table, near.rows, near.distances)))
     return sections

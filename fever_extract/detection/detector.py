@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from facenet_pytorch.models.utils.detect_face import nms_numpy
-from torchvision.ops import batched_nms
 
+from fever_extract.detection._nms import nms
 from fever_extract.detection.mtcnn import Mtcnn
 from fever_extract.detection.parameters import (
     CELL,
@@ -29,6 +28,7 @@ from fever_extract.detection.parameters import (
     Detections,
 )
 from fever_extract.detection.pyramid import Pyramids
+from fever_extract.detection.suppression import suppress
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -63,7 +63,7 @@ class Detector:
         owners, boxes = self._propose(pyramids, smallest)
         owners, boxes = self._refine(pyramids, owners, boxes)
         owners, boxes, scores, landmarks = self._output(pyramids, owners, boxes, min_confidence)
-        # The networks also find some faces that are smaller than they were asked for.
+        # The networks also find some faces below the smallest size.
         areas = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1)
         limits = torch.tensor([side**2 for side in smallest], device=self.device)[owners]
         keep = (scores >= min_confidence) & (areas >= limits)
@@ -152,9 +152,9 @@ class Detector:
         keep = scores > min(THRESHOLD, min_confidence)
         owners, boxes, scores, landmarks = owners[keep], boxes[keep], scores[keep], landmarks[keep]
         # A box inside a larger one is the same face: overlap over the smaller area.
-        apart = _set_apart(boxes, owners).cpu().numpy()
-        picked = nms_numpy(apart, scores.cpu().numpy(), OVERLAP, "Min")
-        keep = torch.as_tensor(picked, dtype=torch.long, device=boxes.device).reshape(-1)
+        found, groups = boxes.cpu().numpy(), owners.cpu().numpy()
+        picked = suppress(found, scores.cpu().numpy(), OVERLAP, groups=groups, over_smaller=True)
+        keep = torch.from_numpy(picked).to(boxes.device)
         return owners[keep], boxes[keep], scores[keep], landmarks[keep]
 
     def _look(
@@ -202,8 +202,7 @@ def _suppress(
 
     In doubles, as groups are set apart by shifts.
     """
-    kept: torch.Tensor = batched_nms(boxes.double(), scores.double(), groups, overlap)
-    return kept
+    return nms(_set_apart(boxes, groups), scores.double(), overlap)
 
 
 def _set_apart(boxes: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,7 @@ _SHAPES = {
     "boxes": "x1, y1, x2, y2 in pixels of the upright picture, (4,) or (k, 4)",
     "landmarks": "five points x, y in pixels of the upright picture, (5, 2), (10,) or (k, 5, 2)",
 }
-# MTCNN's boxes seen from its landmarks: centre, width and height in sides of a crop whose eyes lie
+# MTCNN's boxes relative to its landmarks: centre, width and height in sides of a crop with the eyes
 # at 32 % and 68 % across; means over photographs.
 _EYES_APART = 0.36
 _BOX = (0.0, -0.06, 0.73, 1.04)
@@ -41,7 +41,7 @@ class Given:
     landmarks: npt.NDArray[np.float32] | None
 
     def check(self, height: int, width: int) -> list[tuple[Status, str] | None]:
-        """For each face, None if it can be used in a picture of that size, else why not."""
+        """Check each face against the picture's size: None if it can be used, else the reason."""
         corners = self.boxes
         if corners is None:
             assert self.landmarks is not None
@@ -51,7 +51,7 @@ class Given:
         return [_check_box(box, height, width, self.boxes is not None) for box in corners]
 
     def explain(self, height: int, width: int) -> tuple[Status, str | None]:
-        """The status and reason of an image whose faces can't be used, or of those that can't."""
+        """Return the status and the reason if faces can't be used: all of an image's, or some."""
         problems = self.check(height, width)
         if not problems:
             return Status.NO_FACE, "no face was given for it"
@@ -63,14 +63,14 @@ class Given:
         return status, "; ".join(reasons) or None
 
     def take(self, chosen: Sequence[int]) -> Given:
-        """Some of the faces, by their indices."""
+        """Take some of the faces, by their indices."""
         boxes, landmarks = (
             None if side is None else side[list(chosen)] for side in (self.boxes, self.landmarks)
         )
         return Given(self.image, boxes, landmarks)
 
     def detections(self) -> Detections:
-        """The faces as if they had been detected, where landmarks were given or there is none."""
+        """Convert to detections, where landmarks were given or there are no faces."""
         if self.landmarks is None:
             nothing = np.zeros(0, np.float32)
             return Detections(nothing.reshape(0, 4), nothing, nothing.reshape(0, 5, 2))
@@ -79,7 +79,7 @@ class Given:
 
 
 def pair(images: Sequence[ImageLike], single: bool, boxes: Any, landmarks: Any) -> list[Given]:
-    """Images with their faces.
+    """Pair images with their faces.
 
     Args:
         images: any number of them.
@@ -112,7 +112,7 @@ def pair(images: Sequence[ImageLike], single: bool, boxes: Any, landmarks: Any) 
 
 
 def box_around(landmarks: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    """Boxes as MTCNN would draw them around landmarks ``(k, 5, 2)``, by its mean proportions."""
+    """Draw boxes as MTCNN would around landmarks ``(k, 5, 2)``, by its mean proportions."""
     points = landmarks.astype(np.float64)
     middle = (points[:, :2].mean(axis=1) + points[:, 3:].mean(axis=1)) / 2
     eyes = points[:, 1] - points[:, 0]
@@ -140,7 +140,7 @@ def _rows(name: str, index: int, value: Any, shape: tuple[int, ...]) -> npt.NDAr
         raise ValueError(f"{problem}; got shape {rows.shape}")
     rows = rows.reshape(-1, *shape)
     if name == "boxes" and (rows[:, 2:] <= rows[:, :2]).any():
-        raise ValueError(f"{problem}; got {_told(rows[0])}: are these x, y, width, height?")
+        raise ValueError(f"{problem}; got {_shown(rows[0])}: are these x, y, width, height?")
     return rows
 
 
@@ -154,16 +154,16 @@ def _check_box(
     if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
         return (
             Status.NO_FACE,
-            f"{name} {_told(box)} lies outside the picture of {width}x{height} pixels",
+            f"{name} {_shown(box)} lies outside the picture of {width}x{height} pixels",
         )
     if is_box and min(x2 - x1, y2 - y1) < SMALLEST_FACE:
         hint = ": are these fractions of the picture?" if box.max() <= 1 else ""
         return (
             Status.TOO_SMALL,
-            f"{name} {_told(box)} is smaller than {SMALLEST_FACE} pixels{hint}",
+            f"{name} {_shown(box)} is smaller than {SMALLEST_FACE} pixels{hint}",
         )
     return None
 
 
-def _told(box: npt.NDArray[np.float32]) -> str:
+def _shown(box: npt.NDArray[np.float32]) -> str:
     return "(" + ", ".join(f"{value:g}" for value in box.tolist()) + ")"

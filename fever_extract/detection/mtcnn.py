@@ -9,7 +9,8 @@ the subtraction of the mean is folded into the first layer, and the heads are on
 from __future__ import annotations
 
 import math
-from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from torch.nn import functional as F
@@ -163,8 +164,11 @@ def load_weights(name: str) -> dict[str, torch.Tensor]:
     Args:
         name: ``pnet``, ``rnet`` or ``onet``.
     """
-    with (resources.files("facenet_pytorch") / "data" / f"{name}.pt").open("rb") as data:
-        weights: dict[str, torch.Tensor] = torch.load(data, map_location="cpu", weights_only=True)
+    # Importing facenet-pytorch would import torchvision, and that torch's compiler: two seconds.
+    spec = find_spec("facenet_pytorch")
+    assert spec is not None  # a core dependency
+    path = Path(str(spec.origin)).parent / "data" / f"{name}.pt"
+    weights: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     weights["conv1.bias"] -= _MEAN / _STD * weights["conv1.weight"].sum(dim=(1, 2, 3))
     weights["conv1.weight"] /= _STD
     return weights

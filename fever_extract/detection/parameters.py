@@ -1,7 +1,6 @@
-"""What MTCNN's pipeline does by number, for every implementation of it.
+"""MTCNN's thresholds and sizes, shared by every implementation of its pipeline.
 
-The one on torch is in `fever_extract.detection.detector`; a bundle's on NumPy and in JavaScript
-read the same numbers.
+These are `fever_extract.detection.detector` on torch, and a bundle's on NumPy and in JavaScript.
 """
 
 from __future__ import annotations
@@ -11,33 +10,36 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fever_extract.options import SMALLEST_FACE
+from fever_extract.records import ExtractionError, Status
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 CELL = 12
-"""P-Net's receptive field in pixels, and so the smallest face that it sees."""
+"""P-Net's receptive field in pixels: smaller faces can't be detected."""
 STRIDE = 2
-"""From one cell of P-Net to the next, in pixels."""
+"""Distance between P-Net's cells, in pixels."""
 R_SIZE, O_SIZE = 24, 48
 """Side of the crops that R-Net and O-Net take, in pixels."""
 SCALE_STEP = 0.709
-"""From level to level of the pyramid: about half the area."""
+"""Scale from one level of the pyramid to the next: about half the area."""
 THRESHOLD = 0.7
-"""A candidate's score after each of the three networks has to be above this."""
+"""Least score of a candidate after each of the three networks."""
 LEVEL_OVERLAP = 0.5
-"""Intersection over union above which the worse of two is dropped, within a level."""
+"""Intersection over union above which the worse of two boxes is dropped, within a level."""
 OVERLAP = 0.7
 """The same within an image; after O-Net, intersection over the smaller area."""
 SLACK = 0.05
-"""How far a box may reach over the image's border and be looked at again, in its sides."""
+"""How far a box may reach over the image's border to be refined again, in its sides."""
 SETTLE = 3
-"""More looks at a face once it is found, at most."""
+"""Further passes of O-Net over a detected face, at most."""
 STILL = 0.01
-"""Landmarks that moved less than this have settled, in sides of the face."""
+"""Landmarks that move less than this have settled, in sides of the face."""
 LEAST, USUAL = 20, 40
-"""Smallest face that is looked for by default, in small pictures and in others, in pixels."""
+"""Smallest face to detect by default, in small pictures and in others, in pixels."""
 SMALL_PART, LARGE_PART = 9, 50
-"""It is a ninth of a small picture's shorter side, and a fiftieth of a very large one's."""
+"""Divisors of the shorter side for that, in small and in very large pictures."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,15 +61,15 @@ class Detections:
         return len(self.boxes)
 
     def take(self, indices: npt.NDArray[np.intp]) -> Detections:
-        """Some of them, in the given order."""
+        """Take some of the faces, in the given order."""
         return Detections(self.boxes[indices], self.scores[indices], self.landmarks[indices])
 
     def scaled(self, factor: float) -> Detections:
-        """The same faces in a picture that is so many times as large a side."""
+        """Scale to a picture that is ``factor`` times as large per side."""
         return Detections(self.boxes * factor, self.scores, self.landmarks * factor)
 
     def order(self, select: str, width: int, height: int) -> npt.NDArray[np.intp]:
-        """Indices, best first, by a value of `fever_extract.options.SELECT`."""
+        """Rank the faces by a value of `fever_extract.options.SELECT`: indices, best first."""
         corners = self.boxes.reshape(-1, 2, 2)
         if select == "most_confident":
             badness = -self.scores
@@ -79,8 +81,26 @@ class Detections:
         return badness.argsort(kind="stable")
 
 
+def whole_picture(height: int, width: int) -> Detections:
+    """Take a whole picture as a face that was not detected: no score, no landmarks.
+
+    Raises:
+        ExtractionError: ``too_small``, for less than `SMALLEST_FACE` a side.
+    """
+    if min(height, width) < SMALLEST_FACE:
+        raise ExtractionError(
+            Status.TOO_SMALL,
+            f"the picture is {width}x{height} pixels; a face needs {SMALLEST_FACE}",
+        )
+    return Detections(
+        boxes=np.array([[0, 0, width, height]], np.float32),
+        scores=np.full(1, np.nan, np.float32),
+        landmarks=np.full((1, 5, 2), np.nan, np.float32),
+    )
+
+
 def smallest_face(height: int, width: int, detect_size: int | None = None) -> float:
-    """The smallest face to look for in an image by default, in pixels.
+    """Return the smallest face to detect in an image by default, in pixels.
 
     40; less in small images (a ninth of the shorter side, 20 at least), and more in very
     large ones (a fiftieth), which keeps the time for one in bounds. Or, with a

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from facenet_pytorch.models.utils.detect_face import nms_numpy
 
 from fever_extract.detection.parameters import Detections
+from fever_extract.detection.suppression import suppress
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -42,8 +42,8 @@ def merge(looks: Sequence[Detections], height: int, width: int) -> Detections:
         np.concatenate([faces.scores for faces in back]),
         np.concatenate([faces.landmarks for faces in back]),
     )
-    kept = nms_numpy(everything.boxes, everything.scores, _OVERLAP, "Min")
-    return everything.take(np.asarray(kept, np.intp).reshape(-1))
+    kept = suppress(everything.boxes, everything.scores, _OVERLAP, over_smaller=True)
+    return everything.take(kept)
 
 
 def _turned_back(faces: Detections, turns: int, height: int, width: int) -> Detections:

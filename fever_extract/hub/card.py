@@ -51,7 +51,7 @@ def _measured(config: Config, evaluation: Mapping[str, Any] | None) -> str:
     parts = []
     with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
         carried = card_transfer.summary(config.metadata.get("transfer"))
-        parts.append(f"### How the vectors carry over\n\n{carried}")
+        parts.append(f"### How the embeddings carry over\n\n{carried}")
     if evaluation:
         parts.append(("### FER+\n\n" if parts else "") + card_tables.measured(evaluation))
     elif "measured" in config.metadata or not parts:

@@ -14,7 +14,7 @@ ROWS = {
     "head_with_mirror_image": "The same, averaged with the mirror image",
     "head_without_prior": "The same, with the prior of FER+ taken out",
     "head_without_alignment": "The head, on the pictures as FER+ crops them, not aligned",
-    "linear_probe": "Logistic regression on the vectors (scikit-learn's defaults, standardised)",
+    "linear_probe": "Logistic regression on the embeddings (scikit-learn's defaults, standardised)",
 }
 _OCCLUSION = {
     "lower_half": "Lower half of the picture black",
@@ -43,7 +43,7 @@ def measured(evaluation: Any) -> str:
     if "calibration" in evaluation:
         parts.append(_calibration(evaluation["calibration"]))
     if "vectors" in evaluation:
-        parts.append(_vectors(evaluation))
+        parts.append(_embeddings(evaluation))
     if "cost" in evaluation:
         parts.append(_cost(evaluation["cost"]))
     return "\n\n".join(parts)
@@ -124,7 +124,7 @@ def _calibration(calibration: Mapping[str, Any]) -> str:
     )
 
 
-def _vectors(evaluation: Mapping[str, Any]) -> str:
+def _embeddings(evaluation: Mapping[str, Any]) -> str:
     ours, peers = evaluation["vectors"], evaluation["peers"]
     shown = {"**ours**": ours}
     shown.update((title, peers[name]) for name, title in PEERS.items() if name in peers)
@@ -140,10 +140,10 @@ def _vectors(evaluation: Mapping[str, Any]) -> str:
         title = f"Nearest class mean, {shots} {images} a class, mean over classes"
         rows[f"{title}{_chance(ours['few_shot'][shots])}"] = ("few_shot", shots)
     if "identity_leak" in ours:
-        title = f"Nearest vector is of the same person{_chance(ours['identity_leak'])}"
+        title = f"Nearest embedding is of the same person{_chance(ours['identity_leak'])}"
         rows[f"{title}: the less, the less identity leaks"] = ("identity_leak", "accuracy")
     asked = table(
-        ["vectors, right, %", *shown],
+        ["embeddings, right, %", *shown],
         [
             [title, *(_cell(figures, *keys) for figures in shown.values())]
             for title, keys in rows.items()
@@ -158,7 +158,7 @@ def _vectors(evaluation: Mapping[str, Any]) -> str:
 
 
 def _cell(figures: Mapping[str, Any], name: str, key: str = "") -> str:
-    """One figure of one kind of vectors, wherever it is kept."""
+    """One figure of one kind of embeddings, wherever it is kept."""
     if name not in figures:
         return NOTHING
     if name == "dimensions":

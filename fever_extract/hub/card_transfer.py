@@ -12,7 +12,7 @@ from fever_extract.hub.card_tables import NOTHING, PEERS, table
 
 OURS = "vector"
 FEATURES = {
-    OURS: "**the vectors**",
+    OURS: "**the embeddings**",
     "probabilities": "the network's own probabilities",
     "pooled": "the network's own pooled features",
     **PEERS,
@@ -72,7 +72,7 @@ def summary(result: Any) -> str:
             "\n".join(map(_about, sets)),
             table(["linear probe, right, % (mean over classes)", *titles], probes),
             _verdict(result["verdict"]),
-            table(["the vectors, % (chance)", *titles], _told(measures)),
+            table(["the embeddings, % (chance)", *titles], _told(measures)),
             table(["the head, right, %, mean over classes (all faces)", *titles], _told(heads)),
         ]
     )
@@ -127,8 +127,8 @@ def _verdict(verdict: Mapping[str, Any]) -> str:
         return "**Verdict: none**, there was nothing to compare."
     if verdict["keeps"]:
         return (
-            "**Verdict: the vectors keep what the network knows**: on no set is their probe more "
-            "than half a standard error behind its own probabilities or pooled features."
+            "**Verdict: the embeddings keep what the network knows**: on no set is their probe "
+            "more than half a standard error behind its own probabilities or pooled features."
         )
     behind = "; ".join(
         f"on `{each['set']}` {-100 * each['difference']:.1f} points behind "
@@ -136,7 +136,7 @@ def _verdict(verdict: Mapping[str, Any]) -> str:
         f"{100 * each['standard_error']:.1f})"
         for each in verdict["behind"]
     )
-    return f"**Verdict: the vectors lose what the network knows**: {behind}."
+    return f"**Verdict: the embeddings lose what the network knows**: {behind}."
 
 
 def _probe(features: Mapping[str, Any] | None) -> str:

@@ -1,4 +1,4 @@
-"""Find, download and publish weights.
+"""Find and download weights.
 
 Everything that speaks to the Hugging Face Hub goes through huggingface_hub: its cache, its
 token, its offline mode, its resumed downloads.
@@ -27,7 +27,8 @@ _logger = logging.getLogger(__name__)
 EMBEDDED = "embedded"
 """What the weights inside the package are called where a source is shown."""
 
-_FILES = [checkpoint.CONFIG, checkpoint.MODEL, checkpoint.CARD]
+FILES = [checkpoint.CONFIG, checkpoint.MODEL, checkpoint.CARD]
+"""What is downloaded of a repository."""
 _NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _NO_ROOM = {
     errno.ENOSPC: "the disk is full",
@@ -148,14 +149,14 @@ def download(name: str, options: HubOptions) -> Path:
             f"{name!r} is neither a folder that exists nor the name of a Hub repository, org/name"
         )
     try:
-        with _bars_on_a_terminal_only():
+        with bars_on_a_terminal_only():
             folder = snapshot_download(
                 repo_id,
                 revision=revision,
                 cache_dir=None if options.cache_dir is None else Path(options.cache_dir),
                 token=options.token,
                 local_files_only=options.local_files_only,
-                allow_patterns=_FILES,
+                allow_patterns=FILES,
                 library_name="fever-extract",
                 library_version=version("fever-extract"),
             )
@@ -174,75 +175,25 @@ def download(name: str, options: HubOptions) -> Path:
     except errors.LocalEntryNotFoundError as error:
         raise WeightsError(
             f"{name!r} is not in the cache, and the Hub can't be asked "
-            f"({_reason(error.__cause__ or error)}); download it once where there is network: "
+            f"({reason(error.__cause__ or error)}); download it once where there is network: "
             f"fever-extract download {name}"
         ) from None
     except errors.HfHubHTTPError as error:
         if error.response.status_code not in (401, 403):
             raise WeightsError(_could_not(name, error)) from error
         raise WeightsError(
-            f"the Hub refuses {name!r} ({_reason(error)}): run `hf auth login` or give token="
+            f"the Hub refuses {name!r} ({reason(error)}): run `hf auth login` or give token="
         ) from None
     except errors.HFValidationError as error:
-        raise WeightsError(f"{name!r} is no name of a Hub repository: {_reason(error)}") from None
+        raise WeightsError(f"{name!r} is no name of a Hub repository: {reason(error)}") from None
     except Exception as error:
         # The HTTP client's errors have no common base that outlives its versions.
         raise WeightsError(_could_not(name, error)) from error
     return Path(folder)
 
 
-def publish(
-    folder: str | os.PathLike[str],
-    repo_id: str,
-    *,
-    revision: str | None = None,
-    private: bool | None = None,
-    create_pr: bool = False,
-    token: str | bool | None = None,
-) -> str:
-    """Upload a folder of weights; repository and branch are made if they don't exist.
-
-    Args:
-        folder: what `fever_extract.models.checkpoint.save` wrote, and a model card.
-        repo_id: ``org/name``.
-        revision: branch to commit to; ``main`` if left out.
-        private: whether a new repository is private; the account's default if left out.
-        create_pr: open a pull request rather than commit.
-        token: as in `HubOptions`.
-
-    Returns:
-        The address of the commit or the pull request.
-
-    Raises:
-        WeightsError: in one line, with what to do next.
-    """
-    from huggingface_hub import HfApi
-
-    api = HfApi(token=token, library_name="fever-extract")
-    try:
-        if not create_pr:
-            api.create_repo(repo_id, private=private, exist_ok=True)
-            if revision:
-                api.create_branch(repo_id, branch=revision, exist_ok=True)
-        with _bars_on_a_terminal_only():
-            commit = api.upload_folder(
-                repo_id=repo_id,
-                folder_path=Path(folder),
-                revision=revision,
-                create_pr=create_pr,
-                allow_patterns=[*_FILES, checkpoint.PROCESSOR, f"{checkpoint.BUNDLE}/**"],
-                commit_message="Upload weights with fever-extract",
-            )
-    except Exception as error:
-        raise WeightsError(
-            f"could not publish to {repo_id}: {_reason(error)}. A token with the right to write "
-            "is needed: `hf auth login`, or token="
-        ) from error
-    return str(commit.pr_url or commit.commit_url)
-
-
 @contextmanager
-def _bars_on_a_terminal_only() -> Iterator[None]:
+def bars_on_a_terminal_only() -> Iterator[None]:
     """Keep huggingface_hub's progress bars out of logs."""
     from huggingface_hub import utils
 
@@ -301,10 +252,10 @@ def _could_not(name: str, error: Exception) -> str:
                 "with cache_dir= or HF_HOME"
             )
         cause = cause.__cause__ or cause.__context__
-    return f"{name} could not be downloaded: {_reason(error)}; check the connection and try again"
+    return f"{name} could not be downloaded: {reason(error)}; check the connection and try again"
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """Take the first line of an error's message, or its type."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".:") if lines else type(error).__name__

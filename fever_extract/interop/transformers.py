@@ -3,7 +3,7 @@
     import fever_extract.interop.transformers
     model = AutoModel.from_pretrained("ORG/NAME")
     processor = AutoImageProcessor.from_pretrained("ORG/NAME")
-    vectors = model(**processor(images, return_tensors="pt")).pooler_output
+    embeddings = model(**processor(images, return_tensors="pt")).pooler_output
 
 No code is downloaded and none has to be trusted: it is this package's. The folder or repository
 is one of `Extractor.save_pretrained` or `push_to_hub`, which has the two files that transformers
@@ -39,6 +39,7 @@ from fever_extract.detection.detector import Detector
 from fever_extract.detection.parameters import smallest_face
 from fever_extract.hub.download import HubOptions, load
 from fever_extract.images import ImageLike, is_single, read
+from fever_extract.models import checkpoint
 from fever_extract.models.config import MODEL_TYPE, Config, Preprocessing
 from fever_extract.models.network import FeverNet
 from fever_extract.records import ExtractionError
@@ -101,12 +102,14 @@ class FeverModel(PreTrainedModel):  # type: ignore[misc]
             source: a folder or a Hub repository.
             arguments: none.
             options: ``revision``, ``cache_dir``, ``token``, ``local_files_only`` and ``dtype``;
-                ``config``, which is read again, and whatever transformers leaves empty.
+                ``config``, which is read again, ``trust_remote_code``, of which there is none, and
+                whatever transformers leaves empty.
 
         Raises:
             TypeError: for any other option.
         """
-        options.pop("config", None)
+        for name in ("config", "trust_remote_code", "use_safetensors"):
+            options.pop(name, None)
         dtype = options.pop("dtype", options.pop("torch_dtype", None))
         names = [item.name for item in dataclasses.fields(HubOptions)]
         hub = {name: options.pop(name) for name in names if options.get(name) is not None}
@@ -115,14 +118,24 @@ class FeverModel(PreTrainedModel):  # type: ignore[misc]
         )
         if arguments or unknown:
             raise TypeError(f"FeverModel.from_pretrained has no option {', '.join(unknown)}")
-        checkpoint = load(source, HubOptions(**hub))
-        values = json.loads(checkpoint.config.to_json())
+        weights = load(source, HubOptions(**hub))
+        values = json.loads(weights.config.to_json())
         model = cls(FeverConfig(**values))
-        model.network.load_state_dict(checkpoint.state_dict)
+        model.network.load_state_dict(weights.state_dict)
         if dtype not in (None, "auto"):
             model.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)
         model.eval()
         return model
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *_: Any, **__: Any) -> None:
+        """Write what `from_pretrained` and `fever_extract.Extractor` read.
+
+        Args:
+            save_directory: made if it does not exist. How transformers would split or store the
+                weights does not matter: they are one safetensors file.
+        """
+        # By transformers, they would have other names, which the package does not know.
+        checkpoint.save(save_directory, self.config.ours(), self.network.state_dict())
 
     def forward(self, pixel_values: torch.Tensor, **_: Any) -> FeverOutput:
         """Crops ``(n, 3, size, size)``, 0 to 255, as the processor makes them."""

@@ -19,10 +19,11 @@ from typing import BinaryIO
 
 from fever_extract._utils import hints
 from fever_extract._utils.names import printable, redact, to_text
-from fever_extract.images import EXTENSIONS, list_images, looks_like_picture
+from fever_extract.images import EXTENSIONS, looks_like_picture
 from fever_extract.jobs import _archives as archives
 from fever_extract.jobs import _lists as lists
 from fever_extract.jobs import _remote as remote
+from fever_extract.jobs.folders import list_images
 from fever_extract.records import ExtractionError, Status, describe_passed_over
 
 STDIN = "-"
@@ -172,9 +173,13 @@ def check(source: str) -> None:
 def describe_nothing(sources: Sources, passed_over: PassedOver | None = None) -> NoImagesError:
     """Make the error for sources without an image."""
     others = passed_over and describe_passed_over(passed_over.count, passed_over.names)
+    listed = as_list(sources)
+    where = f"no images in {', '.join(listed)}"
+    if all(os.path.isfile(source) for source in listed):  # lists and archives
+        return NoImagesError(f"{where}{others or ''}")
     return NoImagesError(
-        f"no images in {', '.join(as_list(sources))} (looked in all folders below it for .jpg, "
-        f".png, .webp, .bmp, .tiff and the like{others or ''})"
+        f"{where} (looked in all folders below it for .jpg, .png, .webp, .bmp, .tiff and the like"
+        f"{others or ''})"
     )
 
 

@@ -52,7 +52,7 @@ class Work:
         pillow: the settings of the process that began the work.
         device: torch device; None for the default.
         threads: for torch to use; None leaves that to torch.
-        embedding: whether rows have their vector.
+        embedding: whether rows have their embedding.
     """
 
     config: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torchvision import models
 
 from fever_extract.models.config import COMPACT, MOBILENET, TWO_STREAM, Backbone, ConfigError
 
@@ -24,6 +23,8 @@ def build_backbone(backbone: Backbone, channels: int) -> tuple[nn.Module, int]:
     if backbone.name == MOBILENET:
         mobilenet = MobileNetV1(channels, backbone.taps)
         return mobilenet, mobilenet.features
+    from torchvision import models  # two seconds, of which our own backbones need nothing
+
     if backbone.name not in models.list_models(module=models):
         raise ConfigError(
             f"backbone.name must be {COMPACT!r}, {MOBILENET!r}, {TWO_STREAM!r} or a torchvision "

@@ -57,7 +57,7 @@ class Checkpoint:
 
     @property
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """The tensors, in the dtypes of the file (float16 in ours)."""
+        """Tensors in the dtypes of the file (float16 in ours)."""
         from safetensors.torch import load as from_bytes
 
         tensors: dict[str, torch.Tensor] = from_bytes(self.data)
@@ -65,7 +65,7 @@ class Checkpoint:
 
 
 class Weights(Protocol):
-    """What identifies weights: a `Checkpoint` or an `Extractor` does."""
+    """Anything that identifies weights: a `Checkpoint` or an `Extractor`."""
 
     @property
     def config(self) -> Config: ...
@@ -110,7 +110,7 @@ def save(
         weights: tensors, stored in their dtypes; or the bytes of a safetensors file.
 
     Raises:
-        WeightsError: if it is no safetensors file, or a tensor can't be used; see `parse`.
+        WeightsError: if it is not a safetensors file, or a tensor can't be used; see `parse`.
     """
     folder = Path(folder)
     data = weights if isinstance(weights, bytes) else _to_bytes(weights)

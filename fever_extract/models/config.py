@@ -17,7 +17,7 @@ FORMAT_VERSION = 2
 """The newest ``format_version`` that this release reads and the one it writes."""
 
 MODEL_TYPE = "fever-extract"
-"""By which Hugging Face transformers knows whose a ``config.json`` is."""
+"""Tells Hugging Face transformers which library a ``config.json`` belongs to."""
 
 EXPRESSIONS = (
     "neutral",
@@ -237,7 +237,7 @@ class Config:
         """Read the text of a ``config.json``.
 
         Raises:
-            ConfigError: if it is no JSON, of a newer format, or a field is missing,
+            ConfigError: if it is not JSON, has a newer format, or a field is missing,
                 unknown, of the wrong type or out of range.
         """
         if len(text) > _MAX_TEXT:

@@ -1,4 +1,4 @@
-"""Aligned crops of somebody else's pipeline as the network takes them."""
+"""Convert aligned crops from elsewhere to the network's input."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def as_crops(crops: torch.Tensor | npt.NDArray[Any], size: int) -> torch.Tensor:
         flow through it.
 
     Raises:
-        TypeError, ValueError: if they are no such thing.
+        TypeError, ValueError: if they have another shape, dtype or range.
     """
     if isinstance(crops, np.ndarray):
         if crops.dtype != np.uint8 and crops.dtype.kind != "f":

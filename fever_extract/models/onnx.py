@@ -21,7 +21,7 @@ TOLERANCE = 1e-4
 
 
 class _Crops(torch.nn.Module):
-    """Crops in, a flat tuple out: what ONNX can name."""
+    """Wrap the network to return a flat tuple, whose items ONNX can name."""
 
     def __init__(self, network: FeverNet) -> None:
         super().__init__()
@@ -56,13 +56,13 @@ def export_onnx(checkpoint: Checkpoint, path: Path) -> float:
 
 
 def can_export() -> bool:
-    """Whether the packages are there that export needs: the extra ``onnx``."""
+    """Tell whether the packages for export, the extra ``onnx``, are installed."""
     names = ("onnx", "onnxruntime", "onnxscript")
     return all(importlib.util.find_spec(name) is not None for name in names)
 
 
 def check_packages() -> None:
-    """Look for the packages that export needs.
+    """Require the packages for export.
 
     Raises:
         ImportError: if the extra ``onnx`` is not installed.
@@ -72,7 +72,7 @@ def check_packages() -> None:
 
 
 def to_onnx(checkpoint: Checkpoint) -> tuple[onnx.ModelProto, float]:
-    """The network as an ONNX model, checked against torch with ONNX Runtime.
+    """Convert the network to an ONNX model, checked against torch with ONNX Runtime.
 
     Its input ``crops`` is ``(n, 3, size, size)`` float32 RGB, 0 to 255, any n; its outputs are
     ``embedding`` ``(n, d)`` and one a head, as in `fever_extract.models.network.Output`. Its
@@ -119,7 +119,7 @@ def to_onnx(checkpoint: Checkpoint) -> tuple[onnx.ModelProto, float]:
 
 @torch.inference_mode()
 def _compare(network: _Crops, model: bytes, crops: torch.Tensor) -> float:
-    """The largest difference for a batch, and for one crop alone."""
+    """Return the largest difference over a batch and over a single crop."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""How good the picture of an aligned face is: sharpness, exposure, share outside the picture."""
+"""Image quality of an aligned crop: sharpness, exposure, share outside the picture."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 SIDE = 96
-"""Side that crops are brought to, so that figures of weights with other sizes are comparable."""
+"""Side to which crops are resized, so that figures compare across crop sizes."""
 
 _LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R 601
 _LAPLACIAN = ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0))
-_GRID = 24  # points a side at which a crop is asked whether it lies in the picture
+_GRID = 24  # points per side at which a crop is tested for lying in the picture
 
 
 def sharpness_and_exposure(crops: torch.Tensor) -> npt.NDArray[np.float32]:
@@ -35,7 +35,7 @@ def sharpness_and_exposure(crops: torch.Tensor) -> npt.NDArray[np.float32]:
     if grey.shape[-1] != SIDE:
         grey = F.interpolate(grey, (SIDE, SIDE), mode="bilinear", antialias=True)
     edges = F.conv2d(grey, crops.new_tensor(_LAPLACIAN).reshape(1, 1, 3, 3))
-    # Not by var, which warns where there are no crops.
+    # Not `var`, which warns for no crops.
     spread = (edges - edges.mean(dim=(1, 2, 3), keepdim=True)).square().mean(dim=(1, 2, 3))
     measured = torch.stack([spread, grey.mean(dim=(1, 2, 3)) / 255], dim=1)
     return measured.cpu().numpy().astype(np.float32)
@@ -44,7 +44,7 @@ def sharpness_and_exposure(crops: torch.Tensor) -> npt.NDArray[np.float32]:
 def share_outside(
     matrices: npt.NDArray[np.float64], size: int, height: int, width: int
 ) -> npt.NDArray[np.float32]:
-    """The share of each crop that lies outside the picture, where its edge is repeated.
+    """Measure the share of each crop outside the picture, where its edge is repeated.
 
     Args:
         matrices: ``(n, 2, 3)``, from crop pixels to the picture's, as of

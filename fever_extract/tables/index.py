@@ -1,8 +1,7 @@
-"""An index of a table's vectors by FAISS, for more rows than are quickly compared with one by one.
+"""Approximate nearest-neighbour search with FAISS, for tables too large for an exact one.
 
-Vectors are kept in eight bits a number, in cells around centres of their own (``IVF,SQ8``), and of
-the cells the nearest are searched: answers come near to those of `fever_extract.tables.search`,
-which are exact.
+Embeddings are kept in eight bits a number, in cells around centres (``IVF,SQ8``), and the nearest
+cells are searched. `fever_extract.tables.search` is exact.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ import numpy as np
 
 from fever_extract._utils.extras import require
 from fever_extract._utils.files import replace_atomically
+from fever_extract.tables.embeddings import Embeddings
 from fever_extract.tables.search import Neighbors, check_queries
-from fever_extract.tables.vectors import Vectors
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_FEWEST = 10_000  # of fewer vectors all are looked at
-_TRAINING = 40  # vectors a cell to find its centre by
+_FEWEST = 10_000  # embeddings; fewer are all searched
+_TRAINING = 40  # embeddings a cell to find its centre by
 _SEARCHED = 16  # of so many cells one is searched
 
 
@@ -46,7 +45,7 @@ class Index:
         return int(self._faiss.ntotal)
 
     def nearest(self, x: npt.ArrayLike, n: int = 10) -> Neighbors:
-        """The table's rows whose vectors are nearest, or nearly so, as of `Table.nearest`."""
+        """Find the rows whose embeddings are nearest, or nearly so; as `Table.nearest`."""
         asked = check_queries(x, self._faiss.d, n, self.metric)
         several = np.ascontiguousarray(asked if asked.ndim == 2 else asked[None])
         if self.metric == "cosine":
@@ -76,21 +75,21 @@ class Index:
         return cls(about["metric"], about["weights"], index)
 
 
-def build(vectors: Vectors, metric: str, weights: Mapping[str, Any]) -> Index:
-    """See `fever_extract.tables.reading.Table.build_index`; reads the vectors twice."""
+def build(embeddings: Embeddings, metric: str, weights: Mapping[str, Any]) -> Index:
+    """See `fever_extract.tables.reading.Table.build_index`; reads the embeddings twice."""
     faiss = _faiss_module()
-    check_queries(np.zeros(vectors.width), vectors.width, 1, metric)
+    check_queries(np.zeros(embeddings.width), embeddings.width, 1, metric)
     kind = faiss.METRIC_INNER_PRODUCT if metric == "cosine" else faiss.METRIC_L2
-    cells = int(2 * np.sqrt(vectors.count)) if vectors.count >= _FEWEST else 0
-    index = faiss.index_factory(vectors.width, f"IVF{cells},SQ8" if cells else "IDMap,SQ8", kind)
-    every = max(1, vectors.count // max(_TRAINING * cells, _FEWEST))
-    sample = [_usable(block[::every], metric)[1] for block in vectors.blocks()]
-    training = np.concatenate(sample) if sample else np.zeros((0, vectors.width), np.float32)
+    cells = int(2 * np.sqrt(embeddings.count)) if embeddings.count >= _FEWEST else 0
+    index = faiss.index_factory(embeddings.width, f"IVF{cells},SQ8" if cells else "IDMap,SQ8", kind)
+    every = max(1, embeddings.count // max(_TRAINING * cells, _FEWEST))
+    sample = [_usable(block[::every], metric)[1] for block in embeddings.blocks()]
+    training = np.concatenate(sample) if sample else np.zeros((0, embeddings.width), np.float32)
     if not len(training):
-        raise ValueError("the table has no vectors to search")
+        raise ValueError("the table has no embeddings to search")
     index.train(training)
     start = 0
-    for block in vectors.blocks():
+    for block in embeddings.blocks():
         rows, usable = _usable(block, metric)
         index.add_with_ids(usable, rows + start)
         start += len(block)
@@ -102,15 +101,15 @@ def build(vectors: Vectors, metric: str, weights: Mapping[str, Any]) -> Index:
 def _usable(
     block: npt.NDArray[np.float32], metric: str
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """The rows of a block that have a vector, and these as they are compared."""
+    """Return a block's rows that have an embedding, and these embeddings scaled for the metric."""
     rows = np.flatnonzero(np.isfinite(block).all(axis=1))
-    vectors = np.ascontiguousarray(block[rows], np.float32)
-    return rows, _scaled(vectors) if metric == "cosine" else vectors
+    embeddings = np.ascontiguousarray(block[rows], np.float32)
+    return rows, _scaled(embeddings) if metric == "cosine" else embeddings
 
 
-def _scaled(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, 1e-15), np.float32)
+def _scaled(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return np.asarray(embeddings / np.maximum(lengths, 1e-15), np.float32)
 
 
 def _faiss_module() -> Any:

@@ -12,9 +12,9 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from fever_extract._utils.extras import install
+from fever_extract.tables.embeddings import BLOCK, Embeddings
 from fever_extract.tables.schema import EMBEDDING, METADATA_KEY, Column, Columns, take
 from fever_extract.tables.shards import shards_in
-from fever_extract.tables.vectors import BLOCK, Vectors
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -164,7 +164,7 @@ class ParquetColumns(Mapping[str, Column]):
         taken._read = {name: take(values, rows) for name, values in self._read.items()}
         return taken
 
-    def vectors(self) -> Vectors | None:
+    def embeddings(self) -> Embeddings | None:
         """The embedding; None if there is none."""
         from pyarrow import types
 
@@ -172,13 +172,13 @@ class ParquetColumns(Mapping[str, Column]):
             return None
         kind = self.schema.field(EMBEDDING).type
         if types.is_fixed_size_list(kind):
-            everything = Vectors(self._blocks, sum(self._counts), kind.list_size)
+            everything = Embeddings(self._blocks, sum(self._counts), kind.list_size)
             return everything if self.rows is None else everything.take(self.rows)
         # Lists of any length, as pandas writes them: the width is known when all are read.
         array = from_arrow(self.arrow([EMBEDDING])[EMBEDDING].combine_chunks())
         if not isinstance(array, np.ndarray) or array.ndim != 2:
             raise ValueError(f"column {EMBEDDING} is no list of numbers")
-        return Vectors.of(array)
+        return Embeddings.of(array)
 
     def _blocks(self) -> Iterator[npt.NDArray[np.float32]]:
         import pyarrow as pa
@@ -232,7 +232,7 @@ def from_arrow(column: Any) -> Column:
 
     kind = column.type
     if types.is_fixed_size_list(kind) and not column.null_count:
-        # As Python's numbers, a million vectors would take tens of gigabytes.
+        # As Python's numbers, a million embeddings would take tens of gigabytes.
         values = column.flatten().to_numpy(zero_copy_only=False)
         return np.asarray(values, np.float32).reshape(len(column), kind.list_size)
     if types.is_fixed_size_list(kind) or types.is_list(kind) or types.is_large_list(kind):

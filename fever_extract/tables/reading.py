@@ -16,6 +16,7 @@ import numpy as np
 
 from fever_extract._utils.files import replace_atomically
 from fever_extract.tables import csv, filters, index, npz, parquet, search
+from fever_extract.tables.embeddings import Embeddings
 from fever_extract.tables.parquet import ParquetColumns
 from fever_extract.tables.schema import (
     EMBEDDING,
@@ -29,7 +30,6 @@ from fever_extract.tables.schema import (
     take,
 )
 from fever_extract.tables.shards import JOB_FOLDER
-from fever_extract.tables.vectors import Vectors
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -43,36 +43,36 @@ _CACHED = re.compile(r"(\..+\.)?embeddings-[0-9a-f]{16}\.npy")
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A table of faces. Of Parquet, columns and vectors are read when they are asked for.
+    """A table of faces. Columns and embeddings of Parquet are read when they are used.
 
     Attributes:
         columns: by name, all but the embedding: texts as lists of str; numbers as arrays whose
             first axis is the row; see `fever_extract.tables.schema`. Columns that others added
             are there too.
         metadata: what made the table; empty if it was lost on the way.
-        vectors: the embedding, to be read block by block; None if the table has none.
+        embeddings: to be read block by block; None if the table has none.
     """
 
     columns: Mapping[str, Column]
     metadata: Mapping[str, Any]
-    vectors: Vectors | None
+    embeddings: Embeddings | None
     _count: int
 
     def __len__(self) -> int:
         return self._count
 
     def __repr__(self) -> str:
-        width = self.vectors.width if self.vectors is not None else 0
+        width = self.embeddings.width if self.embeddings is not None else 0
         return f"Table({len(self)} rows, {len(self.columns)} columns, embedding_dim={width})"
 
     @cached_property
     def X(self) -> npt.NDArray[np.float32]:
-        """The vectors, ``(n, d)`` float32; row *i* is the table's row *i*, NaN if it has none.
+        """The embeddings, ``(n, d)`` float32; row *i* is the table's row *i*, NaN if it has none.
 
         Raises:
             ValueError: if the table was made without them.
         """
-        return self._vectors().load()
+        return self._embeddings().load()
 
     def texts(self, name: str) -> list[str]:
         """A column as texts; empty ones if there is no such column."""
@@ -115,8 +115,8 @@ class Table:
             columns: Mapping[str, Column] = self.columns.take(rows)
         else:
             columns = {name: take(values, rows) for name, values in self.columns.items()}
-        vectors = None if self.vectors is None else self._vectors().take(rows)
-        return Table(columns, self.metadata, vectors, len(rows))
+        embeddings = None if self.embeddings is None else self._embeddings().take(rows)
+        return Table(columns, self.metadata, embeddings, len(rows))
 
     def nearest(
         self,
@@ -126,39 +126,39 @@ class Table:
         metric: str = "cosine",
         leave_out_same: bool = False,
     ) -> search.Neighbors:
-        """The rows whose vectors are nearest, by comparison with all: exact.
+        """Find the rows whose embeddings are nearest, exactly: by comparison with all.
 
         Args:
-            x: a vector ``(d,)``, several ``(m, d)``, or another table, whose weights must be the
-                same.
-            n: how many; fewer where the table has not as many vectors.
+            x: one embedding ``(d,)``, several ``(m, d)``, or another table made with the same
+                weights.
+            n: how many; fewer if the table has fewer embeddings.
             metric: ``cosine`` or ``euclidean``.
-            leave_out_same: pass over vectors that equal the one asked for, as that of the same
+            leave_out_same: pass over embeddings that equal the one asked for, as that of the same
                 picture does.
 
         Raises:
-            ValueError: if the vectors can't be compared, or there are none.
+            ValueError: if the embeddings can't be compared, or there are none.
         """
         if isinstance(x, Table):
             self.check_weights(x.metadata, "the other table")
             x = x.X
-        return search.nearest(self._vectors(), x, n, metric, leave_out_same)
+        return search.nearest(self._embeddings(), x, n, metric, leave_out_same)
 
     def build_index(self, metric: str = "cosine") -> index.Index:
-        """An index by FAISS for many more than a million vectors; its answers are nearly exact.
+        """Build a FAISS index, for many more than a million embeddings; answers are nearly exact.
 
         Args:
             metric: ``cosine`` or ``euclidean``.
 
         Raises:
-            ValueError: if there are no vectors, or the metric is not known.
+            ValueError: if there are no embeddings, or the metric is not known.
             ImportError: if FAISS is missing.
         """
         weights = {name: self.metadata.get(name) for name in ("weights", "weights_sha256")}
-        return index.build(self._vectors(), metric, weights)
+        return index.build(self._embeddings(), metric, weights)
 
     def check_weights(self, other: Mapping[str, Any], name: str) -> None:
-        """Refuse to compare with vectors of other weights.
+        """Refuse to compare with embeddings from other weights.
 
         Args:
             other: ``weights`` and ``weights_sha256`` of the others.
@@ -172,8 +172,8 @@ class Table:
         )
         if ours[0] and theirs[0] and ours[0] != theirs[0]:
             raise ValueError(
-                f"the table's vectors are of weights {ours[1]} (SHA-256 {ours[0][:12]}), those of "
-                f"{name} of {theirs[1]} ({theirs[0][:12]}): they can't be compared; extract both "
+                f"the table was made with weights {ours[1]} (SHA-256 {ours[0][:12]}), {name} with "
+                f"{theirs[1]} (SHA-256 {theirs[0][:12]}): they can't be compared; extract both "
                 "with the same weights"
             )
 
@@ -181,7 +181,7 @@ class Table:
         """As a `pyarrow.Table` with lists for box, landmarks, expressions and so on.
 
         Args:
-            embedding: with the vectors.
+            embedding: include the embeddings.
         """
         parquet.check_parquet()
         if isinstance(self.columns, ParquetColumns):
@@ -193,7 +193,7 @@ class Table:
         """As a `pandas.DataFrame` with a column for each number: ``p_happiness``, ``bs_jawOpen``.
 
         Args:
-            embedding: with the vectors, ``embedding_0`` and so on.
+            embedding: include the embeddings, as ``embedding_0`` and so on.
         """
         import pandas as pd
 
@@ -212,15 +212,15 @@ class Table:
         )
 
     def _columns(self, embedding: bool) -> dict[str, Column]:
-        vectors = {EMBEDDING: self.X} if embedding and self.vectors is not None else {}
-        return {**self.columns, **vectors}
+        embeddings = {EMBEDDING: self.X} if embedding and self.embeddings is not None else {}
+        return {**self.columns, **embeddings}
 
-    def _vectors(self) -> Vectors:
-        if self.vectors is None:
-            raise ValueError("the table has no vectors: it was made with --no-embedding")
+    def _embeddings(self) -> Embeddings:
+        if self.embeddings is None:
+            raise ValueError("the table has no embeddings: it was made with --no-embedding")
         if "X" in self.__dict__:
-            return Vectors.of(self.X)  # they are in memory already
-        return self.vectors
+            return Embeddings.of(self.X)  # they are in memory already
+        return self.embeddings
 
 
 def read_table(path: str | os.PathLike[str], *, memory_map: bool = False) -> Table:
@@ -228,7 +228,7 @@ def read_table(path: str | os.PathLike[str], *, memory_map: bool = False) -> Tab
 
     Args:
         path: a ``.parquet``, ``.npz`` or ``.csv`` file, or a folder of Parquet files.
-        memory_map: of Parquet, leave the vectors on disk. They are written once, beside the
+        memory_map: of Parquet, leave the embeddings on disk. They are written once, beside the
             shards, as an ``.npy`` file of their own, which is used again as long as the shards
             stay the same.
 
@@ -255,17 +255,17 @@ def read_table(path: str | os.PathLike[str], *, memory_map: bool = False) -> Tab
         raise ValueError(
             f"table {path} has no column {', '.join(missing)}; is it from fever-extract extract?"
         )
-    if memory_map and suffix == ".parquet" and table.vectors is not None:
+    if memory_map and suffix == ".parquet" and table.embeddings is not None:
         assert isinstance(table.columns, ParquetColumns)
-        mapped = Vectors.of(_mapped(path, table.columns.files, table.vectors))
-        return replace(table, vectors=mapped)
+        mapped = Embeddings.of(_mapped(path, table.columns.files, table.embeddings))
+        return replace(table, embeddings=mapped)
     return table
 
 
 def load(
     path: str | os.PathLike[str], *, memory_map: bool = False
 ) -> tuple[npt.NDArray[np.float32], pa.Table]:
-    """The vectors of a table, ``(n, d)`` float32, and an Arrow table of all other columns.
+    """Load a table: embeddings ``(n, d)`` float32, and an Arrow table of all other columns.
 
     Short for `read_table`, its ``X`` and its ``to_arrow(embedding=False)``; see there for the
     arguments and errors.
@@ -279,21 +279,21 @@ def _read(path: Path, suffix: str) -> Table:
         opened = parquet.read(path)
         metadata = parse_metadata(opened.metadata)
         if EMBEDDING in opened.schema.names or f"{EMBEDDING}_0" not in opened:
-            return Table(opened, metadata, opened.vectors(), opened.count)
+            return Table(opened, metadata, opened.embeddings(), opened.count)
         flat: dict[str, Column] = dict(opened)  # a data frame of `to_pandas` that was saved
     else:
         flat, text = npz.read(path) if suffix == ".npz" else csv.read(path)
         metadata = parse_metadata(text)
     columns, metadata = gather(flat, metadata)
     embedding = columns.pop(EMBEDDING, None)
-    vectors = None
+    embeddings = None
     if isinstance(embedding, np.ndarray) and embedding.ndim == 2:
-        vectors = Vectors.of(np.asarray(embedding, np.float32))
+        embeddings = Embeddings.of(np.asarray(embedding, np.float32))
     count = len(next(iter(columns.values()), []))
-    return Table(columns, metadata, vectors, count)
+    return Table(columns, metadata, embeddings, count)
 
 
-def _mapped(path: Path, files: list[Path], vectors: Vectors) -> npt.NDArray[np.float32]:
+def _mapped(path: Path, files: list[Path], embeddings: Embeddings) -> npt.NDArray[np.float32]:
     state = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     digest = hashlib.sha256(repr(state).encode()).hexdigest()[:16]
     folder = path / JOB_FOLDER if path.is_dir() else path.parent
@@ -306,9 +306,9 @@ def _mapped(path: Path, files: list[Path], vectors: Vectors) -> npt.NDArray[np.f
                 old.unlink()
         with replace_atomically(cached, inside=True) as temporary:
             array = np.lib.format.open_memmap(
-                temporary, mode="w+", dtype=np.float32, shape=(vectors.count, vectors.width)
+                temporary, mode="w+", dtype=np.float32, shape=(embeddings.count, embeddings.width)
             )
-            vectors.fill(array)
+            embeddings.fill(array)
             array.flush()
             del array  # Windows renames no file that is mapped
     loaded: npt.NDArray[np.float32] = np.load(cached, mmap_mode="r")

@@ -22,7 +22,7 @@ entropy                   of the expressions' probabilities, in bits: 0 is certa
 expressions               how probable each expression is; their names are in the metadata
 valence, arousal          -1 to 1
 blendshapes               how strong each is, 0 to 1; their names are in the metadata
-embedding                 the vector
+embedding                 what describes the expression: ``d`` numbers
 ========================  ==========================================================
 
 Numbers that don't exist are NaN. What the weights have no head for has no column, and the
@@ -75,7 +75,7 @@ class Widths:
     """Numbers in a row of the columns that depend on the weights; 0 leaves a column out.
 
     Attributes:
-        embedding: length of a vector.
+        embedding: length of an embedding.
         expressions, blendshapes: how many the weights tell apart.
         valence_arousal: 2 if the weights have them.
     """
@@ -164,7 +164,9 @@ class Columns:
         if widths.blendshapes:
             columns["blendshapes"] = numbers(widths.blendshapes, heads("blendshapes"))
         if widths.embedding:
-            columns[EMBEDDING] = numbers(widths.embedding, [face and face.vector for face in faces])
+            columns[EMBEDDING] = numbers(
+                widths.embedding, [face and face.embedding for face in faces]
+            )
         return cls(columns)
 
 

@@ -1,4 +1,4 @@
-"""The nearest vectors of a table: exact, by comparison with all of them, a block at a time."""
+"""Exact nearest-neighbour search in a table: every embedding, a block at a time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fever_extract.tables.vectors import Vectors
+from fever_extract.tables.embeddings import Embeddings
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -16,7 +16,7 @@ METRICS = ("cosine", "euclidean")
 
 _PRODUCTS = 4_000_000  # numbers of a block of products
 _SPARE = 8  # candidates beyond those asked for, which rounding may have put behind them
-_SAME = 1e-5  # cosine distance under which two vectors are of the same picture
+_SAME = 1e-5  # cosine distance under which two embeddings are of the same picture
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Neighbors:
     """Rows of a table, nearest first.
 
     Attributes:
-        rows: ``(n,)`` int64 for one vector, ``(m, n)`` for several; there -1 if there is none.
+        rows: ``(n,)`` int64 for one query, ``(m, n)`` for several, where -1 fills up rows.
         distances: of that shape, float32: the cosine distance, 0 to 2, or the Euclidean; NaN if
             there is none.
     """
@@ -34,16 +34,16 @@ class Neighbors:
 
 
 def nearest(
-    vectors: Vectors, queries: npt.ArrayLike, n: int, metric: str, leave_out_same: bool
+    embeddings: Embeddings, queries: npt.ArrayLike, n: int, metric: str, leave_out_same: bool
 ) -> Neighbors:
     """See `fever_extract.tables.reading.Table.nearest`."""
-    asked = check_queries(queries, vectors.width, n, metric)
+    asked = check_queries(queries, embeddings.width, n, metric)
     several = asked if asked.ndim == 2 else asked[None]
     units = _unit(several) if metric == "cosine" else several
-    best = _Best(len(units), n + _SPARE, vectors.width)
+    best = _Best(len(units), n + _SPARE, embeddings.width)
     step = max(1, _PRODUCTS // max(len(units), 1))
     start = 0
-    for block in vectors.blocks():
+    for block in embeddings.blocks():
         for first in range(0, len(block), step):
             part = block[first : first + step]
             best.add(_scores(units, part, metric, leave_out_same), part, start + first)
@@ -65,9 +65,9 @@ def check_queries(
     """
     asked = np.asarray(queries, np.float32)
     if asked.ndim not in (1, 2) or asked.shape[-1] != width:
-        raise ValueError(f"the table's vectors have {width} numbers; got shape {asked.shape}")
+        raise ValueError(f"the table's embeddings have {width} numbers; got shape {asked.shape}")
     if not np.isfinite(asked).all():
-        raise ValueError("a vector that is asked for is NaN: its picture had no face")
+        raise ValueError("a query is NaN: its picture had no face")
     if n < 1:
         raise ValueError(f"n must be at least 1, not {n}")
     if metric not in METRICS:
@@ -78,7 +78,7 @@ def check_queries(
 def _scores(
     units: npt.NDArray[np.float32], part: npt.NDArray[np.float32], metric: str, leave_out_same: bool
 ) -> npt.NDArray[np.float32]:
-    """How near each query is to each vector, the nearer the higher; rows of NaN never are."""
+    """Score how near each embedding is to each query, higher is nearer; NaN rows score lowest."""
     squares = np.einsum("ij,ij->i", part, part)
     products = units @ part.T
     if metric == "cosine":
@@ -95,17 +95,17 @@ def _scores(
 
 
 class _Best:
-    """The vectors nearest to each query so far, a few more than are asked for."""
+    """The nearest embeddings to each query so far, a few more than asked for."""
 
     def __init__(self, queries: int, kept: int, width: int) -> None:
         self._scores = np.full((queries, kept), -np.inf, np.float32)
         self._rows = np.full((queries, kept), -1, np.int64)
-        self._vectors = np.zeros((queries, kept, width), np.float32)
+        self._embeddings = np.zeros((queries, kept, width), np.float32)
 
     def add(
         self, scores: npt.NDArray[np.float32], part: npt.NDArray[np.float32], start: int
     ) -> None:
-        """Look through a block of vectors.
+        """Look through a block of embeddings.
 
         Args:
             scores: ``(queries, b)``.
@@ -123,13 +123,13 @@ class _Best:
             order = np.argsort(-together, kind="stable")[:kept]
             self._scores[query] = together[order]
             self._rows[query] = np.concatenate([self._rows[query], new + start])[order]
-            self._vectors[query] = np.concatenate([self._vectors[query], part[new]])[order]
+            self._embeddings[query] = np.concatenate([self._embeddings[query], part[new]])[order]
 
     def settle(
         self, queries: npt.NDArray[np.float32], n: int, metric: str
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Rows and distances of the ``n`` nearest, by distances in doubles."""
-        asked, others = queries.astype(np.float64)[:, None], self._vectors.astype(np.float64)
+        asked, others = queries.astype(np.float64)[:, None], self._embeddings.astype(np.float64)
         if metric == "cosine":
             distances = (1 - (_unit(asked) * _unit(others)).sum(axis=2)).clip(0)
         else:
@@ -144,8 +144,8 @@ class _Best:
         return rows[:, :most], distances[:, :most]
 
 
-def _unit(vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+def _unit(embeddings: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     """Scaled to length 1; zeros stay."""
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    scaled: npt.NDArray[np.floating] = vectors / np.maximum(length, 1e-15)
+    length = np.linalg.norm(embeddings, axis=-1, keepdims=True)
+    scaled: npt.NDArray[np.floating] = embeddings / np.maximum(length, 1e-15)
     return scaled

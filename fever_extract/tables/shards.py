@@ -92,7 +92,7 @@ class Done:
         starts: ``(len(files) + 1,)``: where each file's inputs begin below.
         names, identities: ``(n,)`` int64, see `identify`.
         statuses: ``(n,)`` uint8, an index into `STATUSES`.
-        faces: ``(n,)`` int32, vectors of that input.
+        faces: ``(n,)`` int32, embeddings of that input.
     """
 
     files: list[Path]

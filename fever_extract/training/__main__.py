@@ -82,7 +82,7 @@ def main() -> None:
     finish = stages.add_parser(
         "finish",
         parents=[data, device],
-        help="shorten what is no expression in trained weights' vectors, and calibrate",
+        help="suppress variance that labels don't explain in the embeddings, and calibrate",
     )
     finish.add_argument("weights", type=Path, help="folder of trained weights")
     finish.add_argument("--output", type=Path, required=True, help="folder for the result")
@@ -90,7 +90,7 @@ def main() -> None:
         "--rest",
         type=float,
         default=REST,
-        help="how long the part of a vector stays that labels don't explain (default: %(default)s)",
+        help="share that is kept of what labels don't explain (default: %(default)s)",
     )
     finish.set_defaults(run=_finish)
 
@@ -122,7 +122,7 @@ def _add_evaluate(
         nargs="*",
         type=Path,
         metavar="TABLE",
-        help="measure instead how vectors carry over to these labelled tables, which training "
+        help="measure instead how embeddings carry over to these labelled tables, which training "
         "never saw (default: those among the data)",
     )
     evaluate.add_argument(
@@ -156,7 +156,7 @@ def _add_adapt(
     adapt.add_argument("folder", type=Path, help="has a folder of photographs for each class")
     adapt.add_argument("--output", type=Path, required=True, help="folder for the new weights")
     adapt.add_argument("--weights", help="to begin from (default: the embedded)")
-    adapt.add_argument("--head-only", action="store_true", help="leave the vectors as they are")
+    adapt.add_argument("--head-only", action="store_true", help="leave the embeddings as they are")
     adapt.add_argument(
         "--epochs", type=int, default=ADAPT_EPOCHS, help="of fine-tuning (default: %(default)s)"
     )

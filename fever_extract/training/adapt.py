@@ -1,6 +1,6 @@
 """Fine-tune weights to a user's own classes, from a folder of class folders.
 
-First comes a new expression head, a logistic regression on the vectors as they are; then,
+First comes a new expression head, a logistic regression on the embeddings as they are; then,
 unless only that is wanted, the whole network goes on from there in small steps. The other heads
 are kept, and held to what they said before (learning without forgetting, Li and Hoiem 2016,
 arXiv 1606.09282), which also keeps the network from learning few faces by heart.
@@ -58,7 +58,7 @@ def adapt(
         folder: has a folder for each class, named after it, with photographs in it.
         output: folder for the weights and their card; must not hold weights yet.
         weights: to begin from, as `fever_extract.Extractor` takes them.
-        head_only: learn the head alone; vectors stay as they are.
+        head_only: learn the head alone; embeddings stay as they are.
         epochs: of fine-tuning.
         seed: of the division, the order and the augmentation.
         device: torch device; the best there is by default.
@@ -136,13 +136,13 @@ def _check(output: Path, folder: Path) -> None:
 
 
 def with_new_head(network: FeverNet, config: Config, faces: LabelledFaces) -> FeverNet:
-    """A copy whose expression head is a logistic regression on the faces' vectors."""
+    """A copy whose expression head is a logistic regression on the faces' embeddings."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler()
     model = LogisticRegression(max_iter=1000)
-    model.fit(scaler.fit_transform(faces.vectors.numpy()), faces.labels.numpy())
+    model.fit(scaler.fit_transform(faces.embeddings.numpy()), faces.labels.numpy())
     weight, bias = torch.from_numpy(model.coef_), torch.from_numpy(model.intercept_)
     if len(weight) == 1:  # of two classes, it tells the second's logit over the first's
         weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
@@ -183,6 +183,6 @@ def _in_words(adapted: dict[str, Any]) -> dict[str, str]:
             f"{adapted['epochs']} epochs, number {adapted['epoch']} was kept."
         )
     else:
-        description += "Only the expression head is new: the vectors are the same."
+        description += "Only the expression head is new: the embeddings are the same."
     faces = ", ".join(f"{name} ({count})" for name, count in adapted["faces"].items())
     return {"measured": f"{measured}.", "description": f"{description}\n\nFaces by class: {faces}."}

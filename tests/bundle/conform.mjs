@@ -18,6 +18,6 @@ for (const file of await readdir(pixels)) {
   const [, name, width, height] = file.match(/^(.*)\.(\d+)x(\d+)$/);
   const image = { width: Number(width), height: Number(height), data: await readFile(join(pixels, file)) };
   const [record] = await extractor.extractRecords([image], { allFaces: true });
-  answers[name] = { ...record, faces: record.faces.map((face) => ({ ...face, vector: [...face.vector] })) };
+  answers[name] = { ...record, faces: record.faces.map((face) => ({ ...face, embedding: [...face.embedding] })) };
 }
 console.log(JSON.stringify(answers));

@@ -1,4 +1,4 @@
-"""The command, in a process of its own, as a user runs it."""
+"""The command, once in a process of its own, as a user runs it."""
 
 import os
 import re
@@ -8,20 +8,8 @@ import sys
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from helpers import in_process
 from PIL import Image
-
-
-def fever(
-    *arguments: object, cwd: object = None, **environment: str
-) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "fever_extract.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -29,45 +17,55 @@ def folder(tmp_path_factory, astronaut_path):
     root = tmp_path_factory.mktemp("photos")
     for name in ("a.jpg", "b.jpg"):
         (root / name).write_bytes(astronaut_path.read_bytes())
-    (root / "broken.png").write_bytes(b"broken")
+    (root / "日本.png").write_bytes(b"broken")
     return root
 
 
 def test_extract(folder, tmp_path):
-    run = fever("extract", folder, "-o", tmp_path / "f.parquet")
+    """Where the output's encoding has not all letters, as on Windows when it is redirected."""
+    run = subprocess.run(
+        [sys.executable, "-m", "fever_extract.cli", "extract", folder, "-o", "f.parquet"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+        check=False,
+    )
     assert run.returncode == 0, run.stderr
     assert "3 images in" in run.stdout
     assert "2 ok, 1 decode_error" in run.stdout
-    assert re.search(r"broken\.png: could not be decoded", run.stdout)
+    assert r"\u65e5\u672c.png: could not be decoded" in run.stdout
     assert run.stderr == "", "no progress bar in a log"
     assert pq.read_table(tmp_path / "f.parquet").num_rows == 3
 
 
-def test_options_reach_the_job(folder, tmp_path):
+def test_options_reach_the_job(folder, tmp_path, capsys):
     options = ["--normalize", "--all-faces", "--select", "center", "--min-face-size", 30]
-    run = fever("extract", folder, "-o", tmp_path / "f.npz", "--quiet", *options)
-    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
-    with np.load(tmp_path / "f.npz") as table:
+    output = tmp_path / "f.npz"
+    done = in_process(capsys, "extract", folder, "-o", output, "--quiet", *options)
+    assert done == (0, "", "")
+    with np.load(output) as table:
         good = table["embedding"][table["status"] == "ok"]
     np.testing.assert_allclose(np.linalg.norm(good, axis=1), 1, atol=1e-5)
 
 
-def test_strict_makes_a_failed_image_an_error(folder, tmp_path):
-    assert fever("extract", folder, "-o", tmp_path / "f.csv", "--strict").returncode == 1
+def test_strict_makes_a_failed_image_an_error(folder, tmp_path, capsys):
+    code, _, _ = in_process(capsys, "extract", folder, "-o", tmp_path / "f.csv", "--strict")
+    assert code == 1
     assert (tmp_path / "f.csv").exists()
 
 
-def test_nothing_could_be_read(tmp_path):
+def test_nothing_could_be_read(tmp_path, capsys):
     (tmp_path / "a.jpg").write_bytes(b"broken")
-    run = fever("extract", tmp_path, "-o", tmp_path / "f.csv")
-    assert run.returncode == 1
-    assert "could be read" in run.stderr
+    code, _, err = in_process(capsys, "extract", tmp_path, "-o", tmp_path / "f.csv")
+    assert code == 1
+    assert "could be read" in err
 
 
-def test_an_empty_folder(tmp_path):
-    run = fever("extract", tmp_path, "-o", tmp_path / "f.csv")
-    assert run.returncode == 1
-    assert run.stderr.startswith("fever-extract: no images in")
+def test_an_empty_folder(tmp_path, capsys):
+    code, _, err = in_process(capsys, "extract", tmp_path, "-o", tmp_path / "f.csv")
+    assert code == 1
+    assert err.startswith("fever-extract: no images in")
 
 
 @pytest.mark.parametrize(
@@ -84,11 +82,11 @@ def test_an_empty_folder(tmp_path):
         ["dance"],
     ],
 )
-def test_wrong_usage_is_one_line_and_a_2(arguments, folder):
-    run = fever(*arguments, cwd=folder)
-    assert run.returncode == 2, run.stderr
-    assert "Traceback" not in run.stderr
-    assert run.stderr.strip().splitlines()[-1].startswith("fever-extract")
+def test_wrong_usage_is_one_line_and_a_2(arguments, folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    code, _, err = in_process(capsys, *arguments)
+    assert code == 2, err
+    assert err.strip().splitlines()[-1].startswith("fever-extract")
     assert not list(folder.glob("f.*"))
 
 
@@ -107,39 +105,38 @@ def test_a_missing_extra_is_told_before_any_work(folder, tmp_path):
         "sys.meta_path.insert(0, Hide())\n"
     )
     for output in ("f.parquet", "shards"):
-        run = fever("extract", folder, "-o", tmp_path / output, PYTHONPATH=str(tmp_path))
+        run = subprocess.run(
+            [sys.executable, "-m", "fever_extract.cli", "extract", folder, "-o", output],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            check=False,
+        )
         assert run.returncode == 2
         assert "pip install 'fever-extract[parquet]'" in run.stderr
         assert not (tmp_path / output).exists()
 
 
-def test_any_name_can_be_printed(folder, tmp_path):
-    """Where the output's encoding has not all letters, as on Windows when it is redirected."""
-    (tmp_path / "日本.jpg").write_bytes(b"broken")
-    (tmp_path / "a.jpg").write_bytes((folder / "a.jpg").read_bytes())
-    run = fever("extract", tmp_path, "-o", tmp_path / "f.csv", PYTHONIOENCODING="cp1252")
-    assert run.returncode == 0, run.stderr
-    assert r"\u65e5\u672c.jpg: " in run.stdout
-
-
-def test_demo(tmp_path):
-    run = fever("demo", cwd=tmp_path)
-    assert run.returncode == 0, run.stderr
-    assert "face: box" in run.stdout
-    assert "expressions: happiness" in run.stdout
+def test_demo(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = in_process(capsys, "demo")
+    assert code == 0, err
+    assert "face: box" in out
+    assert "expressions: happiness" in out
     picture = np.asarray(Image.open(tmp_path / "fever-demo.jpg"))
     assert picture.shape == (512, 512, 3)
     yellow = (picture[..., 0] > 220) & (picture[..., 2] < 90)
     assert yellow.sum() > 500, "a box was drawn"
 
 
-def test_info(extractor):
-    run = fever("info")
-    assert run.returncode == 0
-    assert extractor.sha256 in run.stdout
-    assert "facenet-pytorch 2.5" in run.stdout
+def test_info(extractor, capsys):
+    code, out, _ = in_process(capsys, "info")
+    assert code == 0
+    assert extractor.sha256 in out
+    assert "facenet-pytorch 2.5" in out
 
 
-def test_version_and_help():
-    assert re.fullmatch(r"\d+\.\d+\.\d+\n", fever("--version").stdout)
-    assert "extract" in fever("--help").stdout
+def test_version_and_help(capsys):
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", in_process(capsys, "--version")[1])
+    assert "extract" in in_process(capsys, "--help")[1]

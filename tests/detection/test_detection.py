@@ -4,15 +4,18 @@ import numpy as np
 import pytest
 import torch
 from facenet_pytorch import MTCNN, ONet, PNet, RNet
+from facenet_pytorch.models.utils.detect_face import nms_numpy
 from helpers import cosine, iou
 from PIL import Image
+from torchvision.ops import batched_nms
 
 from fever_extract import images
 from fever_extract.detection import pyramid
-from fever_extract.detection.detector import Detector
+from fever_extract.detection.detector import Detector, _suppress
 from fever_extract.detection.mtcnn import Mtcnn
 from fever_extract.detection.parameters import smallest_face
 from fever_extract.detection.pyramid import Pyramids
+from fever_extract.detection.suppression import suppress
 
 
 @pytest.fixture(scope="module")
@@ -198,3 +201,19 @@ def test_faces_of_different_orientations_in_one_picture(extractor, astronaut):
     expected = np.array([0, -90, 180])
     assert (np.abs((np.array(rolls) - expected + 180) % 360 - 180) < 15).all()
     assert cosine(by_place[0].vector, by_place[2].vector) > 0.95
+
+
+def test_suppression_is_torchvisions_and_facenets():
+    generator = torch.Generator().manual_seed(3)
+    corners = torch.rand(400, 2, generator=generator) * 60
+    boxes = torch.cat([corners, corners + 5 + torch.rand(400, 2, generator=generator) * 30], 1)
+    scores = torch.rand(400, generator=generator)
+    groups = torch.arange(400) % 3
+    kept = _suppress(boxes, scores, groups, 0.4)
+    assert kept.tolist() == batched_nms(boxes.double(), scores.double(), groups, 0.4).tolist()
+    assert len(kept) < 300
+    arrays = boxes.numpy(), scores.numpy()
+    assert suppress(*arrays, 0.4, groups=groups.numpy()).tolist() == kept.tolist()
+    smaller = suppress(*arrays, 0.6, over_smaller=True)
+    assert smaller.tolist() == nms_numpy(*arrays, 0.6, "Min").tolist()
+    assert suppress(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), 0.5).shape == (0,)

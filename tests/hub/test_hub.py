@@ -42,7 +42,7 @@ def test_the_embedded_default_says_what_it_is(extractor):
 
 def test_python_started_in_a_checkout_finds_its_weights(tmp_path, extractor):
     for name in ("fever_extract", "weights"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, tmp_path / name)  # with __pycache__: to compile takes longer
     script = """if True:
         import sys
         # An editable install has a finder that knows where the weights are; a wheel has none.

@@ -10,6 +10,7 @@ import time
 import huggingface_hub
 import numpy as np
 import pytest
+from helpers import in_process
 from hub_server import TOKEN, HubServer
 from huggingface_hub import ModelCard, constants
 from tiny import config
@@ -19,6 +20,13 @@ from fever_extract.hub import download as hub
 from fever_extract.models import checkpoint
 from fever_extract.models.network import FeverNet
 
+PUBLISHED = {
+    ".gitattributes",
+    checkpoint.CONFIG,
+    checkpoint.MODEL,
+    checkpoint.CARD,
+    checkpoint.PROCESSOR,
+}
 CHUNK = 20_000
 LOAD = "from fever_extract import hub; print(hub.load('org/tiny').sha256)"
 
@@ -70,16 +78,6 @@ def environment(server, cache, **more):
     }
 
 
-def fever(server, cache, *arguments, **more):
-    return subprocess.run(
-        [sys.executable, "-m", "fever_extract.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=environment(server, cache, **more),
-        check=False,
-    )
-
-
 def python(server, cache, code, **more):
     return subprocess.run(
         [sys.executable, "-c", code],
@@ -90,6 +88,12 @@ def python(server, cache, code, **more):
     )
 
 
+def newest(server, name):
+    """The files of a repository's last commit."""
+    repository = server.repos[name]
+    return repository.commits[repository.refs["main"]]
+
+
 def assert_nothing_broken(cache, server):
     """What is left behind does no harm: the same weights load once the server is well."""
     server.cut_after, server.wrong_bytes = None, False
@@ -98,19 +102,9 @@ def assert_nothing_broken(cache, server):
 
 def test_published_downloaded_and_offline(extractor, server, astronaut_path, tmp_path):
     """The embedded default to the server, to another process, and on without the server."""
-    url = extractor.push_to_hub("org/fever", token=TOKEN)
+    url = extractor.push_to_hub("org/fever", token=TOKEN, bundle=False)
     assert url.startswith(f"{server.url}/org/fever/commit/")
-    published = server.repos["org/fever"].commits[server.repos["org/fever"].refs["main"]]
-    assert set(published) == {
-        ".gitattributes",
-        checkpoint.CONFIG,
-        checkpoint.MODEL,
-        checkpoint.CARD,
-        checkpoint.PROCESSOR,
-    } | {
-        f"onnx/{name}"
-        for name in ("bundle.json", *json.loads(published["onnx/bundle.json"])["files"])
-    }
+    assert set(newest(server, "org/fever")) == PUBLISHED
 
     code = (
         "import sys, numpy as np; from fever_extract import Extractor\n"
@@ -135,6 +129,16 @@ def test_published_downloaded_and_offline(extractor, server, astronaut_path, tmp
     np.testing.assert_allclose(in_another_process("online.npy"), expected, atol=1e-4)
     server.stop()
     np.testing.assert_allclose(in_another_process("offline.npy"), expected, atol=1e-4)
+
+
+@pytest.mark.xdist_group("onnx")
+def test_a_bundle_is_published_beside_the_weights(server, files):
+    server.add("org/tiny", files)
+    Extractor("org/tiny", device="cpu").push_to_hub("org/ours", token=TOKEN)
+    published = newest(server, "org/ours")
+    manifest = json.loads(published["onnx/bundle.json"])
+    bundle = {f"onnx/{name}" for name in ("bundle.json", *manifest["files"])}
+    assert set(published) == PUBLISHED | bundle
 
 
 def test_the_card_is_read_by_the_hubs_own_reader(extractor, tmp_path):
@@ -423,27 +427,28 @@ def test_a_read_only_cache_with_everything_in_it(server, files, tmp_path):
         shutil.rmtree(cache)
 
 
-def test_the_commands(server, tmp_path):
-    pushed = fever(server, tmp_path, "push", "org/ours", "--no-bundle")
-    assert pushed.returncode == 0, pushed.stderr
-    assert pushed.stdout.startswith(f"{server.url}/org/ours/commit/")
-    assert pushed.stderr == "", "no progress bar in a log"
-    got = fever(server, tmp_path, "download", "org/ours")
-    assert got.returncode == 0, got.stderr
-    assert got.stderr == ""
-    assert sorted(os.listdir(got.stdout.strip())) == [
+def test_the_commands(server, capsys, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    code, out, err = in_process(capsys, "push", "org/ours", "--no-bundle")
+    assert code == 0, err
+    assert out.startswith(f"{server.url}/org/ours/commit/")
+    assert err == "", "no progress bar in a log"
+    code, out, err = in_process(capsys, "download", "org/ours")
+    assert (code, err) == (0, "")
+    assert sorted(os.listdir(out.strip())) == [
         checkpoint.CARD,
         checkpoint.CONFIG,
         checkpoint.MODEL,
     ]
-    shown = fever(server, tmp_path, "info", "org/ours", HF_HUB_OFFLINE="1")
-    assert shown.returncode == 0, shown.stderr
-    assert "(org/ours)" in shown.stdout
+    server.stop()
+    code, out, err = in_process(capsys, "info", "org/ours")
+    assert code == 0, err
+    assert "(org/ours)" in out
 
 
-def test_the_commands_end_in_one_line(server, tmp_path):
+def test_the_commands_end_in_one_line(server, capsys):
     for arguments in (["download", "org/none"], ["info", "org/none"], ["download", "../x"]):
-        run = fever(server, tmp_path, *arguments)
-        assert run.returncode == 2
-        assert len(run.stderr.strip().splitlines()) == 1, run.stderr
-        assert run.stderr.startswith("fever-extract: ")
+        code, _, err = in_process(capsys, *arguments)
+        assert code == 2
+        assert len(err.strip().splitlines()) == 1, err
+        assert err.startswith("fever-extract: ")

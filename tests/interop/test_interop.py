@@ -1,11 +1,14 @@
 """The adapters in the real libraries: the package's vectors, and gradients."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from helpers import cosine
+from PIL import ExifTags, Image
 
-from fever_extract import alignment
+from fever_extract import Extractor, alignment
 from fever_extract.interop.torch import from_pretrained
 
 
@@ -54,11 +57,46 @@ def test_transformers(extractor, astronaut, landscape, saved, tmp_path):
     np.testing.assert_array_equal(
         again(astronaut, return_tensors="np").pixel_values, inputs.pixel_values[:1]
     )
+    # The model, too, and by the package.
+    model.save_pretrained(tmp_path)
+    again = transformers.AutoModel.from_pretrained(tmp_path, trust_remote_code=False)
+    with torch.inference_mode():
+        np.testing.assert_allclose(again(**inputs).pooler_output[0], expected, atol=1e-3)
+    np.testing.assert_allclose(Extractor(tmp_path).extract(astronaut), expected, atol=1e-3)
+    shape = np.shape(transformers.pipeline("image-feature-extraction", str(tmp_path))(astronaut))
+    assert shape == (1, extractor.embedding_dim)
     model.train()
     model(**inputs).pooler_output[0].sum().backward()
     assert next(model.parameters()).grad is not None
     with pytest.raises(TypeError, match="no option device_map"):
         transformers.AutoModel.from_pretrained(saved, device_map="auto")
+
+
+def test_datasets(extractor, astronaut_path, landscape, tmp_path):
+    """Rows in order, NaN without a face, upright, and not computed again for an equal extractor."""
+    datasets = pytest.importorskip("datasets")
+    Image.fromarray(landscape).save(tmp_path / "none.png")
+    upright = Image.open(astronaut_path)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    paths = [str(astronaut_path), str(tmp_path / "none.png"), str(tmp_path / "turned.png")]
+    dataset = datasets.Dataset.from_dict({"image": paths}).cast_column("image", datasets.Image())
+
+    def embed(rows, extractor):
+        return {"embedding": extractor.extract(rows["image"])}
+
+    options = {"batched": True, "batch_size": 2}
+    fingerprints = []
+    for each in (extractor, pickle.loads(pickle.dumps(extractor))):
+        with pytest.warns(UserWarning, match="1 of 2 images have no"):
+            table = dataset.map(embed, fn_kwargs={"extractor": each}, **options)
+        fingerprints.append(table._fingerprint)
+    assert fingerprints[0] == fingerprints[1]
+    rows = np.array(table["embedding"])
+    np.testing.assert_allclose(rows[[0, 2]], extractor.extract([paths[0], paths[2]]), atol=1e-4)
+    assert cosine(rows[0], rows[2]) > 0.99
+    assert np.isnan(rows[1]).all()
 
 
 def test_timm(extractor, astronaut, crops):

@@ -15,6 +15,8 @@ from PIL import Image
 
 from fever_extract import Status
 
+pytestmark = pytest.mark.xdist_group("folder")  # its fixtures are dear: made once
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, astronaut, landscape):
@@ -168,8 +170,10 @@ def test_empty_and_missing_folders(extractor, tmp_path):
         extractor.extract_folder("nowhere", tmp_path / "f.npz")
 
 
-@pytest.mark.parametrize("extension", ["parquet", "csv", "npz"])
-@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("extension", "kill"),
+    [("parquet", signal.SIGINT), ("csv", signal.SIGINT), ("npz", signal.SIGKILL)],
+)
 def test_a_killed_run_leaves_the_old_table_whole(folder, tmp_path, extension, kill):
     output = tmp_path / f"f.{extension}"
     output.write_bytes(b"the old table")

@@ -32,15 +32,19 @@ SIZE = 16
 """Inputs of a shard here."""
 
 
-def run(extractor, sources, output, batch_size=4, supervision=None, **settings):
-    """A job of two workers in this process."""
+pytestmark = pytest.mark.xdist_group("job")  # `whole` is made once
+
+
+def run(extractor, sources, output, batch_size=4, *, workers=1, **settings):
+    """A job with its workers started from this process; each takes seconds to import torch."""
+    supervision = settings.pop("supervision", {})
     return sharded.run(
         sources,
         output,
         checkpoint=extractor._checkpoint,
         options=Options(batch_size=batch_size),
         device="cpu",
-        engine=local(2, **(supervision or {})),
+        engine=local(workers, **supervision),
         **{"shard_rows": SIZE, **settings},
     )
 
@@ -65,7 +69,7 @@ def photos_folder(tmp_path_factory, astronaut, landscape):
 def whole(extractor, photos_folder, tmp_path_factory):
     """That folder's table as one uninterrupted job makes it."""
     output = tmp_path_factory.mktemp("whole") / "out"
-    summary = run(extractor, photos_folder, output)
+    summary = run(extractor, photos_folder, output, workers=2)
     return summary, output
 
 
@@ -316,8 +320,8 @@ def test_what_hangs_or_devours_memory_is_recorded(extractor, photos_folder, tmp_
         (tmp_path / name).write_bytes((photos_folder / "00.jpg").read_bytes())
     (tmp_path / "b_hangs.jpg").write_bytes(hostile.hanging_jpeg())
     (tmp_path / "d_devours.png").write_bytes(hostile.large_png())
-    supervision = {"timeout": 8.0, "memory_limit": 1_000_000_000}
-    summary = run(extractor, tmp_path, tmp_path / "out", 1, supervision)
+    supervision = {"timeout": 5.0, "memory_limit": 1_000_000_000}
+    summary = run(extractor, tmp_path, tmp_path / "out", 1, supervision=supervision)
     assert summary.statuses == {Status.OK: 3, Status.CRASHED: 2}
     errors = {path: error for path, _, error in summary.failures}
     assert "time ran out" in errors["b_hangs.jpg"]
@@ -348,7 +352,7 @@ def test_workers_that_are_killed_are_replaced(extractor, photos_folder, whole, t
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        run(extractor, photos_folder, tmp_path / "out", batch_size=2)
+        run(extractor, photos_folder, tmp_path / "out", batch_size=2, workers=2)
     finally:
         finished.set()
         killer.join()
@@ -367,9 +371,9 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-def start(source, output, *more):
+def start(source, output, workers=2):
     """The command in a process group of its own, with small shards that are saved often."""
-    arguments = ["extract", source, "-o", output, "--batch-size", "2", "--workers", "2", *more]
+    arguments = ["extract", source, "-o", output, "--batch-size", "2", "--workers", workers]
     return subprocess.Popen(
         [sys.executable, "-c", CODE, *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -405,7 +409,7 @@ def test_killed_at_any_moment_it_goes_on(extractor, photos_folder, whole, tmp_pa
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_it_and_nothing_is_lost(extractor, photos_folder, whole, tmp_path, number):
     output = tmp_path / "out"
-    process = start(photos_folder, output)
+    process = start(photos_folder, output, workers=2 if number == signal.SIGINT else 1)
     wait_for_rows(process, output, 1)
     # Ctrl-C reaches the whole group, as here.
     os.killpg(process.pid, number)
@@ -428,7 +432,7 @@ def test_a_second_signal_stops_it_at_once(extractor, photos_folder, whole, tmp_p
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         (tmp_path / "in" / name).write_bytes((photos_folder / "00.jpg").read_bytes())
     (tmp_path / "in" / "d.jpg").write_bytes(hostile.hanging_jpeg())
-    process = start(tmp_path / "in", output)
+    process = start(tmp_path / "in", output, workers=1)
     wait_for_rows(process, output, 2)
     process.send_signal(signal.SIGINT)
     time.sleep(1)
@@ -441,7 +445,7 @@ def test_a_second_signal_stops_it_at_once(extractor, photos_folder, whole, tmp_p
 
 
 def test_two_runs_don_t_meet(extractor, photos_folder, tmp_path):
-    process = start(photos_folder, tmp_path / "out")
+    process = start(photos_folder, tmp_path / "out", workers=1)
     wait_for_rows(process, tmp_path / "out", 1)
     with pytest.raises(OSError, match="another run is at work"):
         run(extractor, photos_folder, tmp_path / "out")
@@ -459,7 +463,7 @@ def test_a_full_disk(extractor, photos_folder, tmp_path):
     if done.returncode:
         pytest.skip(f"can't mount here: {done.stderr.strip()}")
     try:
-        process = start(photos_folder, output)
+        process = start(photos_folder, output, workers=1)
         _, error = process.communicate(timeout=120)
         assert process.returncode == 2
         assert error.count("\n") == 1

@@ -117,3 +117,10 @@ def test_an_empty_path_has_its_row(extractor, astronaut_path, folder):
         )
         assert summary.statuses == {Status.OK: 2, Status.NOT_FOUND: 1}
         assert os.path.exists(output)
+
+
+def test_an_empty_list_is_no_folder(tmp_path):
+    (tmp_path / "empty.txt").write_bytes(b"")
+    for source, said in ((tmp_path / "empty.txt", ""), (tmp_path, " (looked in all folders")):
+        assert f"no images in {source}{said}" in str(inputs.describe_nothing(str(source)))
+    assert "folders" not in str(inputs.describe_nothing([str(tmp_path / "empty.txt")]))

@@ -3,20 +3,18 @@
 import dataclasses
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from helpers import in_process
 
 from fever_extract import Extractor, hub
 from fever_extract.alignment import whole
 from fever_extract.models.config import FORMAT_VERSION, Backbone
 from fever_extract.models.network import FeverNet
-from fever_extract.models.onnx import export_onnx
 
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 
@@ -64,10 +62,9 @@ def test_the_keys_of_the_state_dict_are_those_that_are_documented(name):
         assert re.fullmatch(rf"(backbone\.{backbone}|{others})\.{values}", key), key
 
 
-def test_onnx_gives_the_same(extractor, astronaut, tmp_path):
-    path = tmp_path / "model.onnx"
-    assert export_onnx(hub.load(), path) <= 1e-4
-    session = onnxruntime.InferenceSession(path)
+@pytest.mark.xdist_group("onnx")
+def test_onnx_gives_the_same(extractor, astronaut, onnx_model):
+    session = onnxruntime.InferenceSession(onnx_model)
     crop = np.array(astronaut.crop((170, 60, 280, 170)))
     crops = whole(crop, extractor.config.preprocessing).numpy()
     for batch in (1, 3):
@@ -77,19 +74,17 @@ def test_onnx_gives_the_same(extractor, astronaut, tmp_path):
         vector = extractor.extract(crop, aligned=True)
         np.testing.assert_allclose(named["embedding"], np.tile(vector, (batch, 1)), atol=1e-4)
         assert named["expression"].shape == (batch, 8)
-    metadata = {item.key: item.value for item in onnx.load(path).metadata_props}
+    metadata = {item.key: item.value for item in onnx.load(onnx_model).metadata_props}
     assert metadata["fever_extract_weights_sha256"] == extractor.sha256
     assert json.loads(metadata["fever_extract_config"])["embedding_dim"] == extractor.embedding_dim
 
 
-def test_the_export_command(tmp_path):
-    def export(path):
-        command = [sys.executable, "-m", "fever_extract.cli", "export", str(path)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    good = export(tmp_path / "model.onnx")
-    assert good.returncode == 0, good.stderr
-    assert "differs from torch by at most" in good.stdout
-    bad = export(tmp_path / "missing" / "model.onnx")
-    assert bad.returncode == 2
-    assert "does not exist" in bad.stderr
+@pytest.mark.xdist_group("onnx")
+def test_the_export_command(tmp_path, capsys):
+    weights = ["--weights", CHECKPOINTS / "v1"]
+    code, out, err = in_process(capsys, "export", tmp_path / "model.onnx", *weights)
+    assert code == 0, err
+    assert "differs from torch by at most" in out
+    code, _, err = in_process(capsys, "export", tmp_path / "missing" / "model.onnx", *weights)
+    assert code == 2
+    assert "does not exist" in err

@@ -11,7 +11,8 @@ from PIL import Image
 
 from fever_extract import Status, images
 from fever_extract.models.config import OURS, Backbone, Config, Preprocessing
-from fever_extract.models.network import FeverNet, for_inference, in_dtype
+from fever_extract.models.inference import for_inference, in_dtype
+from fever_extract.models.network import FeverNet
 from fever_extract.training.trainer.start import TEMPLATE
 
 

@@ -46,7 +46,10 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
 
 def in_process(capsys, *arguments: object) -> tuple[int, str, str]:
     """The command without a process of its own: exit code, standard output and error."""
-    code = cli.main([str(argument) for argument in arguments])
+    try:
+        code = cli.main([str(argument) for argument in arguments])
+    except SystemExit as stop:  # argparse's
+        code = stop.code
     out, err = capsys.readouterr()
     return code, out, err
 

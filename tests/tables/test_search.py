@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from fever_extract.tables.embeddings import Embeddings
 from fever_extract.tables.reading import Table
-from fever_extract.tables.vectors import Vectors
 
 
 def make(vectors: np.ndarray, blocks: int = 0, **metadata) -> Table:
@@ -19,7 +19,7 @@ def make(vectors: np.ndarray, blocks: int = 0, **metadata) -> Table:
         "path": [f"{row}.jpg" for row in range(len(vectors))],
         "status": ["ok"] * len(vectors),
     }
-    return Table(columns, metadata, Vectors(source, *vectors.shape), len(vectors))
+    return Table(columns, metadata, Embeddings(source, *vectors.shape), len(vectors))
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_fewer_than_were_asked_for():
 def test_what_can_not_be_compared(vectors):
     table = make(vectors, weights="ours", weights_sha256="a" * 64)
     other = make(vectors[:3], weights="theirs", weights_sha256="b" * 64)
-    with pytest.raises(ValueError, match=r"ours \(SHA-256 aaaa.* theirs \(bbbb.*same weights"):
+    with pytest.raises(ValueError, match=r"ours \(SHA-256 aaaa.* theirs \(SHA-256 bbbb.*same"):
         table.nearest(other)
     same = make(vectors[:3], weights="ours", weights_sha256="a" * 64)
     assert table.nearest(same, 2).rows[:, 0].tolist() == [0, 1, 2]

@@ -24,6 +24,8 @@ from fever_extract.training.data.class_folders import DETAIL, find_classes, find
 from fever_extract.training.trainer import finetune
 from fever_extract.training.trainer.start import TEMPLATE
 
+pytestmark = pytest.mark.xdist_group("adapt")  # its fixtures are dear: made once
+
 CLASSES = {"serious": SERIOUS, "smiling": SMILING}
 LEARNED = 8  # of each; the rest is never shown
 
@@ -90,8 +92,8 @@ def test_other_heads_are_held_to_what_they_said(folder, monkeypatch):
         monkeypatch.setattr(finetune, "OTHER_HEADS", weight)
         network = with_new_head(before, config, faces)
         # Of a batch each: held to what it said, a head first has to leave it.
-        tuning = finetune.FineTuning(network, before, faces, epochs=30, seed=0)
-        for _ in range(30):
+        tuning = finetune.FineTuning(network, before, faces, epochs=10, seed=0)
+        for _ in range(10):
             tuning.train_epoch()
         with torch.no_grad():
             now, then = (net(crops).heads["blendshapes"] for net in (network, before))

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from fever_extract import alignment, images
 from fever_extract._utils import progress
 from fever_extract._utils.names import printable, to_text
+from fever_extract.jobs.folders import list_images
 from fever_extract.models.config import Preprocessing
 from fever_extract.options import Options
 from fever_extract.pipeline import Pipeline
@@ -33,19 +34,19 @@ class LabelledFaces:
 
     Attributes:
         crops: ``(n, 3, s, s)`` uint8, where s is `DETAIL` times the side of the network's.
-        vectors: ``(n, d)`` float32, by the weights that the faces were found with.
+        embeddings: ``(n, d)`` float32, by the weights that the faces were found with.
         labels: ``(n,)`` int64, 0 to k - 1.
     """
 
     crops: torch.Tensor
-    vectors: torch.Tensor
+    embeddings: torch.Tensor
     labels: torch.Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, indices: torch.Tensor) -> LabelledFaces:
-        return LabelledFaces(self.crops[indices], self.vectors[indices], self.labels[indices])
+        return LabelledFaces(self.crops[indices], self.embeddings[indices], self.labels[indices])
 
     def divide(self, seed: int) -> tuple[LabelledFaces, LabelledFaces]:
         """Faces to learn from and, of each class, a fifth to validate with."""
@@ -78,9 +79,7 @@ def find_classes(folder: Path) -> dict[str, list[Path]]:
             f"{folder} has {len(names)} folders and needs two at least: one for each class, named "
             "after it, with photographs in it"
         )
-    found = {
-        name: [folder / name / path for path in images.list_images(folder / name)] for name in names
-    }
+    found = {name: [folder / name / path for path in list_images(folder / name)] for name in names}
     for name, paths in found.items():
         if not paths:
             raise ValueError(
@@ -100,11 +99,11 @@ def find_faces(
     Raises:
         ValueError: if a class has fewer than `FEWEST` faces.
     """
-    # The head is learned on the vectors as they come out of the network.
+    # The head is learned on the embeddings as they come out of the network.
     options = dataclasses.replace(options, normalize=False, dtype="float32")
     listed = [(label, path) for label, paths in enumerate(classes.values()) for path in paths]
     records = pipeline.stream([str(path) for _, path in listed], options)
-    crops, vectors, labels = [], [], []
+    crops, embeddings, labels = [], [], []
     bar = progress.bar(records, total=len(listed), unit="image", leave=False)
     for (label, path), record in zip(listed, bar):
         try:
@@ -114,7 +113,7 @@ def find_faces(
         except ExtractionError as error:
             tqdm.write(f"left out: {printable(str(path))}: {error.status}, {error}")
             continue
-        vectors.append(record.face.embedding)
+        embeddings.append(record.face.embedding)
         labels.append(label)
     counts = Counter(labels)
     for label, (name, paths) in enumerate(classes.items()):
@@ -124,7 +123,7 @@ def find_faces(
                 f"photographs, and {FEWEST} are needed at least; add photographs, or remove it"
             )
     return LabelledFaces(
-        torch.stack(crops), torch.from_numpy(np.stack(vectors)), torch.tensor(labels)
+        torch.stack(crops), torch.from_numpy(np.stack(embeddings)), torch.tensor(labels)
     )
 
 

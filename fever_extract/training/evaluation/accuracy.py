@@ -52,13 +52,13 @@ class Predictions:
     """What a network says of n faces.
 
     Attributes:
-        vectors: ``(n, d)`` float32, of the pictures as they are.
+        embeddings: ``(n, d)`` float32, of the pictures as they are.
         head: ``(n, 8)`` float32, the head's probabilities.
         mirrored: ``(n, 8)`` float32, averaged with those of the mirror image; equal to ``head``
             where the mirror image was not asked for.
     """
 
-    vectors: npt.NDArray[np.float32]
+    embeddings: npt.NDArray[np.float32]
     head: npt.NDArray[np.float32]
     mirrored: npt.NDArray[np.float32]
 
@@ -105,7 +105,7 @@ def predict(
         batch_size: crops at a time.
     """
     predictions = run(network, faces, mirror, batch_size)
-    return predictions.vectors, predictions.mirrored
+    return predictions.embeddings, predictions.mirrored
 
 
 def evaluate_head(network: FeverNet, faces: Faces, mirror: bool = False) -> Accuracy:
@@ -116,22 +116,22 @@ def evaluate_head(network: FeverNet, faces: Faces, mirror: bool = False) -> Accu
 
 
 def linear_probe(
-    vectors: npt.NDArray[np.float32],
+    embeddings: npt.NDArray[np.float32],
     labels: npt.NDArray[np.int64],
-    test_vectors: npt.NDArray[np.float32],
+    test_embeddings: npt.NDArray[np.float32],
 ) -> npt.NDArray[np.int64]:
-    """Predictions of a logistic regression on frozen vectors, at scikit-learn's defaults.
+    """Predictions of a logistic regression on frozen embeddings, at scikit-learn's defaults.
 
     Args:
-        vectors, labels: ``(n, d)`` and ``(n,)`` to fit on.
-        test_vectors: ``(m, d)``.
+        embeddings, labels: ``(n, d)`` and ``(n,)`` to fit on.
+        test_embeddings: ``(m, d)``.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    predicted: npt.NDArray[np.int64] = probe.fit(vectors, labels).predict(test_vectors)
+    predicted: npt.NDArray[np.int64] = probe.fit(embeddings, labels).predict(test_embeddings)
     return predicted
 
 

@@ -16,7 +16,8 @@ from fever_extract import hub
 from fever_extract.hub.card import write_card
 from fever_extract.models.checkpoint import save
 from fever_extract.models.config import EXPRESSIONS, Preprocessing, WeightsError
-from fever_extract.models.network import FeverNet, build, for_inference, pick_device
+from fever_extract.models.inference import for_inference
+from fever_extract.models.network import FeverNet, build, pick_device
 from fever_extract.training.data.faces import FACES, Faces, majority, read_ferplus, read_unlabelled
 from fever_extract.training.evaluation import SEED, bootstrap, corruptions, peers
 from fever_extract.training.evaluation.accuracy import (
@@ -30,10 +31,10 @@ from fever_extract.training.evaluation.accuracy import (
 from fever_extract.training.evaluation.calibration import calibration_error
 from fever_extract.training.evaluation.cost import cost
 from fever_extract.training.evaluation.crops import take
+from fever_extract.training.evaluation.embedding_measures import Questions, has_votes
 from fever_extract.training.evaluation.prior import without_prior
 from fever_extract.training.evaluation.robustness import robustness
 from fever_extract.training.evaluation.stages import Stages
-from fever_extract.training.evaluation.vectors import Questions, has_votes
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -92,7 +93,7 @@ def evaluate(
         truth = majority(faces.expression)
         robust = robustness(network, take(faces, truth >= 0))
     with stages("vectors"):
-        ours = questions.ask(lambda asked: run(network, asked).vectors)
+        ours = questions.ask(lambda asked: run(network, asked).embeddings)
     preprocessing = checkpoint.config.preprocessing
     with stages("cost"):
         costs = cost(network, preprocessing.channels, preprocessing.size)
@@ -166,7 +167,7 @@ def _measure_names(
         unaligned = run(network, corruptions.unalign(faces))
     with stages("linear probe"):
         learned = run(network, train)
-        probe = linear_probe(learned.vectors, majority(train.expression), said.vectors)
+        probe = linear_probe(learned.embeddings, majority(train.expression), said.embeddings)
     named = {
         "head": said.head.argmax(axis=1),
         "head_with_mirror_image": said.mirrored.argmax(axis=1),
@@ -195,12 +196,12 @@ def _measure_peers(
     for name in (*peers.NAMES, "fer"):
         with stages(name):
             try:
-                if name == "fer":  # has classes of its own, and no vectors to speak of
+                if name == "fer":  # has classes of its own, and no embeddings to speak of
                     named = peers.fer(questions.split)
                     measured[name] = {"head": figures(named[truth >= 0], truth[truth >= 0])}
                 else:
-                    vectors = peers.make(name, preprocessing, questions.train, data)
-                    measured[name] = questions.ask(vectors)
+                    embeddings = peers.make(name, preprocessing, questions.train, data)
+                    measured[name] = questions.ask(embeddings)
             except peers.PeerMissingError as missing:
                 measured[name] = {"missing": str(missing)}
     return measured

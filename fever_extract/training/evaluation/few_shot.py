@@ -49,7 +49,7 @@ def classes_of(
 
 
 def few_shot(
-    vectors: npt.NDArray[np.floating],
+    embeddings: npt.NDArray[np.floating],
     labels: npt.NDArray[np.int64],
     queries: npt.NDArray[np.floating],
     truth: npt.NDArray[np.int64],
@@ -59,11 +59,11 @@ def few_shot(
 ) -> dict[str, object]:
     """Name each query by the class mean that is nearest by cosine (a nearest-centroid classifier).
 
-    Vectors have length one before they are averaged. Queries of a class that has too few
+    Embeddings have length one before they are averaged. Queries of a class that has too few
     examples, or none, are left out.
 
     Args:
-        vectors, labels: ``(n, d)`` and ``(n,)``, from which examples are drawn.
+        embeddings, labels: ``(n, d)`` and ``(n,)``, from which examples are drawn.
         queries, truth: ``(m, d)`` and ``(m,)``, all of which are named in each draw.
         shots: examples a class.
         draws: how many times.
@@ -75,7 +75,7 @@ def few_shot(
     support = draw_support(labels, shots, draws)
     classes = classes_of(labels, truth, shots)
     asked = np.isin(truth, classes)
-    unit, questions = normalised(vectors), normalised(queries[asked])
+    unit, questions = normalised(embeddings), normalised(queries[asked])
     member = (truth[asked][:, None] == classes).astype(np.float32)
     accuracies = []
     for draw in range(draws):

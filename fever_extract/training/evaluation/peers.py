@@ -17,7 +17,7 @@ from fever_extract.training.evaluation.face_recognition import SIZE, FaceRecogni
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    Vectors = Callable[[Faces], npt.NDArray[np.float32]]
+    Embeddings = Callable[[Faces], npt.NDArray[np.float32]]
 
 SIDE = 48
 BATCH = 32
@@ -30,8 +30,8 @@ class PeerMissingError(Exception):
     """A peer that can't be measured here; the message says what it lacks."""
 
 
-def make(name: str, preprocessing: Preprocessing, train: Faces, data: Path) -> Vectors:
-    """A peer by its name, ready to make vectors ``(n, d)`` of n faces.
+def make(name: str, preprocessing: Preprocessing, train: Faces, data: Path) -> Embeddings:
+    """A peer by its name, ready to make embeddings ``(n, d)`` of n faces.
 
     Args:
         name: one of `NAMES`.
@@ -42,7 +42,7 @@ def make(name: str, preprocessing: Preprocessing, train: Faces, data: Path) -> V
     Raises:
         PeerMissingError: if it can't be measured here.
     """
-    makers: dict[str, Callable[[], Vectors]] = {
+    makers: dict[str, Callable[[], Embeddings]] = {
         "blendshapes": lambda: blendshapes(train),
         "hog": lambda: hog(preprocessing),
         "pixels": lambda: pixels(preprocessing),
@@ -51,7 +51,7 @@ def make(name: str, preprocessing: Preprocessing, train: Faces, data: Path) -> V
     return makers[name]()
 
 
-def blendshapes(known: Faces) -> Vectors:
+def blendshapes(known: Faces) -> Embeddings:
     """MediaPipe's 52 scores, from the table.
 
     A face that MediaPipe didn't find (5.5 % of FER+) gets the mean of those it did: such a
@@ -71,23 +71,23 @@ def blendshapes(known: Faces) -> Vectors:
     check(known)
     mean = np.nanmean(known.blendshapes, axis=0)
 
-    def vectors(faces: Faces) -> npt.NDArray[np.float32]:
+    def embeddings(faces: Faces) -> npt.NDArray[np.float32]:
         check(faces)
         return np.where(np.isnan(faces.blendshapes), mean, faces.blendshapes).astype(np.float32)
 
-    return vectors
+    return embeddings
 
 
-def pixels(preprocessing: Preprocessing) -> Vectors:
+def pixels(preprocessing: Preprocessing) -> Embeddings:
     """The aligned crop's grey values, 48x48."""
 
-    def vectors(faces: Faces) -> npt.NDArray[np.float32]:
+    def embeddings(faces: Faces) -> npt.NDArray[np.float32]:
         return _crops(faces, preprocessing, "pixels").reshape(len(faces), -1)
 
-    return vectors
+    return embeddings
 
 
-def hog(preprocessing: Preprocessing) -> Vectors:
+def hog(preprocessing: Preprocessing) -> Embeddings:
     """Histograms of oriented gradients (Dalal and Triggs 2005) of the aligned crop, 48x48.
 
     Nine orientations, cells of 8x8 pixels, blocks of 2x2 cells, as in their paper.
@@ -100,15 +100,15 @@ def hog(preprocessing: Preprocessing) -> Vectors:
     except ImportError:
         raise PeerMissingError("needs scikit-image: pip install scikit-image") from None
 
-    def vectors(faces: Faces) -> npt.NDArray[np.float32]:
+    def embeddings(faces: Faces) -> npt.NDArray[np.float32]:
         shape = {"orientations": 9, "pixels_per_cell": (8, 8), "cells_per_block": (2, 2)}
         rows = [describe(crop, **shape) for crop in _crops(faces, preprocessing, "HOG")]
         return np.array(rows, np.float32)
 
-    return vectors
+    return embeddings
 
 
-def face_recognition(data: Path, preprocessing: Preprocessing) -> Vectors:
+def face_recognition(data: Path, preprocessing: Preprocessing) -> Embeddings:
     """Features of a face-recognition network, of the aligned crop at 160x160.
 
     Raises:
@@ -120,12 +120,12 @@ def face_recognition(data: Path, preprocessing: Preprocessing) -> Vectors:
         raise PeerMissingError(str(error)) from None
 
     @torch.inference_mode()
-    def vectors(faces: Faces) -> npt.NDArray[np.float32]:
+    def embeddings(faces: Faces) -> npt.NDArray[np.float32]:
         at_size = crops.resized(preprocessing, SIZE)
         batches = crops.batches(faces, at_size, BATCH, "face recognition")
         return torch.cat([network(batch) for batch in batches]).numpy()
 
-    return vectors
+    return embeddings
 
 
 def fer(faces: Faces) -> npt.NDArray[np.int64]:

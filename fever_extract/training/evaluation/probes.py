@@ -1,6 +1,6 @@
 """Linear probes and nearest neighbours of embeddings on one labelled set.
 
-All take vectors ``(n, d)`` as they are and say nothing of where they came from.
+All take embeddings ``(n, d)`` as they are and say nothing of where they came from.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fever_extract.training.evaluation.retrieval import normalised
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    Vectors = npt.NDArray[np.floating]
+    Embeddings = npt.NDArray[np.floating]
     Labels = npt.NDArray[np.int64]
     Fold = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
@@ -25,7 +25,7 @@ FOLDS = 5
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 """Values of C that a linear probe chooses from; the smaller, the more it is held back."""
 RIDGES = (1e-2, 1e-1, 1.0, 10.0)
-"""Penalties of ridge regression on standardised vectors, for each face that it learns from."""
+"""Penalties of ridge regression on standardised embeddings, for each face that it learns from."""
 FARTHEST = 10.0
 """Standard deviations to which standardised numbers are clipped."""
 NEIGHBOURS = 5
@@ -73,13 +73,15 @@ def folds_by_people(labels: Labels, people: Labels, count: int = FOLDS) -> list[
         return list(folds)
 
 
-def linear_probe(vectors: Vectors, labels: Labels, people: Labels, folds: Sequence[Fold]) -> Labels:
-    """Name faces by logistic regression on standardised vectors.
+def linear_probe(
+    embeddings: Embeddings, labels: Labels, people: Labels, folds: Sequence[Fold]
+) -> Labels:
+    """Name faces by logistic regression on standardised embeddings.
 
     In each fold C is chosen from `STRENGTHS` by an inner cross-validation, people apart too.
 
     Args:
-        vectors, labels, people: ``(n, d)``, ``(n,)``, ``(n,)``.
+        embeddings, labels, people: ``(n, d)``, ``(n,)``, ``(n,)``.
         folds: as of `folds_by_people`.
 
     Returns:
@@ -91,19 +93,24 @@ def linear_probe(vectors: Vectors, labels: Labels, people: Labels, folds: Sequen
         right = np.zeros(len(STRENGTHS))
         for inner_learn, inner_measured in inner:
             named = _fit_path(
-                vectors[learn][inner_learn],
+                embeddings[learn][inner_learn],
                 labels[learn][inner_learn],
-                vectors[learn][inner_measured],
+                embeddings[learn][inner_measured],
             )
             right += [(each == labels[learn][inner_measured]).sum() for each in named]
         best = int(right.argmax())
-        path = _fit_path(vectors[learn], labels[learn], vectors[measured], STRENGTHS[: best + 1])
+        path = _fit_path(
+            embeddings[learn], labels[learn], embeddings[measured], STRENGTHS[: best + 1]
+        )
         predicted[measured] = path[-1]
     return predicted
 
 
 def _fit_path(
-    vectors: Vectors, labels: Labels, queries: Vectors, strengths: Sequence[float] = STRENGTHS
+    embeddings: Embeddings,
+    labels: Labels,
+    queries: Embeddings,
+    strengths: Sequence[float] = STRENGTHS,
 ) -> list[Labels]:
     """What is named at each strength; each starts where the one before ended."""
     from sklearn.exceptions import ConvergenceWarning
@@ -111,7 +118,7 @@ def _fit_path(
 
     if len(np.unique(labels)) == 1:
         return [np.full(len(queries), labels[0]) for _ in strengths]
-    known, asked = standardised(vectors, queries)
+    known, asked = standardised(embeddings, queries)
     if known.shape[1] > len(known):
         # Beyond the span of the examples every weight is zero: the same probe in fewer numbers.
         rotation = np.linalg.qr(known.T)[0]
@@ -127,38 +134,42 @@ def _fit_path(
 
 
 def standardised(
-    vectors: Vectors, queries: Vectors
+    embeddings: Embeddings, queries: Embeddings
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Bring both to mean 0 and variance 1 of the first, at most `FARTHEST` from 0.
 
     A rectified feature may be all but constant in the first and far off in the second, and would
     then outweigh all others. What is constant becomes 0.
     """
-    mean, spread = vectors.mean(axis=0), vectors.std(axis=0)
+    mean, spread = embeddings.mean(axis=0), embeddings.std(axis=0)
     scale = np.where(spread > 1e-7 * (1 + np.abs(mean)), 1 / np.maximum(spread, 1e-30), 0)
     known, asked = (
         ((each - mean) * scale).clip(-FARTHEST, FARTHEST).astype(np.float32)
-        for each in (vectors, queries)
+        for each in (embeddings, queries)
     )
     return known, asked
 
 
-def similarities(queries: Vectors, vectors: Vectors, metric: str) -> npt.NDArray[np.float32]:
-    """How near each of n vectors is to each of m queries, ``(m, n)``; more is nearer.
+def similarities(
+    queries: Embeddings, embeddings: Embeddings, metric: str
+) -> npt.NDArray[np.float32]:
+    """How near each of n embeddings is to each of m queries, ``(m, n)``; more is nearer.
 
     Args:
-        queries, vectors: ``(m, d)`` and ``(n, d)``.
+        queries, embeddings: ``(m, d)`` and ``(n, d)``.
         metric: one of `METRICS`.
     """
     if metric == "cosine":
-        return np.asarray(normalised(queries) @ normalised(vectors).T)
+        return np.asarray(normalised(queries) @ normalised(embeddings).T)
     # Without the query's own length, which changes no order; centred, for float32's sake.
-    centre = vectors.mean(axis=0)
-    near, far = (np.asarray(each - centre, np.float32) for each in (queries, vectors))
+    centre = embeddings.mean(axis=0)
+    near, far = (np.asarray(each - centre, np.float32) for each in (queries, embeddings))
     return np.asarray(2 * near @ far.T - (far**2).sum(axis=1))
 
 
-def neighbours(vectors: Vectors, labels: Labels, folds: Sequence[Fold], metric: str) -> Labels:
+def neighbours(
+    embeddings: Embeddings, labels: Labels, folds: Sequence[Fold], metric: str
+) -> Labels:
     """Name faces by the majority of their nearest neighbours; the nearer decide a tie.
 
     Args and returns as `linear_probe`.
@@ -167,7 +178,7 @@ def neighbours(vectors: Vectors, labels: Labels, folds: Sequence[Fold], metric: 
     count = int(labels.max()) + 1
     for learn, measured in folds:
         k = min(NEIGHBOURS, len(learn))
-        near = similarities(vectors[measured], vectors[learn], metric)
+        near = similarities(embeddings[measured], embeddings[learn], metric)
         top = np.argpartition(-near, k - 1, axis=1)[:, :k]
         top = np.take_along_axis(top, np.take_along_axis(-near, top, 1).argsort(axis=1), 1)
         votes = np.zeros((len(measured), count))
@@ -178,23 +189,23 @@ def neighbours(vectors: Vectors, labels: Labels, folds: Sequence[Fold], metric: 
 
 
 def average_precision(
-    vectors: Vectors, labels: Labels, people: Labels, metric: str
+    embeddings: Embeddings, labels: Labels, people: Labels, metric: str
 ) -> dict[str, float]:
     """Look faces up among those of all other people: mean average precision, mean over classes.
 
     Args:
-        vectors, labels, people: ``(n, d)``, ``(n,)``, ``(n,)``.
+        embeddings, labels, people: ``(n, d)``, ``(n,)``, ``(n,)``.
         metric: one of `METRICS`.
 
     Returns:
-        ``value`` and what random vectors would reach, ``chance``; at most `QUERIES` of a class ask.
+        ``value``, and ``chance``: what random embeddings reach. At most `QUERIES` of a class ask.
     """
     random = np.random.default_rng(SEED)
     means, shares = [], []
     for label in np.unique(labels):
         asking = random.permutation(np.flatnonzero(labels == label))[:QUERIES]
         others = people[asking][:, None] != people
-        near = np.where(others, similarities(vectors[asking], vectors, metric), -np.inf)
+        near = np.where(others, similarities(embeddings[asking], embeddings, metric), -np.inf)
         order = (-near).argsort(axis=1, kind="stable")
         hit = np.take_along_axis((labels == label) & others, order, axis=1)
         precision = hit.cumsum(axis=1) / np.arange(1, hit.shape[1] + 1)
@@ -207,14 +218,14 @@ def average_precision(
 
 
 def ridge(
-    vectors: Vectors, targets: Vectors, people: Labels, folds: Sequence[Fold]
+    embeddings: Embeddings, targets: Embeddings, people: Labels, folds: Sequence[Fold]
 ) -> npt.NDArray[np.float64]:
-    """Predict numbers by ridge regression on standardised vectors.
+    """Predict numbers by ridge regression on standardised embeddings.
 
     Each target's penalty is chosen from `RIDGES` on a quarter of the people learned from.
 
     Args:
-        vectors, targets, people: ``(n, d)``, ``(n, t)``, ``(n,)``.
+        embeddings, targets, people: ``(n, d)``, ``(n, t)``, ``(n,)``.
         folds: as of `folds_by_people`.
 
     Returns:
@@ -224,13 +235,13 @@ def ridge(
     predicted = np.full(targets.shape, np.nan)
     for learn, measured in folds:
         inner = folds_by_people(np.zeros(len(learn), np.int64), people[learn], 4)[0]
-        x, y = vectors[learn], targets[learn]
+        x, y = embeddings[learn], targets[learn]
         errors = [
             ((named - y[inner[1]]) ** 2).sum(axis=0)
             for named in _solve(x[inner[0]], y[inner[0]], x[inner[1]])
         ]
         best = np.argmin(errors, axis=0)
-        answers = np.stack(_solve(x, y, vectors[measured]))
+        answers = np.stack(_solve(x, y, embeddings[measured]))
         predicted[measured] = np.take_along_axis(answers, best[None, None], axis=0)[0]
     kept = np.isfinite(predicted).all(axis=1)
     truth = targets[kept].astype(np.float64)
@@ -239,9 +250,11 @@ def ridge(
     return np.asarray(np.where(spread > 1e-9, 1 - missed / np.maximum(spread, 1e-9), np.nan))
 
 
-def _solve(vectors: Vectors, targets: Vectors, queries: Vectors) -> list[npt.NDArray[np.float64]]:
+def _solve(
+    embeddings: Embeddings, targets: Embeddings, queries: Embeddings
+) -> list[npt.NDArray[np.float64]]:
     """Predictions for the queries at each of `RIDGES`, in closed form."""
-    known, asked = standardised(vectors, queries)
+    known, asked = standardised(embeddings, queries)
     mean = targets.mean(axis=0)
     centred = (targets - mean).astype(np.float32)
     # The smaller of the two systems, over numbers or over faces, has the same solution.
@@ -256,11 +269,11 @@ def _solve(vectors: Vectors, targets: Vectors, queries: Vectors) -> list[npt.NDA
     return answers
 
 
-def identity(vectors: Vectors, people: Labels) -> dict[str, float] | None:
+def identity(embeddings: Embeddings, people: Labels) -> dict[str, float] | None:
     """Tell how often the nearest other face, by cosine, is the same person's.
 
     Args:
-        vectors, people: ``(n, d)`` and ``(n,)``.
+        embeddings, people: ``(n, d)`` and ``(n,)``.
 
     Returns:
         ``accuracy``, ``chance`` and ``people``, of those with several pictures (of each the first
@@ -276,7 +289,7 @@ def identity(vectors: Vectors, people: Labels) -> dict[str, float] | None:
         return None
     nearest = []
     for part in np.array_split(np.arange(len(chosen)), -(-len(chosen) // _AT_ONCE)):
-        near = similarities(vectors[chosen[part]], vectors[chosen], "cosine")
+        near = similarities(embeddings[chosen[part]], embeddings[chosen], "cosine")
         near[np.arange(len(part)), part] = -np.inf
         nearest.append(near.argmax(axis=1))
     same = who[np.concatenate(nearest)] == who

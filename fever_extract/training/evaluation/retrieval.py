@@ -24,10 +24,10 @@ _DRAWN_AT_ONCE = 16_384
 _DRAWN_AT_MOST = 20_000_000
 
 
-def normalised(vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+def normalised(embeddings: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
     """Rows brought to length one, so that their product is the cosine; zeros stay zeros."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: npt.NDArray[np.float32] = (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
+    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    unit: npt.NDArray[np.float32] = (embeddings / np.maximum(lengths, 1e-12)).astype(np.float32)
     return unit
 
 
@@ -70,20 +70,20 @@ def draw_triplets(
 
 
 def triplet_accuracy(
-    vectors: npt.NDArray[np.floating],
+    embeddings: npt.NDArray[np.floating],
     triplets: npt.NDArray[np.int64],
     odd: npt.NDArray[np.int64],
 ) -> dict[str, object]:
-    """How often the closest pair by the vectors' cosine is the closest by votes.
+    """How often the closest pair by the embeddings' cosine is the closest by votes.
 
     Chance is a third. Equal cosines count as wrong. The interval resamples images, not
     triplets, which share images: a triplet is in a resample as often as its images allow.
 
     Args:
-        vectors: ``(n, d)``.
+        embeddings: ``(n, d)``.
         triplets, odd: of `draw_triplets`.
     """
-    unit = normalised(vectors)
+    unit = normalised(embeddings)
     cosines = np.stack(
         [np.einsum("nd,nd->n", unit[triplets[:, a]], unit[triplets[:, b]]) for a, b in _PAIRS],
         axis=1,
@@ -91,7 +91,7 @@ def triplet_accuracy(
     best = np.take_along_axis(cosines, odd[:, None], axis=1)
     right = (cosines >= best).sum(axis=1) == 1
     shares = []
-    for drawn in np.array_split(bootstrap.multiplicities(len(vectors)), 50):
+    for drawn in np.array_split(bootstrap.multiplicities(len(embeddings)), 50):
         first, second, third = (drawn[:, images] for images in triplets.T)
         weights = first * second * third
         shares.append(weights @ right / np.maximum(weights.sum(axis=1), 1))
@@ -125,19 +125,19 @@ def draw_people(
 
 
 def identity_leak(
-    vectors: npt.NDArray[np.floating], who: npt.NDArray[np.int64]
+    embeddings: npt.NDArray[np.floating], who: npt.NDArray[np.int64]
 ) -> dict[str, object]:
     """How often the nearest other picture, by cosine, is of the same person.
 
     Args:
-        vectors: ``(n, d)``.
+        embeddings: ``(n, d)``.
         who: ``(n,)``, of `draw_people`: equally many pictures of each person.
 
     Returns:
         ``accuracy``, 0 to 1; its ``interval`` over people, whose pictures are not independent;
         and what ``chance`` would give.
     """
-    unit = normalised(vectors)
+    unit = normalised(embeddings)
     cosines = unit @ unit.T
     np.fill_diagonal(cosines, -np.inf)
     right = who[cosines.argmax(axis=1)] == who

@@ -1,7 +1,7 @@
 """Transfer: measures of embeddings on labelled sets that training never saw.
 
 `measure` asks the same questions of any features of one set; `evaluate_transfer` asks them of
-weights and their peers, on all sets, and says whether the vectors keep what the network knows.
+weights and their peers, on all sets, and says whether the embeddings keep what the network knows.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ import torch
 from fever_extract import hub
 from fever_extract._utils import progress
 from fever_extract.models.config import EXPRESSIONS
-from fever_extract.models.network import build, for_inference, pick_device
-from fever_extract.training.evaluation import SEED, bootstrap, few_shot, probes
-from fever_extract.training.evaluation.prior import ferplus_prior, without_prior
+from fever_extract.models.inference import for_inference
+from fever_extract.models.network import build, pick_device
+from fever_extract.training.evaluation import SEED, bootstrap, probes
+from fever_extract.training.evaluation.label_probes import LabelProbes
+from fever_extract.training.evaluation.prior import ferplus_prior
 from fever_extract.training.evaluation.transfer_features import own_features, peer_features
 from fever_extract.training.evaluation.transfer_sets import (
     POSE,
@@ -35,9 +37,9 @@ if TYPE_CHECKING:
 
 OURS = "vector"
 RIVALS = ("probabilities", "pooled")
-"""What vectors must not fall behind, or they have thrown away what the network knows."""
+"""What embeddings must not fall behind, or they have thrown away what the network knows."""
 MARGIN = 0.5
-"""Standard errors (of the difference) by which vectors may fall behind."""
+"""Standard errors (of the difference) by which embeddings may fall behind."""
 
 REGIONS = {
     "brows": ("brow",),
@@ -47,7 +49,6 @@ REGIONS = {
     "jaw": ("jaw",),
 }
 _MOVES = 0.01  # standard deviation of a blendshape, below which it is noise alone
-_DRAWS = 40
 
 
 def evaluate_transfer(
@@ -145,13 +146,13 @@ def measure(
     Raises:
         ValueError: if features are not ``(n, d)`` and finite.
     """
-    for name, vectors in features.items():
-        if vectors.ndim != 2 or len(vectors) != len(table):
-            raise ValueError(f"{name} must be ({len(table)}, d), not {vectors.shape}")
-        if not np.isfinite(vectors).all():
+    for name, embeddings in features.items():
+        if embeddings.ndim != 2 or len(embeddings) != len(table):
+            raise ValueError(f"{name} must be ({len(table)}, d), not {embeddings.shape}")
+        if not np.isfinite(embeddings).all():
             raise ValueError(f"{name} has values that are not finite")
     labelled = np.flatnonzero(table.labels >= 0)
-    questions = _Questions(table, labelled) if len(table.classes) > 1 else None
+    questions = LabelProbes(table, labelled) if len(table.classes) > 1 else None
     answers: dict[str, Any] = {
         "set": table.name,
         "reference": table.reference,
@@ -164,21 +165,21 @@ def measure(
         "features": {},
     }
     right = {}
-    for name, vectors in progress.bar(
+    for name, embeddings in progress.bar(
         features.items(), desc=table.name, unit="feature", leave=False
     ):
-        answer: dict[str, Any] = {"dimensions": vectors.shape[1]}
+        answer: dict[str, Any] = {"dimensions": embeddings.shape[1]}
         if questions:
-            right[name], asked = questions.ask(vectors)
+            right[name], asked = questions.ask(embeddings)
             answer.update(asked)
-        scores = None if name == "blendshapes" else _blendshapes(vectors, table)
+        scores = None if name == "blendshapes" else _blendshapes(embeddings, table)
         if scores:
             answer["blendshapes"] = scores
         if table.pose.shape[1]:
-            found = _regress(vectors, table.pose, table)
+            found = _regress(embeddings, table.pose, table)
             answer["pose"] = dict(zip(POSE, found.tolist()))
         if table.people_known:
-            answer["identity"] = probes.identity(vectors, table.people)
+            answer["identity"] = probes.identity(embeddings, table.people)
         answers["features"][name] = answer
     if questions and OURS in right:
         answers["ahead"] = {
@@ -192,15 +193,15 @@ def measure(
 
 
 def verdict(sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Judge whether vectors keep what the network knows, on every set but those for reference.
+    """Judge whether embeddings keep what the network knows, on every set but those for reference.
 
     Args:
         sets: as `measure` returns them.
 
     Returns:
-        ``keeps``, whether the linear probe on vectors is nowhere more than `MARGIN` standard errors
-        behind one of `RIVALS` (None where none could be compared), and ``behind``: the set, the
-        rival, the difference and its standard error wherever it is.
+        ``keeps``: whether the linear probe on embeddings is nowhere more than `MARGIN` standard
+        errors behind one of `RIVALS` (None where none could be compared); and ``behind``: where
+        it is, the set, the rival, the difference and its standard error.
     """
     compared = [
         {"set": each["set"], "rival": rival, **each["ahead"][rival]}
@@ -213,149 +214,7 @@ def verdict(sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"keeps": not behind if compared else None, "behind": behind}
 
 
-class _Questions:
-    """What is asked about labels: of the labelled faces, in the same folds."""
-
-    def __init__(self, table: TransferSet, labelled: npt.NDArray[np.int64]) -> None:
-        self.rows = labelled
-        self.classes = table.classes
-        self.labels, self.people = table.labels[labelled], table.people[labelled]
-        if table.learn is None:
-            self.folds = probes.folds_by_people(self.labels, self.people)
-        else:
-            learn = table.learn[labelled]
-            self.folds = [(np.flatnonzero(learn), np.flatnonzero(~learn))]
-        self.measured = np.sort(np.concatenate([measured for _, measured in self.folds]))
-        self.truth = self.labels[self.measured]
-        # A resample draws people, whose faces are not independent.
-        who = np.unique(self.people[self.measured], return_inverse=True)[1]
-        self.who, self.persons = who, int(who.max()) + 1
-
-    def ask(
-        self, vectors: npt.NDArray[np.floating]
-    ) -> tuple[npt.NDArray[np.bool_], dict[str, Any]]:
-        """Whether the linear probe is right about each face, and all figures."""
-        vectors = vectors[self.rows]
-        named = probes.linear_probe(vectors, self.labels, self.people, self.folds)
-        right = named[self.measured] == self.truth
-        near = {
-            metric: self._shares(
-                probes.neighbours(vectors, self.labels, self.folds, metric)[self.measured]
-                == self.truth
-            )
-            for metric in probes.METRICS
-        }
-        retrieval = {
-            metric: probes.average_precision(
-                vectors[self.measured], self.truth, self.people[self.measured], metric
-            )
-            for metric in probes.METRICS
-        }
-        return right, {
-            "linear_probe": self.summary(right),
-            "neighbours": near,
-            "retrieval": retrieval,
-            "few_shot": {
-                str(shots): found
-                for shots in few_shot.SHOTS
-                if (found := self._few_shot(vectors, shots)) is not None
-            },
-        }
-
-    def summary(self, right: npt.NDArray[np.bool_]) -> dict[str, Any]:
-        """Shares that are right, with standard errors."""
-        accuracies, class_means = self._resampled(right)
-        by_class = {
-            name: float(right[self.truth == index].mean())
-            for index, name in enumerate(self.classes)
-            if (self.truth == index).any()
-        }
-        return {
-            **self._shares(right),
-            "standard_error": float(accuracies.std()),
-            "mean_class_standard_error": float(class_means.std()),
-            "by_class": by_class,
-        }
-
-    def difference(
-        self, ours: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]
-    ) -> dict[str, float]:
-        """How far the first is ahead of the second, with the difference's standard error."""
-        apart = self._resampled(ours)[0] - self._resampled(other)[0]
-        return {
-            "difference": float(ours.mean() - other.mean()),
-            "standard_error": float(apart.std()),
-        }
-
-    def head(
-        self,
-        probabilities: npt.NDArray[np.floating],
-        expressions: Sequence[str],
-        prior: npt.ArrayLike | None,
-    ) -> dict[str, Any] | None:
-        """What a head names, if it has all classes of the set."""
-        if not set(self.classes) <= set(expressions):
-            return None
-        columns = np.array([expressions.index(name) for name in self.classes])
-        truth = columns[self.truth]
-        said = {"training": probabilities[self.rows][self.measured].astype(np.float64)}
-        if prior is not None:
-            said["uniform"] = without_prior(said["training"], prior)
-        return {
-            name: {
-                **self.summary(shares.argmax(axis=1) == truth),
-                "among_its_classes": self._shares(
-                    columns[shares[:, columns].argmax(axis=1)] == truth
-                ),
-            }
-            for name, shares in said.items()
-        }
-
-    def _shares(self, right: npt.NDArray[np.bool_]) -> dict[str, float]:
-        by_class = [right[self.truth == index].mean() for index in np.unique(self.truth)]
-        return {
-            "accuracy": float(right.mean()),
-            "mean_class_accuracy": float(np.mean(by_class)),
-        }
-
-    def _resampled(
-        self, right: npt.NDArray[np.bool_]
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Accuracy and class mean of each resample of people."""
-        shape = self.persons, len(self.classes)
-        faces, hits = np.zeros(shape), np.zeros(shape)
-        np.add.at(faces, (self.who, self.truth), 1)
-        np.add.at(hits, (self.who, self.truth), right)
-        drawn = bootstrap.multiplicities(self.persons)
-        faces, hits = drawn @ faces, drawn @ hits
-        shares = np.where(faces > 0, hits / np.maximum(faces, 1), np.nan)
-        return hits.sum(axis=1) / faces.sum(axis=1), np.nanmean(shares, axis=1)
-
-    def _few_shot(self, vectors: npt.NDArray[np.floating], shots: int) -> dict[str, Any] | None:
-        """Mean over folds of nearest class means, examples from the faces to learn from."""
-        draws = few_shot.DRAWS if len(self.folds) == 1 else _DRAWS
-        found: list[dict[str, Any]] = [
-            few_shot.few_shot(
-                vectors[learn],
-                self.labels[learn],
-                vectors[measured],
-                self.labels[measured],
-                shots=shots,
-                draws=draws,
-            )
-            for learn, measured in self.folds
-            if len(few_shot.classes_of(self.labels[learn], self.labels[measured], shots)) > 1
-        ]
-        if not found:
-            return None
-        return {
-            "mean_class_accuracy": float(np.mean([each["mean_class_accuracy"] for each in found])),
-            "classes": max(each["classes"] for each in found),
-            "chance": float(np.mean([each["chance"] for each in found])),
-        }
-
-
-def _blendshapes(vectors: npt.NDArray[np.floating], table: TransferSet) -> dict[str, Any] | None:
+def _blendshapes(embeddings: npt.NDArray[np.floating], table: TransferSet) -> dict[str, Any] | None:
     """R² of the blendshapes that move at all: their mean, and by region of the face."""
     if not np.isfinite(table.blendshapes).any():
         return None
@@ -364,7 +223,7 @@ def _blendshapes(vectors: npt.NDArray[np.floating], table: TransferSet) -> dict[
     names = np.array(table.blendshape_names)[moves]
     if not len(names):
         return None
-    scores = _regress(vectors, table.blendshapes[:, moves], table)
+    scores = _regress(embeddings, table.blendshapes[:, moves], table)
     regions = {}
     for region, prefixes in REGIONS.items():
         inside = np.array([name.startswith(prefixes) for name in names.tolist()])
@@ -374,7 +233,7 @@ def _blendshapes(vectors: npt.NDArray[np.floating], table: TransferSet) -> dict[
 
 
 def _regress(
-    vectors: npt.NDArray[np.floating], targets: npt.NDArray[np.floating], table: TransferSet
+    embeddings: npt.NDArray[np.floating], targets: npt.NDArray[np.floating], table: TransferSet
 ) -> npt.NDArray[np.float64]:
     """R² of each target, on the faces that have them, labelled or not."""
     known = np.flatnonzero(np.isfinite(targets).all(axis=1))
@@ -384,7 +243,7 @@ def _regress(
     else:
         learn = table.learn[known]
         folds = [(np.flatnonzero(learn), np.flatnonzero(~learn))]
-    return probes.ridge(vectors[known], targets[known], people, folds)
+    return probes.ridge(embeddings[known], targets[known], people, folds)
 
 
 def _count(table: TransferSet) -> dict[str, int]:

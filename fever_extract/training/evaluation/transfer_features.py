@@ -70,9 +70,9 @@ def own_features(network: FeverNet, table: TransferSet) -> Features:
     for batch in crops(table, network.config.preprocessing):
         shown = batch.to(network.mean.device).contiguous(memory_format=torch.channels_last)
         pooled = network.features(shown)
-        vector = network.embedding(pooled)
-        heads = network.classify(vector)
-        said = {"vector": vector, "pooled": pooled}
+        embedding = network.embedding(pooled)
+        heads = network.classify(embedding)
+        said = {"vector": embedding, "pooled": pooled}
         if "expression" in heads:
             said["probabilities"] = network.probabilities(heads["expression"], "training")
         for name, values in said.items():
@@ -83,7 +83,7 @@ def own_features(network: FeverNet, table: TransferSet) -> Features:
 def peer_features(
     table: TransferSet, preprocessing: Preprocessing, data: Path
 ) -> tuple[Features, dict[str, str]]:
-    """Describe a set's faces by what could be used instead of vectors.
+    """Describe a set's faces by what could be used instead of embeddings.
 
     Args:
         table: the faces.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 STATISTICS = 0.02
-"""How much of its batch a step puts into the running statistics of vectors and pooled features."""
+"""Momentum of the running statistics of embeddings and pooled features."""
 
 _LEAST_DEVIATION = 0.05  # of a blendshape that hardly ever moves
 _PROJECTION = (256, 128)

@@ -1,8 +1,8 @@
 """From a run's averaged weights to the folder that is published.
 
-*Vectors*: the batch norm that ends them takes its statistics anew, from a stated reference set (the
-real faces with labels that taught, undistorted), so that each number has mean 0 and variance 1
-there; the heads are changed with it, and answer as before.
+*Embeddings*: the last batch norm takes its statistics anew, from a stated reference set (the real
+faces with labels in training, undistorted), so that each number has mean 0 and variance 1 there;
+the heads are changed with it, and answer as before.
 
 *Probabilities*: the expression head's logits presume no prior. They are divided by the temperature
 at which FER+ valid is likeliest with its classes weighted alike (Guo et al. 2017, arXiv
@@ -68,7 +68,7 @@ class Release:
 def release(
     network: FeverNet, sources: Sources, output: Path, metadata: Mapping[str, object]
 ) -> Release:
-    """Standardise a network's vectors, calibrate it, and write it to a folder.
+    """Standardise a network's embeddings, calibrate it, and write it to a folder.
 
     Args:
         network: trained; changed in place.
@@ -101,7 +101,7 @@ def release(
 
 @torch.no_grad()
 def standardise(network: FeverNet, sources: Sequence[Source]) -> None:
-    """Give each number of a network's vectors mean 0 and variance 1; its heads answer as before.
+    """Give each number of a network's embeddings mean 0 and variance 1; its heads answer as before.
 
     Args:
         network: changed in place.
@@ -129,9 +129,9 @@ def standardise(network: FeverNet, sources: Sequence[Source]) -> None:
 
 @torch.inference_mode()
 def answers(network: FeverNet, source: Source) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return vectors ``(n, d)`` and bare expression logits ``(n, 8)`` of undistorted crops."""
-    vectors = network.embedding(_features(network, source))
-    return vectors.cpu(), network.heads["expression"](vectors).float().cpu()
+    """Return embeddings ``(n, d)`` and bare expression logits ``(n, 8)`` of undistorted crops."""
+    embeddings = network.embedding(_features(network, source))
+    return embeddings.cpu(), network.heads["expression"](embeddings).float().cpu()
 
 
 def uniform_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:

@@ -16,7 +16,8 @@ from tqdm import tqdm
 from fever_extract.models.backbones import MobileNetV1
 from fever_extract.models.checkpoint import Checkpoint
 from fever_extract.models.config import EXPRESSIONS, MOBILENET, Backbone, Config, WeightsError
-from fever_extract.models.network import FeverNet, build, for_inference
+from fever_extract.models.inference import for_inference
+from fever_extract.models.network import FeverNet, build
 from fever_extract.training.general.crops import views
 from fever_extract.training.general.objective import STATISTICS, Objective
 from fever_extract.training.general.sources import Sources
@@ -154,7 +155,7 @@ def _components(features: torch.Tensor, taps: Sequence[int], length: int) -> tor
     """
     most = min(features.shape)
     if length > most:
-        raise ValueError(f"{most} faces or features can't begin vectors of {length} numbers")
+        raise ValueError(f"{most} faces or features can't begin embeddings of {length} numbers")
     mean, deviation = features.mean(dim=0), features.std(dim=0).clamp(min=1e-3)
     weight = torch.cat([torch.full((count,), count**-0.5) for count in taps])
     standardised = (features - mean) / deviation * weight

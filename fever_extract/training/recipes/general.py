@@ -15,7 +15,7 @@ class GeneralRecipe:
     Attributes:
         name: what the weights will be called.
         taps: where the MobileNet is read, as `fever_extract.models.config.Backbone.taps`.
-        embedding_dim: length of a vector.
+        embedding_dim: length of an embedding.
         size: side of the grey crop, in pixels.
         frozen: so many of the MobileNet's first convolutions stay as they were.
         ferplus, faces, portraits, synthetic: faces of each set in a step; 0 leaves a set out,
@@ -41,7 +41,7 @@ class GeneralRecipe:
         web_teacher: file in the data folder of a network that learned elsewhere; empty for none.
         web_teacher_sha256: which file that must be; empty for any.
         web_teacher_weight: of its probabilities on real faces, through a head of their own.
-        reconstruction_weight: of pooled features from vectors, so that they keep what is known.
+        reconstruction_weight: of pooled features from embeddings, so that they keep what is known.
         every: steps from one checkpoint and line of the log to the next.
         seed: of the new layers, the batches, the augmentation and dropout.
     """

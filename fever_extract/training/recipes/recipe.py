@@ -50,7 +50,7 @@ class Recipe:
             empty for none.
         from_teachers: each stream of the backbone begins as the teachers' of its kind ended.
         frozen: so many of a MobileNet's first convolutions stay as they were pretrained.
-        embedding_dim: length of a vector.
+        embedding_dim: length of an embedding.
         size: side of the grey crop, in pixels.
         epochs, batch_size: passes over FER+ train; labelled faces a step.
         unlabelled: unlabelled faces that join each step's labelled ones; 0 needs no table of them.
@@ -75,10 +75,10 @@ class Recipe:
         triplet_margin: by how much closer the two alike are, in squared distance.
         distill_weight: how much of a labelled face's target is its teachers' word rather than
             its votes. An unlabelled face's is theirs alone.
-        geometry_weight: of the loss that makes cosines between vectors tell how alike the
+        geometry_weight: of the loss that makes cosines between embeddings tell how alike the
             expressions are.
         geometry_teachers: how much of that likeness is the cosine between the teachers'
-            vectors rather than the overlap of soft labels.
+            embeddings rather than the overlap of soft labels.
         seed: of the weights, the order and the augmentation.
     """
 

@@ -33,7 +33,7 @@ class Batch:
         expression: ``(n, 8)``, zero where there is no label.
         blendshapes: ``(n, 52)``, NaN where there is none.
         valence_arousal: ``(n, 2)``, NaN where there is none.
-        vectors: ``(n, k)``, the teachers' vectors.
+        embeddings: ``(n, k)``, the teachers' embeddings.
         triplets: ``(t, 3)`` int64, rows of the batch: two faces that are alike, and the odd one.
     """
 
@@ -41,7 +41,7 @@ class Batch:
     expression: torch.Tensor
     blendshapes: torch.Tensor
     valence_arousal: torch.Tensor
-    vectors: torch.Tensor
+    embeddings: torch.Tensor
     triplets: torch.Tensor
 
     @classmethod
@@ -64,7 +64,7 @@ class Stream:
 
     Args:
         faces: the data set.
-        vectors: ``(len(faces), k)``, the teachers' vectors; k may be 0.
+        embeddings: ``(len(faces), k)``, the teachers' embeddings; k may be 0.
         count: faces a batch.
         recipe: the run's choices.
         preprocessing: how a face becomes a crop.
@@ -73,13 +73,13 @@ class Stream:
     def __init__(
         self,
         faces: Faces,
-        vectors: npt.NDArray[np.float32],
+        embeddings: npt.NDArray[np.float32],
         *,
         count: int,
         recipe: Recipe,
         preprocessing: Preprocessing,
     ) -> None:
-        self.faces, self.vectors, self.count = faces, vectors, count
+        self.faces, self.embeddings, self.count = faces, embeddings, count
         self.recipe, self.preprocessing = recipe, preprocessing
         self.indices = torch.from_numpy(with_rare_repeated(faces, recipe.rare_repeats))
         self.order = self.indices
@@ -109,7 +109,7 @@ class Stream:
             torch.from_numpy(self.faces.expression[indices.numpy()]),
             torch.where(flipped[:, None], blendshapes[:, self._mirrored], blendshapes),
             torch.from_numpy(self.faces.valence_arousal[indices.numpy()]),
-            torch.from_numpy(self.vectors[indices.numpy()]),
+            torch.from_numpy(self.embeddings[indices.numpy()]),
             torch.zeros(0, 3, dtype=torch.int64),
         )
 
@@ -119,20 +119,20 @@ class TripletStream(Stream):
 
     Args:
         triplets: of the faces; ``count`` and the order are of these.
-        faces, vectors, count, recipe, preprocessing: as of a `Stream`.
+        faces, embeddings, count, recipe, preprocessing: as of a `Stream`.
     """
 
     def __init__(
         self,
         triplets: Triplets,
         faces: Faces,
-        vectors: npt.NDArray[np.float32],
+        embeddings: npt.NDArray[np.float32],
         *,
         count: int,
         recipe: Recipe,
         preprocessing: Preprocessing,
     ) -> None:
-        super().__init__(faces, vectors, count=count, recipe=recipe, preprocessing=preprocessing)
+        super().__init__(faces, embeddings, count=count, recipe=recipe, preprocessing=preprocessing)
         others = np.array([[1, 2], [0, 2], [0, 1]])[triplets.odd]
         odd_last = np.concatenate([others, triplets.odd[:, None]], axis=1)
         self._triplets = torch.from_numpy(np.take_along_axis(triplets.indices, odd_last, axis=1))
@@ -151,12 +151,12 @@ def open_stream(
     faces = mix(one.faces, lesson, recipe.distill_weight)
     if one.triplets is None:
         return Stream(
-            faces, lesson.vectors, count=one.count, recipe=recipe, preprocessing=preprocessing
+            faces, lesson.embeddings, count=one.count, recipe=recipe, preprocessing=preprocessing
         )
     return TripletStream(
         one.triplets,
         faces,
-        lesson.vectors,
+        lesson.embeddings,
         count=one.count,
         recipe=recipe,
         preprocessing=preprocessing,

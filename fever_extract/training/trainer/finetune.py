@@ -48,7 +48,7 @@ class FineTuning:
             self.optimizer, _PEAK_LR, total_steps=epochs * self.steps + 1, cycle_momentum=False
         )
         with torch.no_grad():
-            heads = before.classify(faces.vectors.to(before.mean.device))
+            heads = before.classify(faces.embeddings.to(before.mean.device))
         self.scales = {
             name: 1 / values.std(dim=0).clamp(min=0.05) for name, values in heads.items()
         }

@@ -3,10 +3,10 @@
 Both are closed forms on a trained network, chosen on validation data, and folded into its last
 layers, so that the network's cost and format stay as they were.
 
-*What labels explain comes first.* Whatever of a vector its soft label does not explain (identity,
-pose, light, noise) is made short: vectors are projected on the directions along which they follow
-soft labels, and on their mean, and a small part of the rest stays beside that. It can be undone, so
-heads and linear probes on standardised vectors answer as before; distances say less of who it is.
+*Suppress variance that labels don't explain* (identity, pose, light, noise): embeddings are
+projected on their mean and on the directions along which they follow soft labels, and a small
+part of the rest is kept. It can be undone, so heads and linear probes on standardised embeddings
+answer as before; distances say less about who it is.
 
 *Temperature.* The expression head's logits are divided by the temperature at which majority
 labels of validation faces are most likely (Guo et al. 2017, arXiv 1706.04599).
@@ -50,14 +50,14 @@ class Finish:
 def finish(
     weights: Path, data: Path, output: Path, *, rest: float, device: str | None = None
 ) -> Finish:
-    """Project the vectors of trained weights, calibrate them, and write them to a folder.
+    """Project the embeddings of trained weights, calibrate them, and write them to a folder.
 
     Args:
         weights: folder of trained weights.
         data: folder of the Parquet tables.
         output: folder for the finished weights.
-        rest: how long the part of a vector stays that labels don't explain: more than 0, and 1
-            at most, which leaves vectors alone.
+        rest: share that is kept of what labels don't explain: more than 0, and at most 1, which
+            leaves embeddings as they are.
         device: torch device; the best there is by default.
 
     Raises:
@@ -70,8 +70,8 @@ def finish(
     train, valid = read_ferplus(data, "train"), read_ferplus(data, "valid")
     some = np.random.default_rng(0).permutation(len(train))[:_FACES]
     train = take(train, np.sort(some))
-    vectors, _ = predict(network, train)
-    fold(network, projection(vectors, train.expression, rest))
+    embeddings, _ = predict(network, train)
+    fold(network, projection(embeddings, train.expression, rest))
     labels = majority(valid.expression)
     _, probabilities = predict(network, valid)
     temperature = best_temperature(probabilities[labels >= 0], labels[labels >= 0])
@@ -86,12 +86,12 @@ def finish(
 
 
 def projection(
-    vectors: npt.NDArray[np.float32], expression: npt.NDArray[np.float32], rest: float
+    embeddings: npt.NDArray[np.float32], expression: npt.NDArray[np.float32], rest: float
 ) -> npt.NDArray[np.float64]:
-    """The matrix ``(d, d)`` that vectors are multiplied by.
+    """The matrix ``(d, d)`` that embeddings are multiplied by.
 
     Args:
-        vectors: ``(n, d)``.
+        embeddings: ``(n, d)``.
         expression: ``(n, k)`` soft labels; rows of zeros are left out.
         rest: how long the part that labels don't explain stays.
     """
@@ -99,7 +99,7 @@ def projection(
     shares = expression[labelled] / expression[labelled].sum(axis=1, keepdims=True)
     # Roots, as distances between votes are measured (Hellinger); a constant is within their span.
     roots = np.sqrt(shares.astype(np.float64))
-    centred = vectors[labelled].astype(np.float64)
+    centred = embeddings[labelled].astype(np.float64)
     mean = centred.mean(axis=0)
     centred -= mean
     explained = roots @ np.linalg.lstsq(roots, centred, rcond=None)[0]
@@ -114,7 +114,7 @@ def projection(
 
 @torch.no_grad()
 def fold(network: FeverNet, matrix: npt.NDArray[np.float64]) -> None:
-    """Multiply a network's vectors by a matrix; its heads answer as before."""
+    """Multiply a network's embeddings by a matrix; its heads answer as before."""
     device = network.mean.device
     matrix_ = torch.from_numpy(matrix).to(device)
     linear, norm = network.embedding[0], network.embedding[1]

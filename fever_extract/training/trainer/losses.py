@@ -59,7 +59,7 @@ def triplet(
         first, second, odd: ``(n, d)`` embeddings, compared at length one.
         margin: by how much closer, in squared distance.
     """
-    first, second, odd = (F.normalize(vectors) for vectors in (first, second, odd))
+    first, second, odd = (F.normalize(embeddings) for embeddings in (first, second, odd))
     together = (first - second).square().sum(dim=1)
     apart = torch.stack([(one - odd).square().sum(dim=1) for one in (first, second)])
     return (together - apart + margin).clamp(min=0).sum(dim=0).mean()

@@ -74,7 +74,7 @@ class Objective(nn.Module):
             )
             losses["blendshape"] = (recipe.blendshape_weight, loss)
         if recipe.geometry_weight:
-            alike = likeness(batch.expression, batch.vectors, recipe.geometry_teachers)
+            alike = likeness(batch.expression, batch.embeddings, recipe.geometry_teachers)
             losses["geometry"] = (recipe.geometry_weight, geometry(embedding, alike))
         for index, logits in enumerate(alone):
             loss = soft_cross_entropy(logits, batch.expression)

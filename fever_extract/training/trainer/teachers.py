@@ -23,7 +23,8 @@ from fever_extract._utils import progress
 from fever_extract._utils.files import replace_atomically
 from fever_extract.models.checkpoint import Checkpoint
 from fever_extract.models.config import EXPRESSIONS, WeightsError
-from fever_extract.models.network import FeverNet, build, for_inference
+from fever_extract.models.inference import for_inference
+from fever_extract.models.network import FeverNet, build
 from fever_extract.training.data import augment
 from fever_extract.training.data.faces import Faces
 
@@ -39,12 +40,12 @@ class Lesson:
 
     Attributes:
         probabilities: ``(n, 8)`` float32, meaned over the teachers; n is 0 without teachers.
-        vectors: ``(n, k)`` float32: the teachers' centred vectors side by side, each at such a
-            length that inner products of rows are the mean of the teachers' cosines.
+        embeddings: ``(n, k)`` float32: the teachers' centred embeddings side by side, scaled so
+            that inner products of rows are the mean of the teachers' cosines.
     """
 
     probabilities: npt.NDArray[np.float32]
-    vectors: npt.NDArray[np.float32]
+    embeddings: npt.NDArray[np.float32]
 
 
 def learn_from(
@@ -63,7 +64,7 @@ def learn_from(
     """
     if not teachers:
         return Lesson(np.zeros((0, 8), np.float32), np.zeros((len(faces), 0), np.float32))
-    probabilities, vectors = [], []
+    probabilities, embeddings = [], []
     for teacher in teachers:
         if teacher.config.expressions != EXPRESSIONS:
             raise WeightsError(f"{teacher.source} can't teach: it has other expressions")
@@ -71,8 +72,8 @@ def learn_from(
         probabilities.append(said)
         centred = seen - seen.mean(axis=0)
         length = np.linalg.norm(centred, axis=1, keepdims=True) * len(teachers) ** 0.5
-        vectors.append(centred / np.maximum(length, 1e-6))
-    return Lesson(np.mean(probabilities, axis=0), np.concatenate(vectors, axis=1))
+        embeddings.append(centred / np.maximum(length, 1e-6))
+    return Lesson(np.mean(probabilities, axis=0), np.concatenate(embeddings, axis=1))
 
 
 def mix(faces: Faces, lesson: Lesson, share: float) -> Faces:
@@ -89,13 +90,13 @@ def mix(faces: Faces, lesson: Lesson, share: float) -> Faces:
 
 
 def likeness(
-    expression: torch.Tensor, vectors: torch.Tensor, share_of_teachers: float
+    expression: torch.Tensor, embeddings: torch.Tensor, share_of_teachers: float
 ) -> torch.Tensor:
     """How alike each two faces of a batch should be, as a cosine.
 
     Args:
         expression: ``(n, 8)`` soft labels; a row of zeros is like nothing that is known.
-        vectors: ``(n, k)`` as in `Lesson`.
+        embeddings: ``(n, k)`` as in `Lesson`.
         share_of_teachers: how much the teachers' cosines count; the rest is the overlap of the
             soft labels (Bhattacharyya's coefficient, itself the cosine of their roots).
 
@@ -105,7 +106,7 @@ def likeness(
     overlap = F.normalize(expression.sqrt())
     similarities = overlap @ overlap.T
     if share_of_teachers:
-        cosines = vectors @ vectors.T
+        cosines = embeddings @ embeddings.T
         similarities = (1 - share_of_teachers) * similarities + share_of_teachers * cosines
     known = expression.sum(dim=1) > 0
     return torch.where(known[:, None] & known, similarities, torch.nan)
@@ -114,7 +115,7 @@ def likeness(
 def _answers(
     teacher: Checkpoint, faces: Faces, store: Path, device: torch.device
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Probabilities ``(n, 8)`` and vectors ``(n, d)``, means of each face and its mirror image."""
+    """Compute probabilities ``(n, 8)`` and embeddings ``(n, d)``, means over mirror images."""
     content = hashlib.sha256(faces.images.data).hexdigest()
     path = store / f"teacher-{teacher.sha256[:12]}-{content[:12]}.npz"
     if path.exists():
@@ -123,7 +124,7 @@ def _answers(
     network = for_inference(build(teacher.config, teacher.state_dict).to(device))
     said, seen = _ask(network, faces, teacher.config.name)
     with replace_atomically(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, probabilities=said, vectors=seen)
+        np.savez(file, probabilities=said, embeddings=seen)
     return said, seen
 
 

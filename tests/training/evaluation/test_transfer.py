@@ -1,4 +1,4 @@
-"""How vectors carry over: probes on data whose answers are known, tables as owners have them."""
+"""How embeddings carry over: probes on data whose answers are known, tables as owners have them."""
 
 import dataclasses
 import io
@@ -20,7 +20,8 @@ from fever_extract.hub import card_transfer
 from fever_extract.hub.card import model_card
 from fever_extract.models import checkpoint
 from fever_extract.models.config import EXPRESSIONS, Backbone, Config, Preprocessing
-from fever_extract.models.network import FeverNet, build, for_inference
+from fever_extract.models.inference import for_inference
+from fever_extract.models.network import FeverNet, build
 from fever_extract.training import __main__ as command
 from fever_extract.training.evaluation import probes
 from fever_extract.training.evaluation.prior import ferplus_prior, without_prior

@@ -61,7 +61,7 @@ def folder(tmp_path_factory):
 def test_valence_arousal_and_triplets_are_learned_beside_votes(folder, tmp_path):
     recipe = dataclasses.replace(
         RECIPE,
-        epochs=40,
+        epochs=20,
         tables=(
             Part("affect.parquet", 16, size=64),
             Part("affect.parquet", 8, size=64, triplets="affect.triplets.parquet"),
@@ -73,7 +73,7 @@ def test_valence_arousal_and_triplets_are_learned_beside_votes(folder, tmp_path)
     log = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
     for task in ("expression", "valence_arousal", "triplet"):
         losses = [line[f"{task}_loss"] for line in log]
-        assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5]), task
+        assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5]), task
     extractor = Extractor(output, device="cpu")
     random = np.random.default_rng(5)
     smile, serious = (

@@ -27,7 +27,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fever_extract import images
+from fever_extract.jobs.folders import list_images
 from fever_extract.training.data.readers.sample import (
     TEST,
     TRAIN,
@@ -83,9 +83,7 @@ def samples(sources: Sequence[Path]) -> Iterator[Sample]:
     """
     listed = _listed_files(sources)
     folder = find(sources, IMAGES)
-    by_stem = (
-        {Path(name).stem: folder / name for name in images.list_images(folder)} if folder else {}
-    )
+    by_stem = {Path(name).stem: folder / name for name in list_images(folder)} if folder else {}
     seen: set[str] = set()
     missing = 0
     for triplet in triplets(sources, told=True):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fever_extract import images
 from fever_extract._utils.names import to_text
+from fever_extract.jobs.folders import list_images
 from fever_extract.models.config import EXPRESSIONS
 from fever_extract.training.data.readers.sample import SPLITS, TRAIN, VALID, Sample
 
@@ -73,7 +73,7 @@ def unsorted(sources: Sequence[Path]) -> Iterator[Sample]:
 
 
 def _pictures(folder: Path, source: Path, split: str, expression: int | None) -> Iterator[Sample]:
-    for name in images.list_images(folder):
+    for name in list_images(folder):
         path = folder / name
         yield Sample(
             name=to_text(path.relative_to(source).as_posix()),

@@ -14,18 +14,18 @@ from fever_extract.training.evaluation.crops import take
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from fever_extract.training.evaluation.peers import Vectors
+    from fever_extract.training.evaluation.peers import Embeddings
 
 LEARNED_FROM = 10_000
 
 
 @dataclass(frozen=True)
 class Questions:
-    """The faces that vectors are asked about.
+    """The faces that embeddings are asked about.
 
     Attributes:
         train: majority faces of FER+ train: a probe learns from them, examples are drawn from
-            them. At most 10,000, to keep peers with long vectors within minutes.
+            them. At most 10,000, to keep peers with long embeddings within minutes.
         split: the faces that are measured; with votes, but some without a majority.
         people: pictures of people, of `fever_extract.training.evaluation.retrieval.draw_people`.
         who: who is in each of those.
@@ -50,15 +50,15 @@ class Questions:
         pictures, who = retrieval.draw_people(unlabelled.names)
         return cls(take(train, np.sort(chosen)), split, take(unlabelled, pictures), who)
 
-    def ask(self, vectors: Vectors) -> dict[str, object]:
-        """Measure one kind of vectors; ready for JSON.
+    def ask(self, embeddings: Embeddings) -> dict[str, object]:
+        """Measure one kind of embeddings; ready for JSON.
 
         Args:
-            vectors: makes ``(n, d)`` of n faces.
+            embeddings: makes ``(n, d)`` of n faces.
         """
         labels, truth = majority(self.train.expression), majority(self.split.expression)
         kept = truth >= 0
-        learned, measured = vectors(self.train), vectors(self.split)
+        learned, measured = embeddings(self.train), embeddings(self.split)
         triplets, odd = retrieval.draw_triplets(distributions(self.split))
         answers: dict[str, object] = {
             "dimensions": measured.shape[1],
@@ -82,7 +82,7 @@ class Questions:
                 "chance": 1 / 3,
             }
         if len(self.who):
-            answers["identity_leak"] = retrieval.identity_leak(vectors(self.people), self.who)
+            answers["identity_leak"] = retrieval.identity_leak(embeddings(self.people), self.who)
         return answers
 
 

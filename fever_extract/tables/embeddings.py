@@ -16,8 +16,8 @@ BLOCK = 16_384
 
 
 @dataclass(frozen=True, eq=False)
-class Vectors:
-    """Some rows of vectors, ``(count, width)`` float32.
+class Embeddings:
+    """Rows of embeddings, ``(count, width)`` float32.
 
     Attributes:
         source: all rows as an array, or a function that reads them in blocks ``(b, width)``.
@@ -31,14 +31,14 @@ class Vectors:
     rows: npt.NDArray[np.int64] | None = None
 
     @classmethod
-    def of(cls, array: npt.NDArray[np.float32]) -> Vectors:
+    def of(cls, array: npt.NDArray[np.float32]) -> Embeddings:
         """Those of an array ``(n, d)``."""
         return cls(array, len(array), array.shape[1])
 
-    def take(self, rows: npt.NDArray[np.int64]) -> Vectors:
+    def take(self, rows: npt.NDArray[np.int64]) -> Embeddings:
         """Some of these rows, in rising order; nothing is read."""
         chosen = rows if self.rows is None else self.rows[rows]
-        return Vectors(self.source, len(rows), self.width, chosen)
+        return Embeddings(self.source, len(rows), self.width, chosen)
 
     def blocks(self) -> Iterator[npt.NDArray[np.float32]]:
         """All rows in order, some at a time."""
@@ -56,15 +56,15 @@ class Vectors:
         """All rows; those of an array that is all there without a copy."""
         if isinstance(self.source, np.ndarray):
             return self.source if self.rows is None else self.source[self.rows]
-        vectors = np.empty((self.count, self.width), np.float32)
-        self.fill(vectors)
-        return vectors
+        embeddings = np.empty((self.count, self.width), np.float32)
+        self.fill(embeddings)
+        return embeddings
 
-    def fill(self, vectors: npt.NDArray[np.float32]) -> None:
+    def fill(self, embeddings: npt.NDArray[np.float32]) -> None:
         """Write all rows to an array."""
         row = 0
         for block in self.blocks():
-            vectors[row : row + len(block)] = block
+            embeddings[row : row + len(block)] = block
             row += len(block)
 
     def _read(self) -> Iterator[npt.NDArray[np.float32]]:
