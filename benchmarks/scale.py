@@ -33,7 +33,7 @@ from helpers import synthetic_rows, workers
 
 import fever_extract
 from fever_extract import Extractor, Options, hub
-from fever_extract.images import list_images
+from fever_extract.folders import list_images
 from fever_extract.jobs import _manifest as manifest
 from fever_extract.jobs import sharded
 from fever_extract.jobs.engine import local

@@ -18,7 +18,7 @@ LAYERS = [
     options quality records
     models
     _pillow
-    alignment detection images
+    alignment detection folders images
     hub pipeline
     bundle
     tables video

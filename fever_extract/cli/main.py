@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from fever_extract._utils import terminal
-from fever_extract.cli import commands, live, serve
+from fever_extract.cli import commands, course, live, serve
 from fever_extract.cli.similar import similar
 from fever_extract.options import DTYPES, PRIORS
 from fever_extract.tables.search import METRICS
@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_report(subparsers)
 
     _add_similar(subparsers, weights)
+    course.add(subparsers, weights)
     serve.add(subparsers, weights)
     live.add(subparsers, weights)
 

@@ -37,8 +37,28 @@ def extract(
     end: float | None = None,
 ) -> Iterator[Frame]:
     """See `Extractor.extract_video`."""
+    for _, frame in with_pixels(
+        pipeline, clip, options, all_faces=all_faces, fps=fps, start=start, end=end
+    ):
+        yield frame
+
+
+def with_pixels(
+    pipeline: Pipeline,
+    clip: ClipLike,
+    options: Options,
+    *,
+    all_faces: bool,
+    fps: float | None = None,
+    start: float | None = None,
+    end: float | None = None,
+) -> Iterator[tuple[npt.NDArray[np.uint8] | None, Frame]]:
+    """Yield each frame of `extract` with the picture that its boxes are in.
+
+    The pictures are ``(h, w, 3)`` uint8 RGB; where the clip could not be read, there is none.
+    """
     time, tracker = math.nan, Tracker()
-    times: deque[float] = deque()
+    waiting: deque[tuple[float, npt.NDArray[np.uint8]]] = deque()
     problem: ExtractionError | None = None
 
     def pictures() -> Iterator[npt.NDArray[np.uint8]]:
@@ -52,7 +72,7 @@ def extract(
                 )
                 for time, (frame, pixel_aspect) in sample(shown, fps):
                     pixels = upright(frame, pixel_aspect)
-                    times.append(time)
+                    waiting.append((time, pixels))
                     yield pixels
         except ExtractionError as error:
             problem = error  # after the frames before it
@@ -60,10 +80,10 @@ def extract(
     few = options.replace({"batch_size": min(options.batch_size, _FRAMES_AT_ONCE)})
     # All faces are followed, so that an id does not depend on which is chosen.
     for record in pipeline.stream(pictures(), few, all_faces=True):
-        time = times.popleft()
-        yield _follow(record, time, tracker, all_faces)
+        time, pixels = waiting.popleft()
+        yield pixels, _follow(record, time, pixels, tracker, all_faces)
     if problem is not None:
-        yield Frame(problem.status, str(problem), time=time)
+        yield None, Frame(problem.status, str(problem), time=time)
 
 
 def sample(
@@ -94,10 +114,16 @@ def sample(
         yield previous
 
 
-def _follow(record: Record, time: float, tracker: Tracker, all_faces: bool) -> Frame:
+def _follow(
+    record: Record,
+    time: float,
+    pixels: npt.NDArray[np.uint8],
+    tracker: Tracker,
+    all_faces: bool,
+) -> Frame:
     boxes = np.array([face.box for face in record.faces], np.float32).reshape(-1, 4)
     faces = [
         dataclasses.replace(face, track=track)
-        for face, track in zip(record.faces, tracker.update(boxes, time))
+        for face, track in zip(record.faces, tracker.update(boxes, time, pixels))
     ]
     return Frame(record.status, record.error, tuple(faces if all_faces else faces[:1]), time)
