@@ -170,7 +170,7 @@ class Analysis:
 
     def _result(self, shot: Shot, record: Record, pixels: npt.NDArray[np.uint8] | None) -> Result:
         boxes = np.array([face.box for face in record.faces], np.float32).reshape(-1, 4)
-        tracks = self._tracker.update(boxes, shot.time)
+        tracks = self._tracker.update(boxes, shot.time, pixels)
         faces = tuple(
             dataclasses.replace(face, track=track) for face, track in zip(record.faces, tracks)
         )
