@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from fever_extract.images import list_images
+from fever_extract.folders import list_images
 
 MEGAPIXELS = (0.1, 0.5, 1.3, 2.5, 4.1)
 

@@ -24,7 +24,7 @@ from torchvision.ops import box_iou
 from fever_extract import images
 from fever_extract.detection.detector import Detector
 from fever_extract.detection.parameters import smallest_face
-from fever_extract.images import list_images
+from fever_extract.folders import list_images
 
 SEED = 7
 SMALLEST = 40  # pixels; smaller faces of the baseline don't count

@@ -32,7 +32,7 @@ from torchvision.transforms import functional as transforms
 from fever_extract import Extractor, images
 from fever_extract._utils.threads import map_batches, thread_pool
 from fever_extract.detection.parameters import smallest_face
-from fever_extract.images import list_images
+from fever_extract.folders import list_images
 from fever_extract.models.network import build
 from fever_extract.options import Options
 

@@ -33,10 +33,11 @@ from helpers import synthetic_rows, workers
 
 import fever_extract
 from fever_extract import Extractor, Options, hub
-from fever_extract.images import list_images
+from fever_extract.folders import list_images
 from fever_extract.jobs import _manifest as manifest
 from fever_extract.jobs import sharded
 from fever_extract.jobs.engine import local
+from fever_extract.jobs.job import Job
 from fever_extract.jobs.sources import find
 from fever_extract.tables import shards
 from fever_extract.tables.schema import Widths, describe
@@ -287,14 +288,7 @@ def on_one_ray_node(work: Path, scale: float, photos: Path | None) -> None:
     checkpoint, options = hub.load(None), Options(show_progress=False)
 
     def do(name, engine):
-        sharded.run(
-            folder,
-            work / name,
-            checkpoint=checkpoint,
-            options=options,
-            engine=engine,
-            shard_rows=100,
-        )
+        sharded.run(Job(folder, work / name, options), checkpoint, engine, shard_rows=100)
         return _rate(work / name, "first")
 
     here = do("local", local(2))
@@ -316,7 +310,7 @@ def on_two_ray_nodes(work: Path, scale: float, photos: Path | None) -> None:
 
     folder = make_faces(work / "in", round(2000 * scale) + 200)
     checkpoint, options = hub.load(None), Options(show_progress=False)
-    sharded.run(folder, work / "whole", checkpoint=checkpoint, options=options, engine=local(2))
+    sharded.run(Job(folder, work / "whole", options), checkpoint, local(2))
     head = {"num_cpus": 1, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     node = cluster.add_node(num_cpus=1)
@@ -326,9 +320,7 @@ def on_two_ray_nodes(work: Path, scale: float, photos: Path | None) -> None:
         lambda: cluster.remove_node(node, allow_graceful=False),
     )
     engine = on_ray(concurrency=2)
-    sharded.run(
-        folder, work / "out", checkpoint=checkpoint, options=options, engine=engine, shard_rows=100
-    )
+    sharded.run(Job(folder, work / "out", options), checkpoint, engine, shard_rows=100)
     killer.join()
     alive = sum(node["Alive"] for node in ray.nodes())
     ray.shutdown()

@@ -2,38 +2,31 @@
 
 python examples/clip_over_time.py CLIP
 
-Five frames a second are looked at, and each is averaged with the two beside it; a line is printed
-where the most probable expression changes.
+Prints when each expression begins, is strongest and ends, counts smiles and blinks, and writes a
+figure and a table beside the clip. Needs the extra "course".
 """
 
 import sys
-from collections import defaultdict
+from pathlib import Path
 
-import numpy as np
-
-from fever_extract import Extractor, Status
+from fever_extract import Extractor
 
 
 def main(clip: str) -> None:
-    times, rows = defaultdict(list), defaultdict(list)
-    for frame in Extractor().extract_video(clip, fps=5):
-        if frame.status not in (Status.OK, Status.NO_FACE):
-            print(f"{frame.time:.1f} s: {frame.error}")
-        for face in frame.faces:
-            times[face.track].append(frame.time)
-            rows[face.track].append(list(face.expressions.values()))
-            names = list(face.expressions)
-
-    for track in rows:
-        print(f"face {track}, from {times[track][0]:.1f} to {times[track][-1]:.1f} s")
-        last = None
-        for index, time in enumerate(times[track]):
-            probabilities = np.mean(rows[track][max(0, index - 1) : index + 2], axis=0)
-            best = int(np.argmax(probabilities))
-            if best != last:
-                bar = "#" * round(20 * probabilities[best])
-                print(f"  {time:6.1f} s  {names[best]:10} {probabilities[best]:4.0%} {bar}")
-            last = best
+    course = Extractor().extract_course(clip, step=0.5).smooth("savgol", window=0.3)
+    for problem in course.problems:
+        print(problem.error)
+    smiles = course.per_minute("smile")
+    for face in course.faces:
+        print(f"face {face}, seen for {course.seconds(face):.1f} s: {smiles[face]:.0f} smiles/min")
+        for name in course.names:
+            for event in course.events(name, face=face) if name.startswith("p_") else ():
+                print(
+                    f"  {event.onset:6.1f} to {event.offset:6.1f} s  {name[2:]:10} "
+                    f"{event.peak:4.0%} at {event.apex:.1f} s"
+                )
+    course.plot(Path(clip).with_suffix(".png"))
+    course.save(Path(clip).with_suffix(".course.csv"))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.cluster import KMeans
 
 from fever_extract import Extractor
-from fever_extract.images import list_images
+from fever_extract.folders import list_images
 
 
 def main(folder: str, groups: str = "4") -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 from fever_extract import FeverTransformer
-from fever_extract.images import list_images
+from fever_extract.folders import list_images
 
 
 def main(folder: str, wanted: str) -> None:

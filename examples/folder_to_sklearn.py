@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fever_extract import FeverTransformer
-from fever_extract.images import list_images
+from fever_extract.folders import list_images
 
 
 def main(folder: str) -> None:

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fever_extract import Extractor
-from fever_extract.images import list_images
+from fever_extract.folders import list_images
 
 
 def train(folder: Path, output: Path) -> None:

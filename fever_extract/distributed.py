@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fever_extract import hub
 from fever_extract.jobs.engine import EngineMaker
+from fever_extract.jobs.job import Job
 from fever_extract.jobs.ray import on_ray
 from fever_extract.jobs.run import run
 from fever_extract.jobs.sources import Sources
@@ -40,12 +41,12 @@ def extract_folder(
     **options: Unpack[OptionArguments],
 ) -> Summary:
     """See `Extractor.extract_folder`, which takes an engine."""
-    return run(
+    job = Job(
         sources,
         output,
-        checkpoint=hub.load(weights, hub.HubOptions(revision=revision)),
-        options=Options(**options),
+        Options(**options),
         all_faces=all_faces,
         overwrite=overwrite,
         engine=engine or "ray",
     )
+    return run(job, hub.load(weights, hub.HubOptions(revision=revision)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
 import warnings
@@ -35,10 +34,11 @@ if TYPE_CHECKING:
     import torch
     from typing_extensions import Unpack
 
-    from fever_extract.jobs.run import EngineLike
+    from fever_extract.jobs.job import EngineLike
     from fever_extract.models.checkpoint import Checkpoint
     from fever_extract.models.network import FeverNet
     from fever_extract.pipeline import Pipeline
+    from fever_extract.video.course import Course
     from fever_extract.video.decoding import ClipLike
 
 Faces = Union["npt.NDArray[Any]", Sequence[Any], None]
@@ -119,6 +119,11 @@ class Extractor:
     def sha256(self) -> str:
         """SHA-256 of the weights' file, in hexadecimal: the identity of the embeddings."""
         return self._checkpoint.sha256
+
+    @property
+    def options(self) -> Options:
+        """The options of every call that doesn't say otherwise."""
+        return self._options
 
     @property
     def source(self) -> str:
@@ -304,16 +309,60 @@ class Extractor:
             TypeError, ValueError: at once, if ``clip`` can't be a clip, or an option is out
                 of range.
         """
-        from fever_extract.video import decoding, frames
+        from fever_extract.video import frames
 
-        decoding.check(clip)
-        if fps is not None and not 0 < fps < math.inf:
-            raise ValueError(f"fps must be more than 0, not {fps}")
-        if not 0 <= (start or 0) < (math.inf if end is None else end):
-            raise ValueError(f"start must be at least 0 and before end, not {start} and {end}")
+        _check_clip(clip, fps, start, end)
         chosen = self._chosen(options)
         return frames.extract(
             self._pipeline, clip, chosen, all_faces=all_faces, fps=fps, start=start, end=end
+        )
+
+    def extract_course(
+        self,
+        clip: ClipLike,
+        *,
+        step: float = 1.0,
+        fps: float | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        annotate: str | os.PathLike[str] | None = None,
+        keep_frames: bool = True,
+        **options: Unpack[OptionArguments],
+    ) -> Course:
+        """Extract how the faces of a clip change over time; needs PyAV.
+
+        Args:
+            clip, fps, start, end: as in `extract_video`. Blinks are short: they need every frame.
+            step: length in seconds of the steps over which means are taken.
+            annotate: an ``.mp4``, ``.mov`` or ``.mkv`` file to write, on the way: the clip with
+                boxes, ids, expressions and a band at its foot that shows the last ten seconds.
+            keep_frames: keep what was measured in each frame, which smoothing, events and
+                synchrony need: 240 bytes a face, 43 MB for a face of two hours. Without, only the
+                means are kept, and memory grows with the steps only.
+            options: any of `fever_extract.Options`, for this call.
+
+        Returns:
+            The course. What could not be read is in its ``problems``.
+
+        Raises:
+            ImportError: at once, if PyAV is missing.
+            TypeError, ValueError, OSError: at once, if ``clip`` can't be a clip, an argument is
+                out of range, or the annotated clip can't be written.
+        """
+        from fever_extract.video import annotation
+
+        _check_clip(clip, fps, start, end)
+        return annotation.course(
+            self._pipeline,
+            clip,
+            self._chosen(options),
+            step=step,
+            annotate=annotate,
+            keep_frames=keep_frames,
+            about={"weights": self.config.name, "weights_sha256": self.sha256},
+            fps=fps,
+            start=start,
+            end=end,
         )
 
     def extract_folder(
@@ -327,6 +376,12 @@ class Extractor:
         overwrite: bool = False,
         engine: EngineLike = "local",
         workers: int | None = None,
+        fps: float | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        no_clips: bool = False,
+        only_clips: bool = False,
+        retry_failed: bool = False,
         **options: Unpack[OptionArguments],
     ) -> Summary:
         """Extract a folder, and all folders below it, to a table: a row per image or per face.
@@ -350,6 +405,10 @@ class Extractor:
                 ``"ray"``, on a cluster; or an engine with settings, as from
                 `fever_extract.jobs.ray.on_ray`.
             workers: processes that fill shards; by default one per core, or per GPU.
+            fps: of clips, the frames nearest to this many times a second; None for every frame.
+            start, end: of clips, from ``start`` to before ``end``, in seconds.
+            no_clips, only_clips: take photographs only, or clips only.
+            retry_failed: of a folder of shards, do again what could not be read or crashed.
             options: any of `fever_extract.Options`, for this call.
 
         Raises:
@@ -359,12 +418,12 @@ class Extractor:
                 engine can't do what an argument asks for; if a folder of shards was made with
                 other weights or settings; and later, if the disk is full.
         """
+        from fever_extract.jobs.job import Job
         from fever_extract.jobs.run import run
 
-        return run(
+        job = Job(
             folder,
             output,
-            checkpoint=self._checkpoint,
             options=self._chosen(options),
             all_faces=all_faces,
             embedding=embedding,
@@ -373,8 +432,14 @@ class Extractor:
             workers=workers,
             overwrite=overwrite,
             save_crops=save_crops,
-            pipeline=self._pipeline,
+            fps=fps,
+            start=start,
+            end=end,
+            no_clips=no_clips,
+            only_clips=only_clips,
+            retry_failed=retry_failed,
         )
+        return run(job, self._checkpoint, self._pipeline)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the weights and a model card to a folder that `Extractor` can load.
@@ -490,6 +555,14 @@ class Extractor:
             for record in records:
                 yield record
                 bar.update()
+
+
+def _check_clip(clip: ClipLike, fps: float | None, start: float | None, end: float | None) -> None:
+    from fever_extract.video import decoding
+    from fever_extract.video.stretch import check_sampling
+
+    decoding.check(clip)
+    check_sampling(fps, start, end)
 
 
 @lru_cache(maxsize=2)  # `pool.map(extractor.extract, ...)` pickles the extractor for each task

@@ -7,7 +7,6 @@ import errno
 import io
 import math
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard, Union
@@ -18,27 +17,26 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from fever_extract import _pillow as plugins
 from fever_extract._utils import hints
 from fever_extract._utils.names import shortened
+from fever_extract.folders import EXTENSIONS, list_images, looks_like_picture
 from fever_extract.records import ExtractionError, Status
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+__all__ = [
+    "EXTENSIONS",
+    "ImageLike",
+    "check",
+    "is_single",
+    "list_images",
+    "looks_like_picture",
+    "orientation",
+    "read",
+    "read_reduced",
+]
+
 ImageLike = Union[str, "os.PathLike[str]", bytes, Image.Image, "npt.NDArray[np.uint8]"]
 """A path, an encoded file's bytes, a PIL image, or an ``(h, w[, 3 or 4])`` uint8 array."""
-
-EXTENSIONS = frozenset(
-    ".avif .bmp .dib .gif .heic .heif .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm "
-    ".tga .tif .tiff .webp".split()
-)
-"""What counts as a picture in a folder, in any case of letters."""
-
-# What a file begins with; a dot stands for any byte.
-_BEGINNINGS = re.compile(
-    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|II[*+]\0|MM\0[*+]|BM....\0\0\0\0"
-    rb"|P[1-7]\s+[#\dW]|P[Ff]\s+\d|\0\0\0\x0c(?:jP  |JXL )\r\n|\xff\x4f\xff\x51|\xff\x0a"
-    rb"|....ftyp(?:avi[fs]|he[iv][cfmsx]|mif1|msf1)",
-    re.DOTALL,
-)
 
 _GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")  # of more than 8 bits
 _WHITES = (1, 255, 1023, 4095, 16383, 65535)
@@ -141,11 +139,6 @@ def read_reduced(image: ImageLike, longest: int | None) -> tuple[npt.NDArray[np.
                 f": {hint}" if hint else ", or its header is damaged"
             )
         raise ExtractionError(Status.DECODE_ERROR, f"could not be decoded: {reason}") from error
-
-
-def looks_like_picture(beginning: bytes) -> bool:
-    """Recognise an image file by its first bytes; 32 are enough."""
-    return _BEGINNINGS.match(beginning) is not None
 
 
 def _check_array(image: npt.NDArray[np.generic]) -> None:

@@ -42,6 +42,11 @@ class Status(str, Enum):
         """Whether the input was read and a face looked for."""
         return self in (Status.OK, Status.NO_FACE, Status.TOO_SMALL)
 
+    @property
+    def was_decoded(self) -> bool:
+        """Whether there were pixels: of a clip's record, that it is of a frame."""
+        return self.was_searched or self is Status.DETECT_ERROR
+
 
 class ExtractionError(Exception):
     """Raised for an input without an embedding, with ``on_error="raise"``.
@@ -193,16 +198,19 @@ class Summary:
 
     Attributes:
         output: the table that was written.
-        images: number of photographs and of frames.
+        images: number of photographs and of frames; a clip, or a stretch of one, that can't be read
+            (or no further) is one more.
         faces: number of embeddings.
         statuses: number of images by status; statuses that did not occur are left out.
-        failures: (path, status, message) of every image without an embedding; where the output is
-            a folder, of the first 1000 in this run.
+        failures: (path, status, message) of every image without an embedding, consecutive frames
+            of one clip with the same message as one; where the output is a folder, the first 1000
+            of this run.
         seconds: wall-clock time.
         reused: inputs whose rows an earlier run of the same job had written.
         removed: inputs of an earlier run of the same job that no longer exist.
         passed_over: files in folders and archives that are not pictures.
         passed_over_names: names of the first 1000 of these.
+        photographs, frames, clips: what was given; of clips, the frames that could be decoded.
     """
 
     output: Path
@@ -215,6 +223,9 @@ class Summary:
     removed: int = 0
     passed_over: int = 0
     passed_over_names: tuple[str, ...] = ()
+    photographs: int = 0
+    frames: int = 0
+    clips: int = 0
 
     def __str__(self) -> str:
         new = self.images - self.reused
@@ -222,10 +233,23 @@ class Summary:
         earlier = f", {self.reused} of them done before" if self.reused else ""
         removed = f"; {self.removed} are no more and were left out" if self.removed else ""
         return (
-            f"{self.images} images in {self.seconds:.1f} s{rate}{earlier}, "
+            f"{self._given} in {self.seconds:.1f} s{rate}{earlier}, "
             f"{self.faces} embeddings in {self.output}; {describe(self.statuses)}{removed}"
             f"{describe_passed_over(self.passed_over, self.passed_over_names)}"
         )
+
+    @property
+    def _given(self) -> str:
+        if not self.clips:
+            return f"{self.images} images"
+        frames = f"{_count(self.frames, 'frame')} of {_count(self.clips, 'clip')}"
+        if not self.photographs:
+            return frames
+        return f"{_count(self.photographs, 'photograph')} and {frames}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def count_statuses(records: Iterable[Record]) -> Counter[Status]:

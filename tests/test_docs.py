@@ -9,7 +9,7 @@ from PIL import Image
 import fever_extract
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-RUN_BY_TEST_PAGES = ("scikit-learn.md", "video.md")
+RUN_BY_TEST_PAGES = ("course.md", "live.md", "scikit-learn.md", "service.md", "video.md")
 OTHERS = [ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
 
 

@@ -18,7 +18,7 @@ LAYERS = [
     options quality records
     models
     _pillow
-    alignment detection images
+    alignment detection folders images
     hub pipeline
     bundle
     tables video
@@ -26,6 +26,8 @@ LAYERS = [
     extractor _cache estimator distributed
     interop
     report
+    serve
+    live
     cli
     training.recipes
     training.data

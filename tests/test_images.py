@@ -11,7 +11,7 @@ from helpers import cosine
 from PIL import Image, ImageCms
 
 from fever_extract import ExtractionError, Status, images
-from fever_extract.jobs.folders import list_images
+from fever_extract.folders import list_images
 
 
 def encoded(image: Image.Image, format_: str, **options) -> bytes:

@@ -169,7 +169,7 @@ def _to_json(record: Record) -> dict[str, Any]:
             "box": [round(value, 3) for value in face.box.tolist()],
             "score": round(face.score, 5),
             "landmarks": np.round(face.landmarks.astype(float), 3).tolist(),
-            "embedding": [float(f"{value:.6g}") for value in face.vector.tolist()],
+            "embedding": [float(f"{value:.6g}") for value in face.embedding.tolist()],
             "expressions": {name: round(value, 6) for name, value in face.expressions.items()},
         }
         for face in record.faces
@@ -183,7 +183,9 @@ def _difference(row: Mapping[str, Any], record: Record, least_cosine: float) -> 
         said = f"{row['status']} with {len(faces)} face(s)"
         return Difference(name, f"{record.status} with {len(record.faces)}, and not {said}")
     pairs = list(zip(faces, record.faces))
-    cosine = min((_cosine(face["embedding"], other.vector) for face, other in pairs), default=1.0)
+    cosine = min(
+        (_cosine(face["embedding"], other.embedding) for face, other in pairs), default=1.0
+    )
     pixels = max((np.abs(face["box"] - other.box).max() for face, other in pairs), default=0.0)
     problem = None
     if not cosine >= least_cosine:

@@ -1,10 +1,10 @@
-"""Photographs to facial-expression vectors on NumPy, Pillow and ONNX Runtime.
+"""Photographs to facial-expression embeddings on NumPy, Pillow and ONNX Runtime.
 
     from fever_onnx import Extractor
 
     extractor = Extractor("BUNDLE")
     X = extractor.extract(["a.jpg", "b.jpg"])  # (2, d) float32; row i is input i
-    faces = extractor.extract_faces("group.jpg")  # every face: box, score, landmarks, vector
+    faces = extractor.extract_faces("group.jpg")  # every face: box, score, landmarks, embedding
 
 or, as a program, with a line of JSON for each photograph:
 
@@ -48,7 +48,7 @@ _FACES = 16  # that are embedded at a time
 
 
 class Extractor:
-    """Facial-expression vectors from images.
+    """Facial-expression embeddings from images.
 
     Args:
         folder: the bundle; by default where this file is.
@@ -96,13 +96,13 @@ class Extractor:
 
     @property
     def embedding_dim(self) -> int:
-        """Length of a vector."""
+        """Length of an embedding."""
         return int(self.config["embedding_dim"])
 
     def extract(
         self, inputs: ImageLike | Iterable[ImageLike], **options: Any
     ) -> npt.NDArray[np.float32]:
-        """One vector an image; row *i* is input *i*, always.
+        """One embedding per image; row *i* is input *i*, always.
 
         Args:
             inputs: one image, or any number of them: paths, files' bytes, PIL images, or
@@ -110,11 +110,11 @@ class Extractor:
             options: those of `OPTIONS`, for this call.
 
         Returns:
-            ``(n, d)`` float32, or ``(d,)`` for one image. An input without a vector is a row of
+            ``(n, d)`` float32, or ``(d,)`` for one image. An input without an embedding is a row of
             NaN; one warning counts them.
 
         Raises:
-            ExtractionError: for the first input without a vector, if ``on_error="raise"``.
+            ExtractionError: for the first input without an embedding, if ``on_error="raise"``.
             TypeError, ValueError: if something given can't be an image, or an option is not known
                 or out of range.
         """
@@ -235,9 +235,11 @@ class Extractor:
             for start in range(0, len(crops), _FACES)
         ]
         heads = dict(zip(names, map(np.concatenate, zip(*parts))))
-        vectors = heads["embedding"]
+        embeddings = heads["embedding"]
         if options.normalize:
-            vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+            embeddings = embeddings / np.maximum(
+                np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12
+            )
         if "expression" in heads:
             logits = heads["expression"]
             odds = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -250,7 +252,7 @@ class Extractor:
                 box=found.boxes[index],
                 score=float(found.scores[index]),
                 landmarks=found.landmarks[index],
-                embedding=vectors[index].copy(),
+                embedding=embeddings[index].copy(),
                 expressions=dict(zip(self.config["expressions"], head.get("expression", ()))),
                 blendshapes=dict(zip(self.config["blendshapes"], head.get("blendshapes", ()))),
                 valence=valence,
@@ -282,7 +284,7 @@ def _session(model: bytes, threads: int | None) -> onnxruntime.InferenceSession:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """A line of JSON for each photograph; 1 if one has no vector, 2 if the bundle is unusable."""
+    """Print a line of JSON per photograph; 1 if one has no embedding, 2 for an unusable bundle."""
     try:
         extractor = Extractor()
     except BundleError as error:
@@ -297,7 +299,7 @@ def main(arguments: Sequence[str]) -> int:
         else:
             face = record.face
             line |= {"box": face.box.tolist(), "score": face.score, "expression": face.expression}
-            line |= {"probability": face.probability, "embedding": face.vector.tolist()}
+            line |= {"probability": face.probability, "embedding": face.embedding.tolist()}
         try:
             print(json.dumps(line), flush=True)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Write a bundle: all that a photograph needs to become a vector, without torch."""
+"""Write a bundle: all that a photograph needs to become an embedding, without torch."""
 
 from __future__ import annotations
 

@@ -27,6 +27,10 @@ _PACKAGES = (
     "torch torchvision facenet-pytorch huggingface-hub safetensors pillow numpy pyarrow "
     "scikit-learn av"
 ).split()
+_JOB = (
+    "sources output all_faces embedding device engine address workers overwrite save_crops "
+    "fps start end no_clips only_clips retry_failed"
+).split()
 _tell = partial(say, required=True)
 _SHOWN_FAILURES = 10  # of each status
 
@@ -34,7 +38,8 @@ _SHOWN_FAILURES = 10  # of each status
 def extract(chosen: argparse.Namespace) -> int:
     """Run ``extract``: many images to a table of embeddings."""
     from fever_extract import hub
-    from fever_extract.jobs.run import refuse, run
+    from fever_extract.jobs.job import Job
+    from fever_extract.jobs.run import run
     from fever_extract.jobs.sources import NoImagesError
 
     options = {**face_options(chosen), "normalize": chosen.normalize}
@@ -43,20 +48,13 @@ def extract(chosen: argparse.Namespace) -> int:
             options[name] = getattr(chosen, name)
     if chosen.quiet:
         options["show_progress"] = False
-    how = {name: getattr(chosen, name) for name in ("engine", "address", "workers", "save_crops")}
-    refuse(chosen.sources, chosen.output, **how)  # before weights are downloaded
+    job = Job(
+        options=Options(**options),
+        **{name: getattr(chosen, name) for name in _JOB},
+    )
+    job.check()  # before weights are downloaded
     try:
-        summary = run(
-            chosen.sources,
-            chosen.output,
-            checkpoint=hub.load(chosen.weights, hub.HubOptions(revision=chosen.revision)),
-            options=Options(**options),
-            all_faces=chosen.all_faces,
-            embedding=chosen.embedding,
-            device=chosen.device,
-            overwrite=chosen.overwrite,
-            **how,
-        )
+        summary = run(job, hub.load(chosen.weights, hub.HubOptions(revision=chosen.revision)))
     except NoImagesError as error:
         complain(f"{error}")
         return NOTHING_READ
@@ -75,7 +73,7 @@ def _print_summary(summary: Summary) -> None:
     for path, status, message in summary.failures:
         by_status[status].append(f"  {path}: {message}")
     for status, lines in by_status.items():
-        say(f"{status} ({len(lines)}):")
+        say(f"{status} ({summary.statuses[status]}):")
         for line in lines[:_SHOWN_FAILURES]:
             say(line)
         if len(lines) > _SHOWN_FAILURES:

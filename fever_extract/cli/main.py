@@ -9,7 +9,7 @@ from importlib import metadata
 
 from fever_extract._utils import terminal
 from fever_extract._utils.names import printable
-from fever_extract.cli import commands
+from fever_extract.cli import commands, course, live, serve
 from fever_extract.cli.similar import similar
 from fever_extract.options import DTYPES, PRIORS
 from fever_extract.tables.search import METRICS
@@ -67,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_report(subparsers)
 
     _add_similar(subparsers, weights)
+    course.add(subparsers, weights)
+    serve.add(subparsers, weights)
+    live.add(subparsers, weights)
 
     demo = subparsers.add_parser(
         "demo", parents=[weights], help="try it on a photograph that comes with the package"
@@ -135,7 +138,7 @@ def _add_extract(
     weights: argparse.ArgumentParser,
 ) -> None:
     extract = subparsers.add_parser(
-        "extract", parents=[weights], help="extract a folder of photographs to a table"
+        "extract", parents=[weights], help="extract a folder of photographs and clips to a table"
     )
     extract.add_argument(
         "sources",
@@ -176,6 +179,14 @@ def _add_extract(
     )
     network.add_argument("--dtype", choices=DTYPES, help="floating-point type of the network")
     network.add_argument("--batch-size", type=int, metavar="N", help="images per batch")
+    clips = extract.add_argument_group("clips")
+    clips.add_argument(
+        "--fps", type=float, metavar="N", help="frames a second to take (default: every frame)"
+    )
+    clips.add_argument("--start", type=float, metavar="SECONDS", help="where to begin in each clip")
+    clips.add_argument("--end", type=float, metavar="SECONDS", help="where to stop in each clip")
+    clips.add_argument("--no-clips", action="store_true", help="take photographs only")
+    clips.add_argument("--only-clips", action="store_true", help="take clips only")
     shards = extract.add_argument_group("when the output is a folder of shards")
     shards.add_argument(
         "--workers", type=int, metavar="N", help="processes (default: one per core, or per GPU)"
@@ -190,6 +201,11 @@ def _add_extract(
         "--address", help="address of the Ray cluster, or auto (default: start Ray on this machine)"
     )
     shards.add_argument("--overwrite", action="store_true", help="start afresh instead of resuming")
+    shards.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="do again what could not be read or crashed, when resuming",
+    )
     extract.set_defaults(run=commands.extract)
 
 

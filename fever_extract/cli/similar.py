@@ -64,14 +64,14 @@ def _print(sections: Sequence[Section], titles: bool) -> None:
 
 def _check(chosen: argparse.Namespace, photos: list[str]) -> None:
     """Refuse what can't work before any work is done."""
-    from fever_extract.report import similar as page
+    from fever_extract.report.page import check
 
     if not photos and chosen.like is None:
         raise ValueError("similar takes photographs and a table, or a table and --like")
     if chosen.number < 1:
         raise ValueError(f"--number must be at least 1, not {chosen.number}")
     if chosen.output is not None:
-        page.check(Path(chosen.output), Path(chosen.photos))
+        check(Path(chosen.output), Path(chosen.photos))
 
 
 def _search(chosen: argparse.Namespace, table: Table, photos: list[str]) -> list[Section]:

@@ -72,8 +72,10 @@ def summary(result: Any) -> str:
             "\n".join(map(_about, sets)),
             table(["linear probe, right, % (mean over classes)", *titles], probes),
             _verdict(result["verdict"]),
-            table(["the embeddings, % (chance)", *titles], _told(measures)),
-            table(["the head, right, %, mean over classes (all faces)", *titles], _told(heads)),
+            table(["the embeddings, % (chance)", *titles], _with_figures(measures)),
+            table(
+                ["the head, right, %, mean over classes (all faces)", *titles], _with_figures(heads)
+            ),
         ]
     )
 
@@ -92,7 +94,9 @@ def details(result: Any) -> str:
             for title, keys in _MEASURES.items()
         ]
         parts.append(
-            table([f"`{each['set']}`, %", *(FEATURES.get(n, n) for n in names)], _told(rows))
+            table(
+                [f"`{each['set']}`, %", *(FEATURES.get(n, n) for n in names)], _with_figures(rows)
+            )
         )
         if each.get("missing"):
             reasons = (f"{FEATURES.get(n, n)} ({why})" for n, why in each["missing"].items())
@@ -106,7 +110,7 @@ def _names(sets: Sequence[Mapping[str, Any]]) -> list[str]:
     return [*(n for n in FEATURES if n in names), *(n for n in names if n not in FEATURES)]
 
 
-def _told(rows: Sequence[list[str]]) -> list[list[str]]:
+def _with_figures(rows: Sequence[list[str]]) -> list[list[str]]:
     """Keep the rows that have a figure."""
     return [row for row in rows if set(row[1:]) != {NOTHING}]
 

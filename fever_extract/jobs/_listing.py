@@ -13,10 +13,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 
-from fever_extract._utils.names import printable, redact, to_text
+from fever_extract._utils.names import printable, redact
 from fever_extract.jobs.sources import Input
 from fever_extract.records import Status
 from fever_extract.tables.shards import identify
+from fever_extract.video.stretch import Stretch
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -27,7 +28,7 @@ _HIDDEN = "hidden://\0"  # no path and no address begins so
 
 
 class Listing:
-    """Inputs in order, kept in an Arrow file; 16 bytes each in memory.
+    """Inputs in order, kept in an Arrow file; 24 bytes each in memory.
 
     Args:
         path: the file, which is replaced.
@@ -35,6 +36,8 @@ class Listing:
 
     Attributes:
         names, identities: ``(n,)`` int64, see `fever_extract.tables.shards.identify`.
+        numbers: ``(n,)`` int32: of a clip's stretch, which it is, from 0; of a photograph, -1.
+        rows: ``(n,)`` int32: 1, or how many frames a stretch has, about.
         sha256: of all names, sizes and times, in hexadecimal.
     """
 
@@ -43,6 +46,7 @@ class Listing:
 
         digest = hashlib.sha256()
         names, identities = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        numbers, rows = [np.empty(0, np.int32)], [np.empty(0, np.int32)]
         self._secrets: dict[str, int] = {}
         path.unlink(missing_ok=True)
         options = pa.ipc.IpcWriteOptions(compression="zstd")
@@ -51,13 +55,19 @@ class Listing:
             pa.ipc.new_file(file, _schema(), options=options) as writer,
         ):
             for batch in _batches(inputs):
-                keys = [(to_text(item.name), item.size, item.mtime_ns) for item in batch]
+                keys = [item.key for item in batch]
+                stretches = [item.stretch for item in batch]
+                numbers.append(
+                    np.array([-1 if s is None else s.number for s in stretches], np.int32)
+                )
+                rows.append(np.array([1 if s is None else s.frames for s in stretches], np.int32))
                 hashed = identify(keys)
                 names.append(hashed[0])
                 identities.append(hashed[1])
                 digest.update(repr(keys).encode())
                 writer.write_batch(to_arrow(list(map(self._hide, batch))))
         self.names, self.identities = np.concatenate(names), np.concatenate(identities)
+        self.numbers, self.rows = np.concatenate(numbers), np.concatenate(rows)
         self.sha256 = digest.hexdigest()
         self._file = pa.ipc.open_file(pa.memory_map(os.fspath(path)))
         self._loaded: tuple[int, pa.RecordBatch] | None = None
@@ -117,6 +127,15 @@ def _schema() -> pa.Schema:
             "mtime_ns": pa.int64(),
             "problem": pa.string(),
             "status": pa.string(),
+            "stretch": pa.struct(
+                {
+                    "start": pa.float64(),
+                    "end": pa.float64(),
+                    "number": pa.int32(),
+                    "last": pa.bool_(),
+                    "frames": pa.int32(),
+                }
+            ),
         }
     )
 
@@ -133,6 +152,7 @@ def to_arrow(inputs: list[Input]) -> pa.RecordBatch:
         [item.mtime_ns for item in inputs],
         [printable(item.problem) for item in inputs],
         [item.status.value for item in inputs],
+        [None if item.stretch is None else dataclasses.asdict(item.stretch) for item in inputs],
     ]
     return pa.record_batch(
         [pa.array(column, field.type) for column, field in zip(columns, _schema())],
@@ -144,6 +164,15 @@ def from_arrow(rows: pa.RecordBatch | pa.Table) -> list[Input]:
     """Convert rows of `to_arrow` back to inputs; other columns are ignored."""
     columns = (rows[name].to_pylist() for name in _schema().names)
     return [
-        Input(os.fsdecode(name), os.fsdecode(path), offset, size, time, problem, Status(status))
-        for name, path, offset, size, time, problem, status in zip(*columns)
+        Input(
+            os.fsdecode(name),
+            os.fsdecode(path),
+            offset,
+            size,
+            time,
+            problem,
+            Status(status),
+            None if stretch is None else Stretch(**stretch),
+        )
+        for name, path, offset, size, time, problem, status, stretch in zip(*columns)
     ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -46,6 +47,7 @@ class Plan:
         done: what is on disk.
         origin: ``(inputs,)`` int64: which of ``done`` each input is, or -1.
         changed: inputs that are done, but of a file that is different now.
+        again: inputs that are done as they are now, and are to be done again all the same.
         removed: ``(k,)`` int64: the first place in ``done`` of each input that is no more.
     """
 
@@ -53,26 +55,40 @@ class Plan:
     done: Done
     origin: npt.NDArray[np.int64]
     changed: int
+    again: int
     removed: npt.NDArray[np.int64]
 
     @property
     def new(self) -> int:
         """Number of inputs that were never extracted."""
-        return int((self.origin < 0).sum()) - self.changed
+        return int((self.origin < 0).sum()) - self.changed - self.again
 
     def statuses(self) -> Counter[Status]:
-        """Count the finished inputs by status."""
-        codes = self.done.statuses[self.origin[self.origin >= 0]]
+        """Count the images of the finished inputs by status."""
+        codes = self.done.statuses_of(self.origin[self.origin >= 0])
         counts = np.bincount(codes, minlength=len(STATUSES)).tolist()
         return Counter({status: count for status, count in zip(STATUSES, counts) if count})
+
+    def frames(self, listing: Listing) -> int:
+        """Count the decoded frames of the finished stretches of clips."""
+        clips = self.origin[(self.origin >= 0) & (listing.numbers >= 0)]
+        codes = np.array([status.was_decoded for status in STATUSES])
+        return int(codes[self.done.statuses_of(clips)].sum())
 
     def faces(self) -> int:
         """Count the faces of the finished inputs."""
         return int(self.done.faces[self.origin[self.origin >= 0]].sum())
 
 
-def make(listing: Listing, done: Done, shard_rows: int) -> Plan:
-    """Plan shards of ``shard_rows`` inputs each, give or take half."""
+def make(listing: Listing, done: Done, shard_rows: int, again: Sequence[Status] = ()) -> Plan:
+    """Plan the shards.
+
+    Args:
+        listing: the inputs.
+        done: what is on disk.
+        shard_rows: of a shard, give or take half; of clips, about.
+        again: inputs with one of these statuses are done again.
+    """
     order = np.argsort(done.identities, kind="stable")
     place = np.searchsorted(done.identities, listing.identities, sorter=order)
     origin = np.full(len(listing), -1, np.int64)
@@ -81,10 +97,21 @@ def make(listing: Listing, done: Done, shard_rows: int) -> Plan:
         candidate = order[np.minimum(place + repeated, len(done) - 1)]
         same = (done.identities[candidate] == listing.identities) & (repeated >= 0)
         origin[same] = candidate[same]
-    changed = int(np.isin(listing.names[origin < 0], done.names).sum())
+    # Of a clip that is done in part, nothing has changed.
+    kept = np.isin(listing.names, listing.names[origin >= 0])
+    changed = int((np.isin(listing.names, done.names) & ~kept).sum())
     _, first = np.unique(done.names, return_index=True)
     removed = np.sort(first[~np.isin(done.names[first], listing.names)])
-    return Plan(_groups(listing, done, shard_rows), done, origin, changed, removed)
+    known = int((origin >= 0).sum())
+    if again and len(done):
+        origin[(origin >= 0) & done.failed(again)[origin]] = -1
+    # Ids of a clip's faces are counted on from stretch to stretch.
+    for index in np.flatnonzero(listing.numbers > 0).tolist():
+        if origin[index - 1] < 0:
+            origin[index] = -1
+    again_count = known - int((origin >= 0).sum())
+    groups = _groups(listing, done, origin, shard_rows)
+    return Plan(groups, done, origin, changed, again_count, removed)
 
 
 def _repeated(ours: npt.NDArray[np.int64], done: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -135,8 +162,9 @@ def arrange(plan: Plan, folder: Path, previous: Path) -> None:
     sync_folder(previous)
 
 
-def _groups(listing: Listing, done: Done, size: int) -> list[Group]:
+def _groups(listing: Listing, done: Done, origin: npt.NDArray[np.int64], size: int) -> list[Group]:
     blocks = sorted(_blocks(listing, done), key=lambda block: block.start)
+    rows = np.concatenate([[0], np.cumsum(listing.rows, dtype=np.int64)])  # before each input
     by_first: dict[int, list[int]] = {}
     for file, start in enumerate(done.starts[:-1].tolist()):
         if start < done.starts[file + 1]:
@@ -144,26 +172,32 @@ def _groups(listing: Listing, done: Done, size: int) -> list[Group]:
 
     def group(start: int, stop: int) -> Group:
         expected = listing.identities[start:stop]
-        for file in by_first.get(int(expected[0]), ()):
-            if np.array_equal(_identities(done, file), expected):
-                by_first[int(expected[0])].remove(file)
-                return Group(start, stop, file)
+        if (origin[start:stop] >= 0).all():
+            for file in by_first.get(int(expected[0]), ()):
+                if np.array_equal(_identities(done, file), expected):
+                    by_first[int(expected[0])].remove(file)
+                    return Group(start, stop, file)
         return Group(start, stop)
 
     bounds = [0]
     for block in blocks:
-        length = block.stop - block.start
+        length = rows[block.stop] - rows[block.start]
         fits = size / 2 <= length <= 2 * size or block.stop == len(listing)
         if fits and block.start >= bounds[-1]:
-            bounds += [*_cuts(bounds[-1], block.start, size, last=False), block.start, block.stop]
-    bounds += [*_cuts(bounds[-1], len(listing), size, last=True), len(listing)]
+            cuts = _cuts(rows, bounds[-1], block.start, size, last=False)
+            bounds += [*cuts, block.start, block.stop]
+    bounds += [*_cuts(rows, bounds[-1], len(listing), size, last=True), len(listing)]
     return [group(start, stop) for start, stop in pairwise(bounds) if start < stop]
 
 
-def _cuts(start: int, stop: int, size: int, *, last: bool) -> list[int]:
+def _cuts(
+    rows: npt.NDArray[np.int64], start: int, stop: int, size: int, *, last: bool
+) -> list[int]:
     """Choose cuts between two bounds; a small remainder joins its neighbour, except the last."""
-    cuts = list(range(start + size, stop, size))
-    if cuts and not last and stop - cuts[-1] < size / 2:
+    targets = np.arange(rows[start] + size, rows[stop], size)
+    cuts: list[int] = np.unique(np.searchsorted(rows, targets)).tolist()
+    cuts = [cut for cut in cuts if start < cut < stop]
+    if cuts and not last and rows[stop] - rows[cuts[-1]] < size / 2:
         cuts.pop()
     return cuts
 

@@ -31,24 +31,36 @@ def check(address: str) -> None:
         raise ValueError(_advice(scheme))
 
 
+def open_file(address: str) -> Any:
+    """Open a file for reading at any place.
+
+    Raises:
+        OSError: if it can't be read.
+    """
+    filesystem, path = _locate(address)
+    return filesystem.open_input_file(path)
+
+
 def read(address: str) -> bytes:
     """Read a file.
 
     Raises:
         OSError, ValueError: if it can't be read.
     """
-    filesystem, path = _locate(address)
-    with filesystem.open_input_file(path) as file:
+    with open_file(address) as file:
         return bytes(file.read())
 
 
 def walk(
-    address: str, passed_over: Callable[[str], None] = lambda _: None
+    address: str,
+    extensions: frozenset[str] = EXTENSIONS,
+    passed_over: Callable[[str], None] = lambda _: None,
 ) -> Iterator[tuple[str, str, int, int]]:
     """List the images below an address by their extensions, sorted per folder.
 
     Args:
         address: of a file or a folder.
+        extensions: of what is taken.
         passed_over: called with the name of every other file.
 
     Yields:
@@ -78,7 +90,7 @@ def walk(
                 continue
             if not info.is_file:
                 folders.append(name)
-            elif os.path.splitext(info.base_name)[1].lower() in EXTENSIONS:
+            elif os.path.splitext(info.base_name)[1].lower() in extensions:
                 yield name, _below(address, name), info.size, info.mtime_ns or -1
             else:
                 passed_over(name)

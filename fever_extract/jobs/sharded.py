@@ -13,33 +13,26 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from fever_extract._pillow import PillowSettings
 from fever_extract._utils.names import redact
-from fever_extract.images import EXTENSIONS
 from fever_extract.jobs import _manifest as manifest
 from fever_extract.jobs import _plan as plan
-from fever_extract.jobs._clips import CLIP_EXTENSIONS, without_clips
+from fever_extract.jobs._clips import ALL_EXTENSIONS, chosen, stretches
 from fever_extract.jobs._listing import Listing
 from fever_extract.jobs._progress import Progress
+from fever_extract.jobs._writer import ShardWriter
 from fever_extract.jobs.engine import EngineMaker, Stop, local
-from fever_extract.jobs.sources import PassedOver, Sources, as_list, describe_nothing, find
-from fever_extract.jobs.worker import Task, Work
+from fever_extract.jobs.job import FAILED, Job
+from fever_extract.jobs.sources import PassedOver, as_list, find
+from fever_extract.jobs.worker import Work
 from fever_extract.models.checkpoint import Checkpoint
-from fever_extract.options import Options
 from fever_extract.records import Summary
 from fever_extract.tables import shards
-from fever_extract.tables.schema import Widths, describe
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from fever_extract.tables.schema import Widths
 
 SHARD_ROWS = 10_000
 SAVE_EVERY = 30.0
@@ -49,56 +42,51 @@ _TOLD = 1000  # names of removed images in the log
 
 
 def run(
-    sources: Sources,
-    output: str | os.PathLike[str],
-    *,
+    job: Job,
     checkpoint: Checkpoint,
-    options: Options,
-    all_faces: bool = False,
-    embedding: bool = True,
-    device: str | None = None,
-    overwrite: bool = False,
     engine: EngineMaker | None = None,
+    *,
     shard_rows: int = SHARD_ROWS,
     save_every: float = SAVE_EVERY,
 ) -> Summary:
-    """Fill a folder of shards; see `fever_extract.jobs.run.run`, which checks what is given.
+    """Fill a folder of shards; see `fever_extract.jobs.run.run`, which checks the job.
 
     Args:
+        job: its output is the folder.
+        checkpoint: the weights.
         engine: does the work; by default `local`.
         shard_rows: inputs of a shard.
         save_every: seconds; see `SAVE_EVERY`.
     """
     start = time.monotonic()
-    output = Path(output)
-    made_by = describe(checkpoint, options, all_faces=all_faces, embedding=embedding)
+    sources, output, options = job.sources, Path(job.output), job.options
+    made_by = job.made_by(checkpoint)
     passed_over = PassedOver()
-    photographs = without_clips(
-        find(sources, EXTENSIONS | CLIP_EXTENSIONS, passed_over),
-        "which one table takes (a .parquet, .npz or .csv file as output), and shards don't",
-    )
+    inputs = stretches(chosen(find(sources, ALL_EXTENSIONS, passed_over), job), job)
     # Before anything is overwritten.
-    first = next(photographs, None)
+    first = next(inputs, None)
     if first is None:
-        raise describe_nothing(sources, passed_over)
+        raise job.describe_nothing(passed_over)
     work = Work(
         checkpoint.config.to_json(),
         checkpoint.data,
         checkpoint.source,
         options,
-        all_faces,
+        job.all_faces,
         PillowSettings.of_this_process(),
-        device,
-        embedding=embedding,
+        job.device,
+        embedding=job.embedding,
+        fps=job.fps,
+        start=job.start,
     )
-    manifest.check(output, made_by, overwrite=overwrite)
+    manifest.check(output, made_by, overwrite=job.overwrite)
     with _told_if_full(output), manifest.locked(output):
-        folder = manifest.prepare(output, made_by, overwrite=overwrite)
+        folder = manifest.prepare(output, made_by, overwrite=job.overwrite)
         previous = folder / manifest.PREVIOUS
-        listing = Listing(folder / "inputs.arrow", chain([first], photographs))
+        listing = Listing(folder / "inputs.arrow", chain([first], inputs))
         done = shards.Done.scan([*shards.shards_in(output), *sorted(previous.glob("*.old"))])
-        planned = plan.make(listing, done, shard_rows)
-        if len(done) and (planned.origin < 0).all() and not planned.changed:
+        planned = plan.make(listing, done, shard_rows, FAILED if job.retry_failed else ())
+        if len(done) and not (planned.again or planned.changed or (planned.origin >= 0).any()):
             raise ValueError(
                 f"output {output} holds {len(done)} images, and none of them is among the "
                 f"{len(listing)} that were given; give another folder, or --overwrite "
@@ -111,22 +99,26 @@ def run(
         }
         manifest.write(folder, made_by, **about, finished=False)
         plan.arrange(planned, output, previous)
+        reused = planned.statuses()
+        total = reused.total() + int(listing.rows[planned.origin < 0].sum())
+        clips = int((listing.numbers == 0).sum())
         with Progress(
             folder / "log.jsonl",
-            len(listing),
-            planned.statuses(),
+            total,
+            reused,
             planned.faces(),
-            options.show_progress,
+            show=options.show_progress,
+            unit="frame" if clips else "image",
         ) as progress:
             _tell(progress, planned)
             if passed_over.count:
                 progress.say(event="passed over", count=passed_over.count, paths=passed_over.names)
-            writer = _Writer(planned, listing, output, made_by, progress)
+            writer = ShardWriter(planned, listing, output, made_by, progress)
             if any(group.file is None for group in planned.groups):
                 with (
                     _stoppable() as stopped,
                     (engine or local())(
-                        work, Widths.of(checkpoint.config, embedding), folder, progress.say
+                        work, Widths.of(checkpoint.config, job.embedding), folder, progress.say
                     ) as running,
                 ):
                     tasks = writer.tasks(options.batch_size)
@@ -134,7 +126,7 @@ def run(
                     if stopped():
                         progress.say(event="stopped")
                         raise KeyboardInterrupt(
-                            f"{progress.statuses.total()} of {len(listing)} images are in "
+                            f"{progress.statuses.total()} of {progress.total} images are in "
                             f"{output}; the same command goes on"
                         )
             manifest.clear_previous(folder)
@@ -142,101 +134,19 @@ def run(
             progress.say(event="end")
     return Summary(
         output=output,
-        images=len(listing),
+        images=progress.statuses.total(),
         faces=progress.faces,
         statuses=dict(progress.statuses),
-        failures=tuple(progress.failures),
+        failures=progress.failures.listed(),
         seconds=time.monotonic() - start,
-        reused=int((planned.origin >= 0).sum()),
+        reused=reused.total(),
         removed=len(planned.removed),
         passed_over=passed_over.count,
         passed_over_names=tuple(passed_over.names),
+        photographs=int((listing.numbers < 0).sum()),
+        frames=planned.frames(listing) + progress.frames,
+        clips=clips,
     )
-
-
-@dataclass
-class _Open:
-    """A shard in progress: the tables so far, and the number of inputs to come."""
-
-    number: int
-    missing: int
-    tables: list[pa.Table] = field(default_factory=list)
-    saved: int = 0
-
-
-class _Writer:
-    """Split the plan into tasks; write their results as shards, in order."""
-
-    def __init__(
-        self,
-        planned: plan.Plan,
-        listing: Listing,
-        output: Path,
-        made_by: dict[str, object],
-        progress: Progress,
-    ) -> None:
-        self._plan, self._listing, self._output = planned, listing, output
-        self._made_by, self._progress = made_by, progress
-        self._starts = np.array([group.start for group in planned.groups])
-        self._open: dict[int, _Open] = {}
-        self._begun = False
-
-    def tasks(self, size: int) -> Iterator[Task]:
-        """Yield what is not extracted yet, shard by shard."""
-        for number, group in enumerate(self._plan.groups):
-            if group.file is not None:
-                continue
-            new = group.start + np.flatnonzero(self._plan.origin[group.start : group.stop] < 0)
-            self._open[number] = _Open(number, len(new))
-            if not len(new):
-                self._write(self._open.pop(number))
-            for first in range(0, len(new), size):
-                indices = new[first : first + size]
-                yield list(zip(indices.tolist(), self._listing.read(indices)))
-
-    def collect(self, tables: Iterator[pa.Table | None], save_every: float) -> None:
-        """Write each shard when it is complete; partial ones now and then, and at the end."""
-        saved = time.monotonic()
-        for table in tables:
-            self._progress.tick()
-            if table is not None:
-                self._add(table)
-            if time.monotonic() - saved > save_every:
-                self._save()
-                saved = time.monotonic()
-        self._save()
-
-    def _add(self, table: pa.Table) -> None:
-        self._progress.add(table)
-        if not self._begun:
-            self._begun = True
-            self._progress.say(event="first")
-        number = int(np.searchsorted(self._starts, table[shards.INDEX][0].as_py(), "right")) - 1
-        shard = self._open[number]
-        shard.tables.append(table)
-        shard.missing -= int((table["face_index"].to_numpy() <= 0).sum())
-        if not shard.missing:
-            self._write(self._open.pop(number))
-
-    def _save(self) -> None:
-        for shard in self._open.values():
-            if len(shard.tables) > shard.saved:
-                self._write(shard)
-                shard.saved = len(shard.tables)
-
-    def _write(self, shard: _Open) -> None:
-        group = self._plan.groups[shard.number]
-        origin = self._plan.origin[group.start : group.stop]
-        old = group.start + np.flatnonzero(origin >= 0)
-        tables = list(shard.tables)
-        if len(old):
-            copied = self._plan.done.read(self._plan.origin[old])
-            places = old[copied[shards.INDEX].to_numpy()]
-            tables.append(copied.set_column(0, shards.INDEX, [places]))
-        table = shards.in_order(tables).drop_columns([shards.INDEX])
-        path = self._output / shards.shard_name(shard.number)
-        shards.write(path, table, self._made_by)
-        self._progress.say(event="shard", file=path.name, rows=len(table), missing=shard.missing)
 
 
 def _tell(progress: Progress, planned: plan.Plan) -> None:
@@ -245,6 +155,7 @@ def _tell(progress: Progress, planned: plan.Plan) -> None:
         pid=os.getpid(),
         new=planned.new,
         changed=planned.changed,
+        again=planned.again,
         reused=int((planned.origin >= 0).sum()),
         removed=len(planned.removed),
     )

@@ -19,12 +19,12 @@ from typing import BinaryIO
 
 from fever_extract._utils import hints
 from fever_extract._utils.names import printable, redact, to_text
-from fever_extract.images import EXTENSIONS, looks_like_picture
+from fever_extract.images import EXTENSIONS, list_images, looks_like_picture
 from fever_extract.jobs import _archives as archives
 from fever_extract.jobs import _lists as lists
 from fever_extract.jobs import _remote as remote
-from fever_extract.jobs.folders import list_images
 from fever_extract.records import ExtractionError, Status, describe_passed_over
+from fever_extract.video.stretch import Stretch
 
 STDIN = "-"
 _NAMED = 1000
@@ -73,6 +73,7 @@ class Input:
         mtime_ns: when the file (or archive) was changed, in ns since 1970; -1 as above.
         problem: why it can't be read, if that is known already.
         status: what its row says then.
+        stretch: of a clip, which part of it this is.
     """
 
     name: str
@@ -82,6 +83,28 @@ class Input:
     mtime_ns: int = -1
     problem: str = ""
     status: Status = Status.NOT_FOUND
+    stretch: Stretch | None = None
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What its rows are known by: the name, the file's size and time, and the stretch."""
+        key = to_text(self.name), self.size, self.mtime_ns
+        return key if self.stretch is None else (*key, self.stretch.start, self.stretch.end)
+
+    def open(self) -> str | BinaryIO:
+        """Return what `fever_extract.video.decoding.Clip` takes: a path, or an open remote file.
+
+        Raises:
+            ExtractionError: if a remote file can't be opened.
+        """
+        if not remote.is_remote(self.path):
+            return self.path
+        try:
+            file: BinaryIO = remote.open_file(self.path)
+            return file
+        except Exception as error:  # a remote file system may raise anything
+            reason = f"{self.path} can't be read: {error or type(error).__name__}"
+            raise ExtractionError(Status.NOT_FOUND, reason) from None
 
     def load(self) -> str | bytes:
         """Load what `fever_extract.images.read` takes: a path, or the encoded bytes.
@@ -173,16 +196,18 @@ def check(source: str) -> None:
         raise FileNotFoundError(f"{source} does not exist; give a folder of images, or one image")
 
 
-def describe_nothing(sources: Sources, passed_over: PassedOver | None = None) -> NoImagesError:
-    """Make the error for sources without an image."""
+def describe_nothing(
+    sources: Sources, passed_over: PassedOver | None = None, what: str = "images"
+) -> NoImagesError:
+    """Make the error for sources without an image, or without a clip."""
     others = passed_over and describe_passed_over(passed_over.count, passed_over.names)
     listed = as_list(sources)
-    where = f"no images in {', '.join(listed)}"
+    where = f"no {what} in {', '.join(listed)}"
     if all(os.path.isfile(source) for source in listed):  # lists and archives
         return NoImagesError(f"{where}{others or ''}")
+    endings = ".mp4, .mov, .mkv" if what == "clips" else ".jpg, .png, .webp, .bmp, .tiff"
     return NoImagesError(
-        f"{where} (looked in all folders below it for .jpg, .png, .webp, .bmp, .tiff and the like"
-        f"{others or ''})"
+        f"{where} (looked in all folders below it for {endings} and the like{others or ''})"
     )
 
 
@@ -195,7 +220,7 @@ def _of(
     if source == STDIN:
         yield from _listed(lists.lines(_standard_input()))
     elif remote.is_remote(source):
-        for name, path, size, mtime_ns in remote.walk(source, tell):
+        for name, path, size, mtime_ns in remote.walk(source, extensions, tell):
             yield Input(redact(os.path.join(prefix, name)), path, -1, size, mtime_ns)
     elif os.path.isdir(source):
         for name in list_images(source, extensions, tell):

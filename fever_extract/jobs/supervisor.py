@@ -6,7 +6,6 @@ image, and who ends its process alone once more is recorded as `Status.CRASHED`.
 
 from __future__ import annotations
 
-import os
 import pickle
 import signal
 import subprocess
@@ -18,21 +17,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
-from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from fever_extract.jobs import machine
+from fever_extract.jobs import _child, machine
 from fever_extract.jobs.worker import READY, Task, Work, to_table
-from fever_extract.records import Record, Status
+from fever_extract.records import Frame, Record, Status
 from fever_extract.tables.schema import Widths
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 TIMEOUT = 60.0
-"""Seconds that one image may take; a batch of 32, three times as long."""
+"""Seconds that one image or frame may take; a batch of 32, three times as long."""
+
+_AGAIN = "it was tried again alone"
 
 _START_TIMEOUT = 600.0
 _TICK = 0.5
@@ -192,6 +192,8 @@ class Supervisor:
             worker.ready = True
             self._report(event="ready", pid=worker.process.pid)
             return
+        if answer is None:
+            return  # it is at work on a stretch of a clip
         self._deaths = 0
         task = worker.tasks.popleft()
         if isinstance(answer, str):
@@ -226,15 +228,18 @@ class Supervisor:
             self._alone.extend([item] for item in task)
             self._suspects.update(index for index, _ in task)
             return
-        index = task[0][0]
+        ((index, item),) = task
         self._blamed[index] += 1
         if self._blamed[index] < tries:
             self._alone.append(task)
             return
         self._deaths = 0
-        message = f"{reason} while this image was read; it was tried again alone"
-        self._report(event="crashed", path=task[0][1].name, reason=reason)
-        yield to_table(task, [Record(Status.CRASHED, message)], self._widths)
+        self._report(event="crashed", path=item.name, reason=reason)
+        record = Record(Status.CRASHED, f"{reason} while this image was read; {_AGAIN}")
+        if item.stretch is not None:
+            message = f"{reason} while {item.stretch} was read; {_AGAIN}"
+            record = Frame(Status.CRASHED, message, time=item.stretch.start)
+        yield to_table(task, [record], self._widths)
 
     def _judge(self, worker: _Worker) -> bool:
         """Decide whether to kill a worker: out of time or memory."""
@@ -249,28 +254,9 @@ class Supervisor:
         return bool(worker.verdict)
 
     def _start(self, slot: int) -> _Worker:
-        import fcntl  # there is none on Windows
-
-        ours, theirs = Pipe()
-        file = self._works[slot]
-        # Not 0 to 2, which may be free here, and are the worker's own there.
-        least = fcntl.F_DUPFD_CLOEXEC
-        numbers = tuple(fcntl.fcntl(end.fileno(), least, 3) for end in (theirs, file))
-        # Found wherever this process found it; not in the working directory, as with -m.
-        code = (
-            f"import sys; sys.path[:] = {sys.path!r}; from fever_extract.jobs.worker import main; "
-        )
-        process = subprocess.Popen(
-            [sys.executable, "-c", code + "main()", *map(str, numbers), str(os.getpid())],
-            pass_fds=numbers,
-            stdin=subprocess.DEVNULL,
-            stdout=self._errors,
-            stderr=self._errors,
-        )
-        theirs.close()
-        for number in numbers:
-            os.close(number)
-        return _Worker(process, ours, time.monotonic())
+        module = "fever_extract.jobs.worker"
+        process, connection = _child.start(module, self._works[slot], errors=self._errors)
+        return _Worker(process, connection, time.monotonic())
 
 
 def _describe(code: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import os
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 
 from fever_extract._utils import progress
 from fever_extract._utils.names import printable, to_text
-from fever_extract.images import EXTENSIONS
-from fever_extract.jobs._clips import CLIP_EXTENSIONS, is_clip, readable
+from fever_extract.jobs import _clips as clips
+from fever_extract.jobs._clips import ALL_EXTENSIONS, is_clip
+from fever_extract.jobs._progress import Failures
 from fever_extract.jobs.crops import Crops
-from fever_extract.jobs.sources import Input, PassedOver, Sources, describe_nothing, find
+from fever_extract.jobs.job import Job
+from fever_extract.jobs.sources import Input, PassedOver, find
 from fever_extract.models.checkpoint import Checkpoint
-from fever_extract.options import Options
-from fever_extract.records import Frame, Record, Status, Summary
-from fever_extract.tables.schema import Columns, Widths, describe
+from fever_extract.records import ExtractionError, Frame, Record, Status, Summary
+from fever_extract.tables.schema import Columns, Widths
 from fever_extract.tables.writing import open_table
 
 if TYPE_CHECKING:
@@ -28,55 +29,45 @@ if TYPE_CHECKING:
 _ROWS_AT_ONCE = 512  # small things that lie between large ones keep memory from being given back
 
 
-def run(
-    sources: Sources,
-    output: str | os.PathLike[str],
-    *,
-    checkpoint: Checkpoint,
-    options: Options,
-    all_faces: bool = False,
-    embedding: bool = True,
-    device: str | None = None,
-    pipeline: Pipeline | None = None,
-    save_crops: str | os.PathLike[str] | None = None,
-) -> Summary:
+def run(job: Job, checkpoint: Checkpoint, pipeline: Pipeline | None = None) -> Summary:
     """Write one table in this process; see `fever_extract.jobs.run.run`, which checks first."""
     start = time.monotonic()
-    output = Path(output)
+    output, options = Path(job.output), job.options
     crops = None
-    if save_crops is not None:
-        crops = Crops(Path(save_crops), checkpoint.config.preprocessing)
+    if job.save_crops is not None:
+        crops = Crops(Path(job.save_crops), checkpoint.config.preprocessing)
     passed_over = PassedOver()
-    inputs = readable(find(sources, EXTENSIONS | CLIP_EXTENSIONS, passed_over))
+    inputs = list(clips.chosen(find(job.sources, ALL_EXTENSIONS, passed_over), job))
     if not inputs:
-        raise describe_nothing(sources, passed_over)
+        raise job.describe_nothing(passed_over)
     if pipeline is None:
         from fever_extract.pipeline import Pipeline  # it imports torch
 
-        pipeline = Pipeline(checkpoint, device)
+        pipeline = Pipeline(checkpoint, job.device)
     statuses: Counter[Status] = Counter()
-    failures: list[tuple[str, Status, str]] = []
-    faces = 0
-    widths = Widths.of(checkpoint.config, embedding)
-    made_by = describe(checkpoint, options, all_faces=all_faces, embedding=embedding)
-    # How many frames a clip has shows when it is decoded.
-    total = None if any(map(is_clip, inputs)) else len(inputs)
+    failures = Failures()
+    faces = frames = 0
+    widths = Widths.of(checkpoint.config, job.embedding)
+    given = sum(map(is_clip, inputs))
+    total = None
+    if options.show_progress is not False:
+        total = sum(clips.frames(item, job) for item in inputs)
+    unit = "frame" if given else "image"
     with (
-        open_table(output, made_by) as table,
-        progress.bar(show=options.show_progress, total=total, unit="image") as bar,
+        open_table(output, job.made_by(checkpoint)) as table,
+        progress.bar(show=options.show_progress, total=total, unit=unit) as bar,
     ):
         waiting = []
-        for item, record in _records(pipeline, inputs, options, all_faces):
-            if crops is not None and not isinstance(record, Frame):
+        for item, record in _records(pipeline, inputs, job):
+            is_frame = isinstance(record, Frame)
+            if crops is not None and not is_frame:
                 crops.save(item, record)
             waiting.append((item.name, record))
             statuses[record.status] += 1
             faces += len(record.faces)
-            if record.status is not Status.OK:
-                message = printable(record.error or "")
-                if isinstance(record, Frame) and record.status.was_searched:
-                    message = f"at {record.time:.2f} s: {message}"
-                failures.append((to_text(item.name), record.status, message))
+            frames += is_frame and record.status.was_decoded
+            moment = getattr(record, "time", math.nan)
+            failures.note(to_text(item.name), record.status, printable(record.error or ""), moment)
             if len(waiting) >= _ROWS_AT_ONCE:
                 table.write(Columns.of(waiting, widths))
                 waiting.clear()
@@ -90,25 +81,43 @@ def run(
         images=sum(statuses.values()),
         faces=faces,
         statuses=dict(statuses),
-        failures=tuple(failures),
+        failures=failures.listed(),
         seconds=time.monotonic() - start,
         passed_over=passed_over.count,
         passed_over_names=tuple(passed_over.names),
+        photographs=len(inputs) - given,
+        frames=frames,
+        clips=given,
     )
 
 
 def _records(
-    pipeline: Pipeline, inputs: Iterable[Input], options: Options, all_faces: bool
+    pipeline: Pipeline, inputs: Iterable[Input], job: Job
 ) -> Iterator[tuple[Input, Record]]:
     """Yield a record per photograph and per frame of a clip, in the order of the inputs."""
     for are_clips, group in itertools.groupby(inputs, is_clip):
         if are_clips:
-            from fever_extract.video import frames
-
             for item in group:
-                for frame in frames.extract(pipeline, item.path, options, all_faces=all_faces):
+                for frame in _frames(pipeline, item, job):
                     yield item, frame
             continue
         photographs = list(group)
-        records = pipeline.stream(map(Input.load_or_error, photographs), options, all_faces)
-        yield from zip(photographs, records)
+        images = map(Input.load_or_error, photographs)
+        yield from zip(photographs, pipeline.stream(images, job.options, job.all_faces))
+
+
+def _frames(pipeline: Pipeline, item: Input, job: Job) -> Iterator[Frame]:
+    from fever_extract.video import frames
+
+    try:
+        yield from frames.extract(
+            pipeline,
+            item.open(),
+            job.options,
+            all_faces=job.all_faces,
+            fps=job.fps,
+            start=job.start,
+            end=job.end,
+        )
+    except ExtractionError as error:  # a remote file that can't be opened
+        yield Frame(error.status, str(error))

@@ -1,28 +1,27 @@
 """Worker process: batches of inputs in by a pipe, Arrow tables out.
 
-`fever_extract.jobs.supervisor` starts it and replaces it. It is a program of its own rather than
-a `multiprocessing.Process`, which would run its user's script again.
+`fever_extract.jobs.supervisor` starts it and replaces it.
 """
 
 from __future__ import annotations
 
-import ctypes
+import dataclasses
+import json
 import os
 import pickle
-import signal
-import sys
+import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fever_extract._pillow import PillowSettings
+from fever_extract.jobs import _child
 from fever_extract.jobs.sources import Input
 from fever_extract.options import Options
-from fever_extract.records import Record
+from fever_extract.records import ExtractionError, Frame, Record, Status
 from fever_extract.tables.parquet import to_arrow
 from fever_extract.tables.schema import Columns, Widths
 from fever_extract.tables.shards import INDEX
@@ -31,14 +30,19 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from fever_extract.pipeline import Pipeline
+    from fever_extract.video.frames import Links
 
 Task = list[tuple[int, Input]]
-"""Inputs to work on, each with its place in the job."""
+"""Inputs to work on, each with its place in the job: photographs, or one stretch of a clip."""
 
 READY = "ready"
 """A worker's first answer; any other text says why it can't work, or not on that task."""
 
-_PR_SET_PDEATHSIG = 1
+LINKS = "links"
+"""A column on its way to a shard: empty, but in a row of its own before those of a stretch, with
+`fever_extract.video.frames.Links` as JSON."""
+
+_ALIVE_EVERY = 1.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,12 @@ class Work:
     Attributes:
         config, weights, source: a checkpoint's config.json, model.safetensors and origin, so
             that every worker has the same, whatever becomes of the files.
-        options, all_faces: as in `fever_extract.jobs.run.run`.
+        options, all_faces: as in `fever_extract.jobs.job.Job`.
         pillow: the settings of the process that began the work.
         device: torch device; None for the default.
         threads: for torch to use; None leaves that to torch.
         embedding: whether rows have their embedding.
+        fps, start: of clips, as in `fever_extract.jobs.job.Job`.
     """
 
     config: str
@@ -64,6 +69,8 @@ class Work:
     device: str | None = None
     threads: int | None = None
     embedding: bool = True
+    fps: float | None = None
+    start: float | None = None
 
 
 def build(work: Work) -> Pipeline:
@@ -83,15 +90,52 @@ def build(work: Work) -> Pipeline:
     return Pipeline(checkpoint.parse(work.config, work.weights, work.source), work.device)
 
 
-def process(pipeline: Pipeline, work: Work, task: Task) -> pa.Table:
-    """Extract inputs to rows as in `fever_extract.tables.shards`, after a column `INDEX`."""
-    images = [item.load_or_error() for _, item in task]
-    records = list(pipeline.stream(images, work.options, work.all_faces))
-    return to_table(task, records, Widths.of(pipeline.config, work.embedding))
+def process(
+    pipeline: Pipeline, work: Work, task: Task, alive: Callable[[], None] = lambda: None
+) -> pa.Table:
+    """Extract inputs to rows as in `fever_extract.tables.shards`, with columns `INDEX` and `LINKS`.
+
+    Args:
+        pipeline, work: what to do it with.
+        task: what to do.
+        alive: called now and then while a stretch of a clip is worked on.
+    """
+    widths = Widths.of(pipeline.config, work.embedding)
+    (_, item), *_ = task
+    if item.stretch is None:
+        images = [item.load_or_error() for _, item in task]
+        return to_table(task, list(pipeline.stream(images, work.options, work.all_faces)), widths)
+    frames, links = _stretch(pipeline, work, item, alive)
+    records = [Record(Status.OK), *frames]  # the first carries the links
+    texts = [json.dumps(dataclasses.asdict(links)), *[""] * len(frames)]
+    return to_table(task * len(records), records, widths, texts)
 
 
-def to_table(task: Task, records: Sequence[Record], widths: Widths) -> pa.Table:
-    """Convert inputs and their records to rows."""
+def _stretch(
+    pipeline: Pipeline, work: Work, item: Input, alive: Callable[[], None]
+) -> tuple[list[Frame], Links]:
+    from fever_extract.video.frames import Links, extract_stretch
+
+    assert item.stretch is not None
+    try:
+        return extract_stretch(
+            pipeline,
+            item.open(),
+            work.options,
+            item.stretch,
+            all_faces=work.all_faces,
+            fps=work.fps,
+            origin=work.start or 0.0,
+            alive=alive,
+        )
+    except ExtractionError as error:
+        return [Frame(error.status, str(error))], Links()
+
+
+def to_table(
+    task: Task, records: Sequence[Record], widths: Widths, links: Sequence[str] | None = None
+) -> pa.Table:
+    """Convert inputs and their records to rows; `LINKS` is for each record, by default empty."""
     import pyarrow as pa
 
     rows = [max(1, len(record.faces)) for record in records]
@@ -104,25 +148,22 @@ def to_table(task: Task, records: Sequence[Record], widths: Widths) -> pa.Table:
 
     table = table.append_column("file_size", column([item.size for _, item in task]))
     table = table.append_column("mtime_ns", column([item.mtime_ns for _, item in task]))
+    texts = np.repeat(np.array(links or [""] * len(records), object), rows)
+    table = table.append_column(LINKS, pa.array(texts, pa.string()))
     return table.add_column(0, INDEX, column([index for index, _ in task]))
 
 
 def main() -> None:
-    """Run tasks until the pipe is closed.
+    """Run tasks until the pipe is closed; a child's only file is the pickled `Work`."""
+    connection, (file,) = _child.begin()
+    said = time.monotonic()
 
-    Arguments of the command line: the number of the pipe, that of a file with the pickled
-    `Work`, and the supervisor's process id.
-    """
-    pipe, file, supervisor = map(int, sys.argv[1:])
-    # The supervisor decides when work ends: Ctrl-C in a terminal reaches this process too.
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, signal.SIG_IGN)
-    if sys.platform == "linux":
-        # Die with the supervisor, even while a decoder hangs.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != supervisor:
-            return
-    connection = Connection(pipe)
+    def alive() -> None:
+        nonlocal said
+        if time.monotonic() - said > _ALIVE_EVERY:
+            said = time.monotonic()
+            connection.send(None)
+
     try:
         # All workers share the file, so its position is left alone.
         work: Work = pickle.loads(os.pread(file, os.fstat(file).st_size, 0))
@@ -135,7 +176,7 @@ def main() -> None:
         while True:
             task: Task = connection.recv()
             try:
-                connection.send(process(pipeline, work, task))
+                connection.send(process(pipeline, work, task, alive))
             except (MemoryError, RuntimeError, ValueError, TypeError, ArithmeticError) as error:
                 traceback.print_exc()
                 connection.send(f"{type(error).__name__}: {error}")

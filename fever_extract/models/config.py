@@ -31,6 +31,21 @@ EXPRESSIONS = (
 )
 """The eight expressions, in the order of FER+ (Barsoum et al. 2016, arXiv 1608.01041)."""
 
+FOLDER_NAMES = {
+    **{name: name for name in EXPRESSIONS},
+    "neutrality": "neutral",
+    "happy": "happiness",
+    "joy": "happiness",
+    "surprised": "surprise",
+    "sad": "sadness",
+    "angry": "anger",
+    "disgusted": "disgust",
+    "afraid": "fear",
+    "fearful": "fear",
+    "contemptuous": "contempt",
+}
+"""What a class folder may be called, in small letters, and which expression that is."""
+
 COMPACT = "compact"
 MOBILENET = "mobilenet_v1"
 TWO_STREAM = "two_stream"

@@ -1,16 +1,18 @@
-"""Write the report: map, counts, outliers, neighbours and time course as one HTML page.
+"""Write the report: map, confusion table, counts, outliers and time course as one HTML page.
 
-The page is one HTML file with all that it needs inside, plotly.js included. It asks no
-network for anything, and its content security policy lets it ask none.
+The page is one HTML file with all that it needs inside. It asks no network for anything, and its
+content security policy lets it ask none.
 """
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -21,23 +23,26 @@ import numpy as np
 from fever_extract._utils.extras import require
 from fever_extract._utils.files import replace_atomically
 from fever_extract._utils.names import to_text
-from fever_extract.report.projection import nearest, project
-from fever_extract.report.thumbnails import ACROSS, PER_SHEET, Thumbnails, make
+from fever_extract.models.config import FOLDER_NAMES
+from fever_extract.report.projection import near_duplicates, nearest, project
+from fever_extract.report.thumbnails import ACROSS, PER_SHEET, make
 from fever_extract.tables.reading import Table, read_table
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-MAX_FACES = 20_000
-"""Of a larger table the page shows a random sample of this many faces; it counts them all."""
+MAX_ROWS = 100_000
+"""Of a larger table the page has a random sample of this many rows."""
+MAX_PICTURES = 20_000
+"""Faces with a thumbnail: the strangest, and others at random."""
 
 _NEIGHBOURS = 10  # shown by a click; their mean distance says how strange a face is
-_STRANGEST = 24  # faces shown
+_STRANGEST = 200  # that have a picture for certain
 _CATEGORIES = 24  # colours told apart; the rarer texts are one more
 _OTHER = "(other)"
-_FAILURES = 1000  # listed on the page
 # Columns that are no colours: shown elsewhere.
 _NO_COLORS = ("path", "error", "status")
+_SCRIPTS = ("page.js", "view.js", "map.js", "confusion.js", "course.js", "main.js")
 
 
 @dataclass(frozen=True)
@@ -46,8 +51,8 @@ class Report:
 
     Attributes:
         output: the page.
-        faces: number of embeddings in the table.
-        shown: number of faces on the map.
+        faces: number of faces in the table.
+        shown: number of faces on the page.
         pictures: number of those with a thumbnail.
     """
 
@@ -82,127 +87,192 @@ def write_report(
         ImportError: if the extra ``report`` is not installed.
     """
     table, output = Path(table), Path(output)
-    _check(output, photos)
-    rows = read_table(table)
-    vectors = rows.X
-    faces = np.flatnonzero(np.isfinite(vectors).all(axis=1))
-    shown = faces
-    if len(faces) > MAX_FACES:
-        shown = np.sort(np.random.default_rng(0).choice(faces, MAX_FACES, replace=False))
-    page = _page(rows, shown, vectors[shown])
-    page["faces"] = len(faces)
-    page["columns"] = columns = _colors(rows, shown, color)
+    check(output, photos)
+    require("sklearn", extra="report", needed_by="a report")
+    whole = rows = read_table(table)
+    if len(whole) > MAX_ROWS:
+        sample = np.random.default_rng(0).choice(len(whole), MAX_ROWS, replace=False)
+        rows = whole.take(np.sort(sample))
+    face = np.array([status == "ok" for status in rows.texts("status")], bool)
+    if rows.embeddings is not None:
+        face &= np.isfinite(rows.X).all(axis=1)
+    page = _page(rows, face) | _embedded(rows, face)
+    page["of"] = len(whole)
+    page["columns"] = columns = _colors(rows, face, color)
     page["color"] = color or ("expression" if "expression" in columns else next(iter(columns), ""))
-    pictures = _thumbnails(rows, shown, photos, show_progress)
-    page["pictures"] = pictures and {
-        "side": pictures.side,
-        "slots": pictures.slots.tolist(),
-        "sheets": pictures.sheets,
-        "across": ACROSS,
-        "per_sheet": PER_SHEET,
-    }
-    with replace_atomically(output) as temporary:
-        # The metadata may quote names that are not UTF-8; in JSON such escapes are right.
-        content = _html(to_text(table.name), page).encode("utf-8", "backslashreplace")
-        temporary.write_bytes(content)
-    count = int((pictures.slots >= 0).sum()) if pictures else 0
-    return Report(output, faces=len(faces), shown=len(shown), pictures=count)
+    slots = np.full(len(rows), -1, np.int32)
+    if photos is not None and (boxes := rows.numbers("box")) is not None:
+        chosen = _with_picture(face, page["strangeness"])
+        paths, times = rows.texts("path"), _numbers(rows, "time")[chosen]
+        there = [paths[row] for row in chosen]
+        pictures = make(Path(photos), there, times, boxes[chosen], show_progress)
+        slots[chosen] = pictures.slots
+        page["pictures"] = {
+            "side": pictures.side,
+            "slots": slots,
+            "sheets": pictures.sheets,
+            "across": ACROSS,
+            "per_sheet": PER_SHEET,
+            "left_out": len(chosen) < int(face.sum()),
+        }
+    data = json.dumps(page, default=_packed, separators=(",", ":"), ensure_ascii=False)
+    write_page(
+        output,
+        "page.html",
+        TITLE=html.escape(to_text(table.name)),
+        STYLE=asset("page.css"),
+        SCRIPT="".join(map(asset, _SCRIPTS)),
+        # No name of a file can end the element or begin another.
+        DATA=data.replace("<", "\\u003c"),
+    )
+    faces = face.sum() if rows is whole else whole.texts("status").count("ok")
+    return Report(output, int(faces), shown=int(face.sum()), pictures=int((slots >= 0).sum()))
 
 
-def _check(output: Path, photos: str | os.PathLike[str] | None) -> None:
-    """Refuse what can't work before any work is done."""
+def check(output: Path, photos: str | os.PathLike[str] | None) -> None:
+    """Refuse what can't work before any work is done.
+
+    Raises:
+        ValueError, OSError: saying what.
+    """
     if output.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"output {output}: the name must end in .html")
     if not output.parent.is_dir():
         raise FileNotFoundError(f"output {output}: the folder {output.parent} does not exist")
     if photos is not None and not Path(photos).is_dir():
         raise FileNotFoundError(f"{photos} is no folder; give the one that was extracted")
-    require("plotly", "sklearn", extra="report", needed_by="a report")
 
 
-def _page(
-    rows: Table, shown: npt.NDArray[np.int64], vectors: npt.NDArray[np.float32]
-) -> dict[str, Any]:
-    """Collect the data of the page's script; lists have an item per face shown."""
-    points, method = project(vectors)
-    neighbours, distances = nearest(vectors, _NEIGHBOURS)
-    strangeness = distances.mean(axis=1) if distances.size else np.zeros(len(shown))
-    paths, statuses = rows.texts("path"), rows.texts("status")
+def asset(name: str) -> str:
+    """Read a file that lies beside this module."""
+    return (resources.files("fever_extract.report") / name).read_text(encoding="utf-8")
+
+
+def write_page(output: Path, template: str, **parts: str) -> None:
+    """Fill in a template, where each part's name stands between ``@@``, and write it whole."""
+    pieces = asset(template).split("@@")
+    # Every second piece is the name of a part; what a part holds is not looked at again.
+    text = "".join(parts[piece] if index % 2 else piece for index, piece in enumerate(pieces))
+    with replace_atomically(output) as temporary:
+        # It may quote names that are not UTF-8; in JSON such escapes are right.
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
+
+
+def _page(rows: Table, face: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    """Collect the data of the page's script; arrays have an item per row."""
+    paths, statuses, times = rows.texts("path"), rows.texts("status"), _numbers(rows, "time")
+    classes = list(map(str, rows.metadata.get("expressions", [])))
+    expressions = _coded(rows.texts("expression"), classes)
     probabilities = rows.numbers("expressions")
-    times = _numbers(rows, "time")
+    if probabilities is not None and (
+        probabilities.shape[1] != len(classes) or not np.isfinite(times).any()
+    ):
+        probabilities = None  # without names, or without a course that shows them
     # A photograph or frame with several faces is still one of them.
-    inputs = {(path, time): status for path, time, status in zip(paths, _jsonable(times), statuses)}
-    failures = [row for row, status in enumerate(statuses) if status != "ok"]
-    errors = rows.texts("error")
+    inputs = list(zip(paths, np.nan_to_num(times, nan=-1).tolist()))
+    number = {key: index for index, key in enumerate(dict.fromkeys(inputs))}
+    named = zip(statuses, rows.texts("error"))
     return {
         "settings": _settings(rows.metadata),
-        "method": method,
-        "inputs": len(inputs),
-        "statuses": Counter(inputs.values()).most_common(),
-        "expression_counts": Counter(filter(None, rows.texts("expression"))).most_common(),
-        "x": _jsonable(points[:, 0]),
-        "y": _jsonable(points[:, 1]),
-        "path": _take(paths, shown),
-        "face_index": _jsonable(_numbers(rows, "face_index")[shown]),
-        "expression": _take(rows.texts("expression"), shown),
-        "probability": _jsonable(_numbers(rows, "probability")[shown]),
-        "time": _jsonable(times[shown]),
-        "track": _jsonable(_numbers(rows, "track")[shown]),
-        "neighbours": neighbours.tolist(),
-        "strangeness": _jsonable(strangeness),
-        "strangest": np.argsort(-strangeness, kind="stable")[:_STRANGEST].tolist(),
-        "expressions": list(map(str, rows.metadata.get("expressions", []))),
-        "probabilities": None if probabilities is None else _jsonable(probabilities[shown].T),
-        "failures": [[paths[row], statuses[row], errors[row]] for row in failures[:_FAILURES]],
-        "failures_in_all": len(failures),
+        "path": _coded(paths),
+        "folder": _coded([os.path.dirname(path) or "." for path in paths]),
+        "status": _coded(statuses),
+        "errors": {row: error for row, (status, error) in enumerate(named) if status != "ok"},
+        "expression": expressions,
+        "input": np.array([number[key] for key in inputs], np.int32),
+        "face": face.astype(np.int32),
+        "face_index": np.nan_to_num(_numbers(rows, "face_index"), nan=-1).astype(np.int32),
+        "probability": _numbers(rows, "probability").astype(np.float32),
+        "time": times,
+        "track": np.nan_to_num(_numbers(rows, "track"), nan=-1).astype(np.int32),
+        "expressions": classes
+        if probabilities is not None
+        else [name for name in expressions["names"] if name],
+        "probabilities": probabilities,
     }
 
 
-def _colors(rows: Table, shown: npt.NDArray[np.int64], chosen: str | None) -> dict[str, Any]:
+def _embedded(rows: Table, face: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    """Collect what follows from the embeddings: places on the map, neighbours, strangeness."""
+    count, faces = len(rows), np.flatnonzero(face)
+    points = np.full((count, 2), np.nan, np.float32)
+    strangeness = np.full(count, np.nan, np.float32)
+    near = np.full((count, 0), -1, np.int32)
+    group = np.arange(count, dtype=np.int32)
+    method = ""
+    if rows.embeddings is not None and len(faces):
+        points[faces], method = project(rows.X[faces])
+        neighbours, distances = nearest(rows.X[faces], _NEIGHBOURS)
+        near = np.full((count, neighbours.shape[1]), -1, np.int32)
+        near[faces] = faces[neighbours]
+        strangeness[faces] = distances.mean(axis=1) if distances.size else 0
+        group[faces] = near_duplicates(neighbours, distances)
+    return {
+        "method": method,
+        "x": points[:, 0],
+        "y": points[:, 1],
+        "near": near.shape[1],
+        "neighbours": near.ravel(),
+        "strangeness": strangeness,
+        "group": group,
+    }
+
+
+def _colors(rows: Table, face: npt.NDArray[np.bool_], chosen: str | None) -> dict[str, Any]:
     """Collect the columns that can colour the map: categories or numbers."""
     columns = {name: values for name, values in rows.columns.items() if np.ndim(values) == 1}
-    folders = [os.path.dirname(path) or "." for path in rows.texts("path")]
-    columns.setdefault("folder", folders)
+    columns.setdefault("folder", [os.path.dirname(path) or "." for path in rows.texts("path")])
     if chosen is not None and chosen not in columns:
         raise ValueError(f"no column {chosen} to colour by; there are {', '.join(sorted(columns))}")
     colors: dict[str, Any] = {}
-    for name, values in columns.items():
+    for name, column in columns.items():
         if name in _NO_COLORS and name != chosen:
             continue
-        seen = np.asarray(values)[shown]
+        values = np.asarray(column)
+        seen = values[face]
         whole = seen.dtype.kind in "iu" and len(np.unique(seen)) <= _CATEGORIES
-        if seen.dtype.kind == "f" or (seen.dtype.kind in "iu" and not whole):
-            column = {"numbers": _jsonable(seen.astype(np.float64))}
-            different = len(np.unique(seen[np.isfinite(seen)]))
-        else:
-            texts = [str(value) or "(none)" for value in seen.tolist()]
-            column, different = _categories(texts), len(set(texts))
         # One colour for all says nothing, unless it was asked for.
-        if different > 1 or name in (chosen, "expression"):
-            colors[name] = column
+        if name not in (chosen, "expression") and len(np.unique(seen)) < 2:
+            continue
+        if values.dtype.kind in "fiu" and not whole:
+            colors[name] = {"numbers": values.astype(np.float32)}
+        else:
+            texts = [str(value) or "(none)" for value in values.tolist()]
+            frequent = Counter(np.array(texts)[face].tolist()).most_common(_CATEGORIES)
+            names = [text for text, _ in frequent]
+            known = set(names)
+            colors[name] = _coded([text if text in known else _OTHER for text in texts], names)
     return colors
 
 
-def _categories(texts: Sequence[str]) -> dict[str, Any]:
-    counts = Counter(texts)
-    names = [name for name, _ in counts.most_common(_CATEGORIES)]
-    if len(counts) > len(names):
-        names.append(_OTHER)
+def _coded(texts: Sequence[str], names: Sequence[str] = ()) -> dict[str, Any]:
+    """Texts as numbers of their names, and the expressions that these name, if any."""
     number = {name: index for index, name in enumerate(names)}
-    return {"names": names, "codes": [number.get(text, len(names) - 1) for text in texts]}
+    codes = [number.setdefault(text, len(number)) for text in texts]
+    return {
+        "names": list(number),
+        "classes": list(map(_expression, number)),
+        "codes": np.array(codes, np.int32),
+    }
 
 
-def _thumbnails(
-    rows: Table,
-    shown: npt.NDArray[np.int64],
-    photos: str | os.PathLike[str] | None,
-    show_progress: bool | None,
-) -> Thumbnails | None:
-    boxes = rows.numbers("box")
-    if photos is None or boxes is None:
-        return None
-    paths, times = _take(rows.texts("path"), shown), _numbers(rows, "time")[shown]
-    return make(Path(photos), paths, times, boxes[shown], show_progress)
+def _expression(folder: str) -> str | None:
+    """Which expression a class folder is of: ``train/03_Happy`` of happiness."""
+    for part in reversed(folder.lower().split("/")):
+        if name := FOLDER_NAMES.get(re.sub(r"[\W\d_]+", "", part)):
+            return name
+    return None
+
+
+def _with_picture(
+    face: npt.NDArray[np.bool_], strangeness: npt.NDArray[np.float32]
+) -> npt.NDArray[np.int64]:
+    faces = np.flatnonzero(face)
+    if len(faces) <= MAX_PICTURES:
+        return faces
+    order = faces[np.argsort(-strangeness[faces], kind="stable")]
+    some = np.random.default_rng(0).permutation(order[_STRANGEST:])
+    return np.sort(np.concatenate([order[:_STRANGEST], some])[:MAX_PICTURES])
 
 
 def _settings(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -218,36 +288,18 @@ def _settings(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
     return settings + [(str(name), str(value)) for name, value in options.items()]
 
 
-def _html(title: str, page: dict[str, Any]) -> str:
-    from plotly.offline import get_plotlyjs
-
-    assets = resources.files("fever_extract.report")
-    data = json.dumps(page, separators=(",", ":"), ensure_ascii=False)
-    parts = {
-        "TITLE": html.escape(title),
-        "STYLE": (assets / "page.css").read_text(encoding="utf-8"),
-        "PLOTLY": get_plotlyjs(),
-        "SCRIPT": (assets / "page.js").read_text(encoding="utf-8"),
-        # No name of a file can end the element or begin another.
-        "DATA": data.replace("<", "\\u003c"),
+def _packed(values: Any) -> dict[str, str]:
+    """Numbers as JSON: their bytes, from the lowest up, in base64."""
+    if not isinstance(values, np.ndarray):
+        raise TypeError(f"no JSON for {type(values)}")
+    little = values.astype(values.dtype.newbyteorder("<"))
+    return {
+        "type": values.dtype.str[1:],
+        "base64": base64.b64encode(little.tobytes()).decode("ascii"),
     }
-    pieces = (assets / "page.html").read_text(encoding="utf-8").split("@@")
-    # Every second piece is the name of a part; what a part holds is not looked at again.
-    return "".join(parts[piece] if index % 2 else piece for index, piece in enumerate(pieces))
 
 
 def _numbers(rows: Table, name: str) -> npt.NDArray[np.float64]:
     """Read a column as floats; NaN where there is none."""
     values = rows.numbers(name)
     return np.full(len(rows), np.nan) if values is None else values.astype(np.float64)
-
-
-def _jsonable(values: npt.NDArray[Any]) -> list[Any]:
-    """Convert numbers to lists with four decimals, and null for what is not finite."""
-    if values.ndim > 1:
-        return [_jsonable(row) for row in values]
-    return [round(value, 4) if np.isfinite(value) else None for value in values.tolist()]
-
-
-def _take(values: Sequence[str], rows: Iterable[int]) -> list[str]:
-    return [values[row] for row in rows]

@@ -6,15 +6,14 @@ import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fever_extract._utils.files import replace_atomically
 from fever_extract._utils.names import to_text
 from fever_extract.records import Face
+from fever_extract.report import page
 from fever_extract.report.thumbnails import ACROSS, PER_SHEET, Thumbnails, make
 from fever_extract.tables.reading import Table
 
@@ -69,20 +68,6 @@ def matches(
     return found
 
 
-def check(output: Path, photos: Path) -> None:
-    """Refuse what can't work before any work is done.
-
-    Raises:
-        ValueError, OSError: saying what.
-    """
-    if output.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"output {output}: the name must end in .html")
-    if not output.parent.is_dir():
-        raise FileNotFoundError(f"output {output}: the folder {output.parent} does not exist")
-    if not photos.is_dir():
-        raise FileNotFoundError(f"{photos} is no folder; give the one that was extracted")
-
-
 def write_page(output: Path, sections: Sequence[Section], photos: Path) -> int:
     """Write the page; returns how many of the table's faces have a picture.
 
@@ -103,7 +88,7 @@ def write_page(output: Path, sections: Sequence[Section], photos: Path) -> int:
     slots[there] = pictures.slots
     parts, shown, match_number = [], 0, len(asked)
     for title, face, some in sections:
-        parts.append(f"<h2>{html.escape(title)}</h2><ul>")
+        parts.append(f'<h2>{html.escape(title)}</h2><ul class="faces">')
         if face is not None:
             parts.append(_item(pictures, int(slots[shown]), "asked for", ""))
             shown += 1
@@ -113,24 +98,24 @@ def write_page(output: Path, sections: Sequence[Section], photos: Path) -> int:
             parts.append(_item(pictures, int(slots[match_number]), match.name, about))
             match_number += 1
         parts.append("</ul>")
-    page = (resources.files("fever_extract.report") / "similar.html").read_text(encoding="utf-8")
     sheets = "".join(
-        f".s{number}{{background-image:url({sheet})}}"
-        for number, sheet in enumerate(pictures.sheets)
+        f".s{n}{{background-image:url({sheet})}}" for n, sheet in enumerate(pictures.sheets)
     )
-    style, body = f"i{{width:{pictures.side}px;height:{pictures.side}px}}{sheets}", "".join(parts)
-    with replace_atomically(output) as temporary:
-        text = page.replace("@@STYLE@@", style, 1).replace("@@BODY@@", body, 1)
-        # A title may be a name that is not UTF-8.
-        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
+    sides = f".picture{{width:{pictures.side}px;height:{pictures.side}px}}"
+    page.write_page(
+        output, "similar.html", STYLE=page.asset("page.css") + sides + sheets, BODY="".join(parts)
+    )
     return int((slots[len(asked) :] >= 0).sum())
 
 
 def _item(pictures: Thumbnails, slot: int, name: str, about: str) -> str:
-    picture = "<i></i>"
+    picture = '<i class="picture"></i>'
     if slot >= 0:
         sheet, place = divmod(slot, PER_SHEET)
         row, column = divmod(place, ACROSS)
         x, y = -column * pictures.side, -row * pictures.side
-        picture = f'<i class="s{sheet}" style="background-position:{x}px {y}px"></i>'
-    return f"<li>{picture}<b>{html.escape(name)}</b><span>{html.escape(about)}</span></li>"
+        picture = f'<i class="picture s{sheet}" style="background-position:{x}px {y}px"></i>'
+    return (
+        f'<li class="face">{picture}<b>{html.escape(name)}</b>'
+        f"<span>{html.escape(about)}</span></li>"
+    )

@@ -38,7 +38,7 @@ class CsvWriter:
             self._csv.writerow(flat)
             self._header = False
         cells = [
-            values.tolist() if isinstance(values, np.ndarray) else list(map(_harmless, values))
+            values.tolist() if isinstance(values, np.ndarray) else list(map(harmless, values))
             for values in flat.values()
         ]
         self._csv.writerows(zip(*cells))
@@ -72,13 +72,13 @@ def read(path: Path) -> tuple[dict[str, Column], str]:
     return columns, text
 
 
-def _harmless(text: str) -> str:
+def harmless(text: str) -> str:
     """A cell that no spreadsheet takes for a formula."""
     return f"\\x{ord(text[0]):02x}{text[1:]}" if text.startswith(FORMULAS) else text
 
 
 def _unescaped(cell: str) -> str:
-    """A cell as it was before `_harmless`."""
+    """A cell as it was before `harmless`."""
     return _FORMULA.sub(lambda match: chr(int(match[1], 16)), cell)
 
 

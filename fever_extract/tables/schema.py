@@ -172,7 +172,7 @@ class Columns:
 
 def describe(
     weights: Weights, options: Options, *, all_faces: bool, embedding: bool = True
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """The metadata of a table: what made it, and the names of what it lists."""
     settings = {**options.settings(), "all_faces": all_faces, "embedding": embedding}
     return {

@@ -1,7 +1,8 @@
-"""``python -m fever_extract.training``: prepare, train, evaluate, average and adapt.
+"""``python -m fever_extract.training``: prepare, render, train, evaluate, average and adapt.
 
 Each stage is a command of its own, in the order of the work: prepare, train, plot, average, finish,
-general (several sets and tasks at once), evaluate; and adapt, for weights that are there.
+synthetic (render faces), general (several sets and tasks at once), evaluate; and adapt, for weights
+that are there.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from fever_extract.options import Options
 from fever_extract.training.data.readers import KINDS
 from fever_extract.training.general import command as general
 from fever_extract.training.recipes.recipe import ADAPT_EPOCHS, REST, SHARE, Recipe
+from fever_extract.training.synthetic import command as synthetic
 
 
 def main() -> None:
@@ -92,6 +94,7 @@ def main() -> None:
     )
     finish.set_defaults(run=_finish)
 
+    synthetic.add(stages)
     general.add(stages, [data, device])
     _add_evaluate(stages, [data, device])
 

@@ -1,4 +1,5 @@
-"""Video: decode frames, extract them, track faces from frame to frame.
+"""Video: decode frames, extract them, track faces; courses over time, clips drawn on and written.
 
-Needs the extra ``video``. A folder of clips is a job: see `fever_extract.jobs`.
+Needs the extra ``video``; courses need ``course``. A folder of clips is a job: see
+`fever_extract.jobs`.
 """

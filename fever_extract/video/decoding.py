@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ContextDecorator, suppress
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Union
 
@@ -38,6 +39,7 @@ _METADATA: dict[str, Any] = (
     {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
 _MISSING_TAIL = 0.5  # seconds by which a header may promise too much
+_PLAUSIBLE = 86400.0  # seconds that a header may promise; beyond, it is looked into
 _WIDEST_PIXEL = 16  # times as wide as high, or as high as wide; beyond, the header is damaged
 
 
@@ -73,6 +75,7 @@ class Clip:
 
     Attributes:
         pixel_aspect: width of a pixel of the last frame, in heights of it, as it is stored.
+        problems: what is damaged or missing so far: time in seconds (NaN at the beginning), reason.
 
     Args:
         clip: see `ClipLike`. An open container stays open.
@@ -111,7 +114,7 @@ class Clip:
         self._coded_aspect: Fraction | None = None
         self._time = math.nan
         self._end = 0.0
-        self._problems: list[str] = []
+        self.problems: list[tuple[float, str]] = []
 
     def __enter__(self) -> Clip:
         return self
@@ -132,41 +135,88 @@ class Clip:
         Raises:
             ExtractionError: after the last frame, if there should have been more.
         """
-        with _told:
-            yield from self._frames(start, end)
-
-    def _frames(self, start: float | None, end: float | None) -> Iterator[tuple[float, VideoFrame]]:
-        if start:
-            self._seek(start)
-        given = 0
-        for frame in self._decode():
-            if frame.key_frame:
-                self._note_pixel_aspect()
-            self._time = self._time_of(frame)
-            self._end = self._time + float((frame.duration or 0) * (frame.time_base or 0))
-            if end is not None and self._time >= end:
+        given = False
+        for time, frame in self.walk(start or 0.0):
+            if end is not None and time >= end:
                 break
-            if start is None or self._time >= start:
-                given += 1
-                yield self._time, frame
-        else:
-            promised = self._promised_end()
-            if not self._problems and promised and promised > self._end + _MISSING_TAIL:
-                self._complain(self._end, f"it ends there, at {promised:.2f} s by its header")
-        if not given and not self._problems:
-            raise ExtractionError(Status.DECODE_ERROR, f"no frame in it from {start or 0:g} s on")
-        if self._problems:
-            more = len(self._problems) - 1
-            others = f" (and {more} such problems later)" if more else ""
-            raise ExtractionError(
-                Status.DECODE_ERROR, f"could not be decoded: {self._problems[0]}{others}"
-            )
+            if start is None or time >= start:
+                given = True
+                yield time, frame
+        if error := describe_problems(self.problems, given, start or 0.0):
+            raise error
 
-    def _seek(self, start: float) -> None:
-        # Elsewhere a jump may land anywhere: all that comes before is decoded and left out.
-        if self._container.format.name in _INDEXED:
+    def walk(self, start: float = 0.0) -> Iterator[tuple[float, VideoFrame]]:
+        """Yield all frames to the end, with their times, from a key frame before ``start`` on.
+
+        What is damaged or missing is in `problems` then. Of a clip that begins later than
+        ``start``, and where a jump may land anywhere, the first is the clip's first.
+        """
+        with _told:
+            for frame in self._decode_from(start):
+                if frame.key_frame:
+                    self._note_pixel_aspect()
+                self._time = self._time_of(frame)
+                self._end = self._time + float((frame.duration or 0) * (frame.time_base or 0))
+                yield self._time, frame
+            promised = self._promised_end()
+            if not self.problems and promised and promised > self._end + _MISSING_TAIL:
+                self._complain(self._end, f"it ends there, at {promised:.2f} s by its header")
+
+    @_told
+    def measure(self) -> tuple[float, float]:
+        """Estimate the clip's length in seconds and its frames a second, without decoding.
+
+        By the header; where that says nothing, or more than a day, all packets are looked at.
+        """
+        stream = self._stream
+        rate = float(stream.average_rate or stream.guessed_rate or 25)
+        whole = self._container.duration
+        seconds = self._promised_end() or (whole / av.time_base if whole else 0.0)
+        if not 0 < seconds <= _PLAUSIBLE:
+            seconds, packets = 0.0, 0
             with suppress(av.FFmpegError):
-                self._container.seek(int((start + self._origin) * av.time_base))
+                for packet in self._container.demux(stream):
+                    packets += packet.size > 0
+                    if packet.pts is not None:
+                        seconds = max(seconds, float(packet.pts * packet.time_base) - self._origin)
+            seconds = min(seconds, _PLAUSIBLE) or packets / rate
+        return seconds, rate
+
+    def _decode_from(self, start: float) -> Iterator[VideoFrame]:
+        """Decode from the last key frame before ``start`` that can be reached on."""
+        if start <= 0 or self._container.format.name not in _INDEXED:
+            yield from self._decode()
+            return
+        frames = self._decode()
+        first = next(frames, None)
+        if first is not None:
+            self._note_pixel_aspect()  # so that a change since then is noticed
+        back = 0.0
+        while back < start:
+            if not self._seek(start - back) and back == 0:  # a pipe, or nothing is before it
+                yield from chain([first] if first is not None else [], frames)
+                return
+            frames = self._decode()
+            # What comes before the first key frame may refer to what was jumped over.
+            key = next((frame for frame in frames if frame.key_frame), None)
+            if key is not None and key.time is not None and self._time_of(key) < start:
+                self.problems.clear()
+                yield from chain([key], frames)
+                return
+            # Jumps are by decoding time, or the index is wrong, or the clip ends before that.
+            back = 2 * back or 0.5
+        self._seek(0.0)
+        yield from self._decode()
+
+    def _seek(self, time: float) -> bool:
+        """Jump to a time, or a little before or after it; return whether that was possible."""
+        try:
+            self._container.seek(int((time + self._origin) * av.time_base))
+        except av.FFmpegError:
+            return False
+        self.problems.clear()
+        self._time, self._end = math.nan, 0.0
+        return True
 
     def _decode(self) -> Iterator[VideoFrame]:
         """Decode all that can be decoded; a damaged packet does not end it."""
@@ -223,8 +273,26 @@ class Clip:
         return 3600 * hours + 60 * minutes + seconds - self._origin
 
     def _complain(self, time: float, reason: str) -> None:
-        where = "at the beginning" if math.isnan(time) else f"at {time:.2f} s"
-        self._problems.append(f"{where}: {reason}")
+        self.problems.append((time, reason))
+
+
+def describe_problems(
+    problems: Sequence[tuple[float, str]], given: bool, start: float
+) -> ExtractionError | None:
+    """Make the error for what is wrong with a clip.
+
+    Args:
+        problems: as in `Clip.problems`.
+        given: whether there was a frame.
+        start: from which time on one was looked for, in seconds.
+    """
+    if not problems:
+        reason = f"no frame in it from {start:g} s on"
+        return None if given else ExtractionError(Status.DECODE_ERROR, reason)
+    time, reason = problems[0]
+    where = "at the beginning" if math.isnan(time) else f"at {time:.2f} s"
+    others = f" (and {len(problems) - 1} such problems later)" if len(problems) > 1 else ""
+    return ExtractionError(Status.DECODE_ERROR, f"could not be decoded: {where}: {reason}{others}")
 
 
 @_told

@@ -15,6 +15,7 @@ import fever_extract
 from fever_extract import Options
 from fever_extract._pillow import PillowSettings
 from fever_extract.jobs import sharded
+from fever_extract.jobs.job import Job
 from fever_extract.jobs.ray import on_ray
 from fever_extract.jobs.worker import Work
 from fever_extract.tables import shards
@@ -68,14 +69,9 @@ def test_a_node_and_a_worker_are_lost_half_way(extractor, photos_folder, tmp_pat
     destroyer = threading.Thread(target=destroy)
     destroyer.start()
     try:
-        summary = sharded.run(
-            photos_folder,
-            output,
-            checkpoint=extractor._checkpoint,
-            options=Options(batch_size=2),
-            engine=on_ray(concurrency=2),
-            shard_rows=4,
-        )
+        job = Job(photos_folder, output, Options(batch_size=2))
+        engine = on_ray(concurrency=2)
+        summary = sharded.run(job, extractor._checkpoint, engine, shard_rows=4)
     finally:
         finished.set()
         destroyer.join()

@@ -25,6 +25,7 @@ from fever_extract import Options, Status, cli
 from fever_extract.cli import commands
 from fever_extract.jobs import sharded
 from fever_extract.jobs.engine import local
+from fever_extract.jobs.job import Job
 from fever_extract.jobs.sources import NoImagesError
 from fever_extract.tables import shards
 
@@ -35,18 +36,11 @@ SIZE = 16
 pytestmark = pytest.mark.xdist_group("job")  # `whole` is made once
 
 
-def run(extractor, sources, output, batch_size=4, *, workers=1, **settings):
+def run(extractor, sources, output, batch_size=4, *, workers=1, overwrite=False, supervision=None):
     """A job with its workers started from this process; each takes seconds to import torch."""
-    supervision = settings.pop("supervision", {})
-    return sharded.run(
-        sources,
-        output,
-        checkpoint=extractor._checkpoint,
-        options=Options(batch_size=batch_size),
-        device="cpu",
-        engine=local(workers, **supervision),
-        **{"shard_rows": SIZE, **settings},
-    )
+    job = Job(sources, output, Options(batch_size=batch_size), device="cpu", overwrite=overwrite)
+    engine = local(workers, **(supervision or {}))
+    return sharded.run(job, extractor._checkpoint, engine, shard_rows=SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -475,12 +469,3 @@ def test_a_full_disk(extractor, photos_folder, tmp_path):
         assert (summary.images, summary.reused) == (41, kept.num_rows)
     finally:
         subprocess.run(["umount", str(output)], check=True)
-
-
-def test_clips_are_passed_over_aloud(extractor, astronaut_path, tmp_path):
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.jpg").write_bytes(astronaut_path.read_bytes())
-    (tmp_path / "in" / "b.mp4").write_bytes(b"a clip")
-    with pytest.warns(UserWarning, match="passed over 1 clips, which one table takes"):
-        summary = run(extractor, tmp_path / "in", tmp_path / "out")
-    assert summary.images == 1

@@ -9,6 +9,7 @@ from fever_extract import Extractor, Options, cli, hub
 from fever_extract.cli import commands
 from fever_extract.jobs._progress import Progress
 from fever_extract.jobs.engine import local
+from fever_extract.jobs.job import Job
 from fever_extract.jobs.run import run
 
 REFUSED = [
@@ -67,7 +68,7 @@ def test_a_prior_that_the_weights_do_not_know_is_refused_before_any_image(old):
 
 def test_one_table_needs_no_extractor(extractor, here):
     options = Options(show_progress=False)
-    summary = run("in", "a.csv", checkpoint=hub.load(None), options=options, device="cpu")
+    summary = run(Job("in", "a.csv", options, device="cpu"), hub.load(None))
     extractor.extract_folder("in", "b.csv", workers=1, overwrite=True)
     assert summary.statuses == {"ok": 1}
     assert (here / "a.csv").read_bytes() == (here / "b.csv").read_bytes()

@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+import itertools
 import json
 import os
 
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from browser import addresses_asked_for, chromium, open_page
+from browser import addresses_asked_for, open_page
 from helpers import in_process
 from PIL import Image, ImageFilter
 from selenium.webdriver.common.action_chains import ActionChains
@@ -33,10 +34,8 @@ pytestmark = pytest.mark.xdist_group("report")  # its fixtures are dear: made on
 
 EVIL = "<img src=x onerror=alert(1)>.png"
 POSITION = """
-const [x, y] = [data.x[arguments[0]], data.y[arguments[0]]];
-const {_fullLayout: {xaxis, yaxis}} = document.getElementById("map");
 const {left, top} = document.getElementById("map").getBoundingClientRect();
-return [left + xaxis._offset + xaxis.l2p(x), top + yaxis._offset + yaxis.l2p(y)];
+return [left + view.x(data.x[arguments[0]]), top + view.y(data.y[arguments[0]])];
 """
 
 
@@ -63,10 +62,8 @@ def tables(extractor, photos_folder, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with chromium(tmp_path_factory.mktemp("profile")) as running:
-        yield running
+def texts(browser, selector) -> list[str]:
+    return [found.text for found in browser.find_elements(By.CSS_SELECTOR, selector)]
 
 
 def point_at(browser, face):
@@ -93,14 +90,15 @@ def drawn(browser, selector) -> np.ndarray:
 def test_a_page_to_click_and_read(tables, photos_folder, tmp_path, browser):
     done = write_report(tables / "features.parquet", tmp_path / "a.html", photos=photos_folder)
     assert (done.faces, done.shown, done.pictures) == (12, 12, 12)
-    table = pq.read_table(tables / "features.parquet").to_pylist()
-    rows = [row for row in table if row["status"] == "ok"]
+    rows = pq.read_table(tables / "features.parquet").to_pylist()
     open_page(browser, tmp_path / "a.html")
     assert browser.find_element(By.ID, "summary").text == "12 faces in 13 images"
     assert browser.find_element(By.ID, "notes").text == ""
     assert "t-SNE" in browser.find_element(By.ID, "map-hint").text
+    assert browser.execute_script("return pictureSide") > 0  # so few are pictures, no dots
 
     face = 4
+    assert rows[face]["status"] == "ok"
     point_at(browser, face)
     tip = browser.find_element(By.ID, "tip")
     WebDriverWait(browser, 5).until(lambda _: rows[face]["path"] in tip.text)
@@ -112,13 +110,13 @@ def test_a_page_to_click_and_read(tables, photos_folder, tmp_path, browser):
     # Neighbours by plain arithmetic.
     vectors = np.array([row["embedding"] for row in rows])
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    cosines = vectors @ vectors[face]
+    cosines = np.nan_to_num(vectors @ vectors[face], nan=-1)
     nearest = [other for other in np.argsort(-cosines) if other != face][:10]
     shown = panel.find_elements(By.CSS_SELECTOR, "#neighbours button")
-    expected = [int(button.get_attribute("data-face")) for button in shown]
+    expected = [int(button.get_attribute("data-row")) for button in shown]
     assert len(set(expected)) == len(expected) == len(nearest)
-    # The page has vectors in few bits: of two that are equally near, either may come first.
-    np.testing.assert_allclose(cosines[expected], cosines[nearest], atol=0.005)
+    # In float32, of two that are equally near either may come first.
+    np.testing.assert_allclose(cosines[expected], cosines[nearest], atol=1e-5)
 
     # The picture is the face, cut from its photograph.
     with Image.open(photos_folder / rows[face]["path"]) as photograph:
@@ -142,16 +140,20 @@ def test_colours_are_any_column(tables, photos_folder, tmp_path, browser):
     write_report(tmp_path / "labelled.parquet", tmp_path / "a.html", color="person")
     open_page(browser, tmp_path / "a.html")
     assert "--photos" in browser.find_element(By.ID, "notes").text
-    names = "return document.getElementById('map').data.map((trace) => trace.name)"
-    assert {"p0 (4)", "p1 (4)", "p2 (4)"} <= set(browser.execute_script(names))
+    legend = "#map-legend span"
+    assert {"p0 (4)", "p1 (4)", "p2 (4)"} == set(texts(browser, legend))
     choice = Select(browser.find_element(By.ID, "color"))
     offered = {option.text for option in choice.options}
     assert {"person", "expression", "probability", "face_size", "folder"} <= offered
     choice.select_by_visible_text("folder")
-    assert {"blurred (6)", "sharp (6)"} <= set(browser.execute_script(names))
+    assert {"blurred (6)", "sharp (6)"} == set(texts(browser, legend))
     choice.select_by_visible_text("probability")
-    scales = "return document.getElementById('map').data.map((trace) => trace.marker.showscale)"
-    assert True in browser.execute_script(scales)
+    scale = [float(text) for text in texts(browser, legend)]
+    probabilities = [row["probability"] for row in table.to_pylist() if row["status"] == "ok"]
+    assert scale == sorted(scale)
+    assert (scale[0], scale[-1]) == pytest.approx(
+        (min(probabilities), max(probabilities)), rel=0.01
+    )
     with pytest.raises(ValueError, match=r"no column colour .*expression"):
         write_report(tmp_path / "labelled.parquet", tmp_path / "b.html", color="colour")
     assert not (tmp_path / "b.html").exists()
@@ -182,13 +184,13 @@ def test_labels_that_mean_something_to_javascript(tmp_path, browser):
         table.write(Columns.of(rows, Widths(12, 4)))
     write_report(tmp_path / "f.parquet", tmp_path / "a.html")
     open_page(browser, tmp_path / "a.html")
-    names = "return document.getElementById(arguments[0]).data.map((trace) => trace.name)"
-    assert {f"{label} (3)" for label in labels} <= set(browser.execute_script(names, "map"))
-    assert browser.execute_script(names, "course") == labels
-    ticks = browser.find_elements(By.CSS_SELECTOR, "#expressions .ytick text")
-    assert {tick.text for tick in ticks} == set(labels)
-    colors = "return document.getElementById('expressions').data[0].marker.color"
-    assert all(isinstance(color, str) for color in browser.execute_script(colors))
+    assert {f"{label} (3)" for label in labels} == set(texts(browser, "#map-legend span"))
+    assert texts(browser, "#course-legend span") == labels
+    counts = texts(browser, "#expressions span")
+    assert dict(zip(counts[::2], counts[1::2])) == dict.fromkeys(labels, "3")
+    colors = browser.execute_script("return [...new Set(paints)]")
+    assert len(colors) == 4
+    assert all(isinstance(color, str) for color in colors)
 
 
 def test_names_that_are_not_utf8(tables, tmp_path):
@@ -241,7 +243,7 @@ def test_a_table_without_faces_and_one_without_metadata(extractor, tmp_path, bro
 
 
 def test_ten_thousand_faces(tmp_path, browser):
-    """The page of 10,000 random vectors, drawn by WebGL."""
+    """The page of 10,000 random vectors: each is a dot."""
     random = np.random.default_rng(0)
     count = 10_000
     columns = Columns(
@@ -257,18 +259,49 @@ def test_ten_thousand_faces(tmp_path, browser):
     write_report(tmp_path / "f.parquet", tmp_path / "a.html")
     open_page(browser, tmp_path / "a.html")
     assert "10,000 faces" in browser.find_element(By.ID, "summary").text
-    sizes = "return document.getElementById('map').data.map(({type, x}) => [type, x.length])"
-    traces = browser.execute_script(sizes)
-    assert sum(length for _, length in traces) == count
-    assert {kind for kind, _ in traces} == {"scattergl"}
+    places = browser.execute_script(
+        "return faces.map((row) => [view.x(data.x[row]), view.y(data.y[row])])"
+    )
+    data = browser.execute_script(
+        "return document.getElementById('map').toDataURL('image/png').split(',')[1]"
+    )
+    alpha = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))[..., 3]
+    assert len(places) == count
+    x, y = np.rint(places).astype(int).T
+    assert (alpha[y, x] == 255).all()
     browser.execute_script("select(1234)")
     assert "1234.jpg" in browser.find_element(By.ID, "panel").text
 
 
-def test_of_too_many_faces_a_sample_is_shown(tables, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "MAX_FACES", 5)
+def test_of_too_many_rows_a_sample_is_shown(tables, tmp_path, monkeypatch, browser):
+    monkeypatch.setattr(report, "MAX_ROWS", 5)
     done = write_report(tables / "features.npz", tmp_path / "a.html")
-    assert (done.faces, done.shown) == (12, 5)
+    assert done.faces == 12
+    assert done.shown in (4, 5)
+    open_page(browser, tmp_path / "a.html")
+    assert "sample of 5 of the table's 13 rows" in browser.find_element(By.ID, "notes").text
+
+
+def test_of_too_many_pictures_the_strangest_are_there(
+    tables, photos_folder, tmp_path, monkeypatch, browser
+):
+    monkeypatch.setattr(report, "MAX_PICTURES", 5)
+    monkeypatch.setattr(report, "_STRANGEST", 3)
+    done = write_report(tables / "features.npz", tmp_path / "a.html", photos=photos_folder)
+    assert (done.shown, done.pictures) == (12, 5)
+    open_page(browser, tmp_path / "a.html")
+    assert browser.execute_script("return strangest.slice(0, 3).every(hasPicture)")
+    assert "7 faces have no picture" in browser.find_element(By.ID, "notes").text
+
+
+def test_a_table_without_embeddings(tables, tmp_path, browser):
+    table = pq.read_table(tables / "features.parquet").drop_columns("embedding")
+    pq.write_table(table, tmp_path / "f.parquet")
+    done = write_report(tmp_path / "f.parquet", tmp_path / "a.html")
+    assert (done.faces, done.shown) == (12, 12)
+    open_page(browser, tmp_path / "a.html")
+    assert "without embeddings" in browser.find_element(By.ID, "map-hint").text
+    assert sum(map(int, texts(browser, "#expressions span")[1::2])) == 12
 
 
 @pytest.fixture(scope="module")
@@ -303,20 +336,53 @@ def test_the_course_of_a_clip(clip, tmp_path, browser):
     assert browser.find_element(By.ID, "summary").text == "20 faces in 30 frames"
     choice = Select(browser.find_element(By.ID, "course-choice"))
     assert [option.text for option in choice.options] == ["clip.mp4, face 0"]
-    curves = browser.execute_script(
-        "return document.getElementById('course').data.map(({name, x, y}) => ({name, x, y}))"
+    # Curves before the face went and after it came back, none in between.
+    parts = browser.execute_script(
+        "return stretches().map((part) => part.map((row) => data.time[row]))"
     )
-    # Eight curves before the face went and eight after it came back, none in between.
-    assert [curve["name"] for curve in curves[:8]] == [curve["name"] for curve in curves[8:]]
-    assert len(curves) == 16
-    assert curves[0]["x"] == pytest.approx(np.arange(10) / 10)
-    assert curves[8]["x"] == pytest.approx(np.arange(20, 30) / 10)
-    np.testing.assert_allclose(np.sum([curve["y"] for curve in curves[:8]], axis=0), 1, atol=1e-3)
-    strip = browser.find_elements(By.CSS_SELECTOR, "#course-faces button")
-    assert len(strip) == 10
+    assert parts == [pytest.approx(np.arange(10) / 10), pytest.approx(np.arange(20, 30) / 10)]
+    colours = browser.execute_script(
+        "const canvas = document.getElementById('course'); return [0.5, 1.5, 2.5].map((time) => "
+        "[...canvas.getContext('2d').getImageData(course.x(time), course.y(0.5), 1, 1).data])"
+    )
+    assert [colour[3] for colour in colours] == [255, 0, 255]
+    # Below it each face stands at its time, and over no other.
+    middles = browser.execute_script(
+        "const {left} = document.getElementById('course').getBoundingClientRect(); "
+        "return [...document.querySelectorAll('#course-faces button')].map((button) => "
+        "[button.getBoundingClientRect(), left + course.x(data.time[button.dataset.row])]).map("
+        "([box, x]) => [box.left, box.right, x])"
+    )
+    assert len(middles) >= 8
+    for left, right, x in middles:
+        assert (left + right) / 2 == pytest.approx(x, abs=1)
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(middles))
     assert drawn(browser, "#course-faces canvas").std() > 20
+    strip = browser.find_elements(By.CSS_SELECTOR, "#course-faces button")
+    time = strip[-1].text.splitlines()[-1]
     strip[-1].click()
-    assert "clip.mp4 at 2.90 s" in browser.find_element(By.ID, "panel").text
+    assert f"clip.mp4 at {time}" in browser.find_element(By.ID, "panel").text
+
+
+def test_the_course_as_csv(clip, tmp_path, browser):
+    write_report(clip / "f.parquet", tmp_path / "a.html")
+    open_page(browser, tmp_path / "a.html")
+    browser.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
+    )
+    browser.find_element(By.ID, "course-csv").click()
+    WebDriverWait(browser, 10).until(lambda _: (tmp_path / "course.csv").exists())
+    with open(tmp_path / "course.csv", newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    table = read_table(clip / "f.parquet")
+    rows = np.flatnonzero(np.isfinite(table.X).all(axis=1))
+    assert [line["path"] for line in lines] == ["clip.mp4"] * len(rows)
+    assert [line["expression"] for line in lines] == [table.texts("expression")[i] for i in rows]
+    times = [float(line["time"]) for line in lines]
+    np.testing.assert_allclose(times, table.numbers("time")[rows], atol=1e-6)
+    names = [f"p_{name}" for name in table.metadata["expressions"]]
+    shares = [[float(line[name]) for name in names] for line in lines]
+    np.testing.assert_allclose(shares, table.numbers("expressions")[rows], rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from skimage.data import lfw_subset
 
 from fever_extract import cli
 from fever_extract.jobs.sources import Input
-from fever_extract.jobs.worker import to_table
+from fever_extract.jobs.worker import LINKS, to_table
 from fever_extract.records import Face, Record, Status
 from fever_extract.tables.schema import Widths
 
@@ -63,7 +63,8 @@ def synthetic_rows(
     vectors = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     box, landmarks = np.zeros(4, np.float32), np.zeros((5, 2), np.float32)
     records = [Record(Status.OK, faces=(Face(box, 1.0, landmarks, row),)) for row in vectors]
-    return to_table(list(zip(indices.tolist(), inputs)), records, widths)
+    table = to_table(list(zip(indices.tolist(), inputs)), records, widths)
+    return table.drop_columns([LINKS])
 
 
 def workers():

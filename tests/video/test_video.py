@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from clip_maker import TURNS, scene, show_by, write_clip, write_sound
-from helpers import cosine, iou
+from helpers import SMILING, cosine, iou, write_faces
 from PIL import Image
 
 from fever_extract import ExtractionError, Frame, Status, cli
@@ -87,13 +87,47 @@ def test_options_and_the_choice_among_faces(extractor, face, tmp_path):
 
 def test_a_face_that_leaves_and_returns(extractor, face, tmp_path):
     shown, empty = scene(face, (80, 40)), scene(face)
-    # Gone for 0.4 s, and later for 1.6 s.
-    write_clip(tmp_path / "away.mp4", [shown] * 2 + [empty] * 3 + [shown] + [empty] * 15 + [shown])
+    other = scene(face.transpose(Image.Transpose.FLIP_LEFT_RIGHT).resize((100, 100)), (10, 40))
+    # Gone for 0.4 s, and for 1.6 s; after that one of half the size comes in elsewhere.
+    away = [shown] * 2 + [empty] * 3 + [shown] + [empty] * 15 + [shown] + [empty] * 15 + [other]
+    write_clip(tmp_path / "away.mp4", away, fine=True)
     frames = list(extractor.extract_video(tmp_path / "away.mp4"))
     assert [frame.status.value for frame in frames] == (
-        ["ok"] * 2 + ["no_face"] * 3 + ["ok"] + ["no_face"] * 15 + ["ok"]
+        ["ok"] * 2 + (["no_face"] * 3 + ["ok"]) + (["no_face"] * 15 + ["ok"]) * 2
     )
-    assert [frame.face.track for frame in frames if frame.face] == [0, 0, 0, 1]
+    assert [frame.face.track for frame in frames if frame.face] == [0, 0, 0, 0, 1]
+
+
+@pytest.fixture(scope="module")
+def another(tmp_path_factory):
+    """Another person's face, in grey, as large as ``face``."""
+    (path,) = write_faces(tmp_path_factory.mktemp("faces"), SMILING[:1])
+    return Image.open(path).convert("RGB")
+
+
+def test_a_cut_to_somebody_else_in_the_same_place(extractor, face, another, tmp_path):
+    first, second = scene(face, (80, 40)), scene(another, (80, 40))
+    write_clip(tmp_path / "cut.mp4", [first] * 3 + [second] * 3 + [first] * 2, fine=True)
+    frames = list(extractor.extract_video(tmp_path / "cut.mp4"))
+    assert iou(frames[2].face.box, frames[3].face.box) > 0.3
+    assert [frame.face.track for frame in frames] == [0] * 3 + [1] * 3 + [0] * 2
+
+
+def test_two_who_cross(extractor, face, another, tmp_path):
+    def shown(step):
+        picture = Image.fromarray(scene(another, (480 - 30 * step, 40), size=(640, 240)))
+        picture.paste(face, (30 * step, 40))  # who comes from the left is in front
+        return np.asarray(picture)
+
+    write_clip(tmp_path / "cross.mp4", [shown(step) for step in range(17)], fine=True)
+    frames = list(extractor.extract_video(tmp_path / "cross.mp4"))
+    sides = [
+        {track: box[0] for track, box in ((f.track, f.box) for f in frames[index].faces)}
+        for index in (0, -1)
+    ]
+    assert len(sides[0]) == len(sides[1]) == 2
+    left, right = sorted(sides[0], key=sides[0].__getitem__)
+    assert sides[1][left] > sides[1][right]
 
 
 def test_a_clip_is_never_all_in_memory(extractor):
@@ -397,8 +431,7 @@ def test_a_folder_of_photographs_and_clips(extractor, clip, astronaut, tmp_path,
     assert summary.statuses == {Status.OK: 14, Status.NO_FACE: 2, Status.DECODE_ERROR: 1}
     assert [(path, message.split(":")[0]) for path, _, message in summary.failures] == [
         ("c.mov", "could not be opened"),
-        ("d.mkv", "at 0.00 s"),
-        ("d.mkv", "at 0.10 s"),
+        ("d.mkv", "from 0.00 to 0.10 s (2 frames)"),
     ]
 
 
@@ -408,7 +441,7 @@ def test_the_command_takes_a_clip(clip, tmp_path):
         [*command, tmp_path / "clip.csv"], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "12 images in" in done.stdout
+    assert "12 frames of 1 clip in" in done.stdout
     header, first, *_ = (tmp_path / "clip.csv").read_text().splitlines()
     assert header.startswith("path,time,status,error,face_index,track,")
     assert first.startswith("moving.mp4,0.0,ok,,0,0,")

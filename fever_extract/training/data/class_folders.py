@@ -14,7 +14,7 @@ from tqdm import tqdm
 from fever_extract import alignment, images
 from fever_extract._utils import progress
 from fever_extract._utils.names import printable, to_text
-from fever_extract.jobs.folders import list_images
+from fever_extract.folders import list_images
 from fever_extract.models.config import Preprocessing
 from fever_extract.options import Options
 from fever_extract.pipeline import Pipeline

@@ -29,6 +29,7 @@ from fever_extract._utils.threads import thread_pool
 from fever_extract.detection.detector import Detector
 from fever_extract.models.network import pick_device
 from fever_extract.records import ExtractionError
+from fever_extract.tables import shards
 from fever_extract.training.data import readers
 from fever_extract.training.data.portrait import Portrait, cut_out
 from fever_extract.training.data.readers import fec
@@ -95,8 +96,6 @@ def triplets_path(faces: Path) -> Path:
 
 def _write_parts(samples: Sequence[Sample], detector: Detector, parts: Path) -> list[Path]:
     """A Parquet file for each 1000 samples; those that are there already stay."""
-    import pyarrow.parquet as pq
-
     columns = schema(samples)
     paths = []
     with (
@@ -105,16 +104,14 @@ def _write_parts(samples: Sequence[Sample], detector: Detector, parts: Path) -> 
     ):
         for start in range(0, len(samples), PART):
             chunk = samples[start : start + PART]
-            path = parts / f"part-{start // PART:06}.parquet"
+            path = parts / shards.shard_name(start // PART)
             key = _digest(chunk, columns)
-            if not _is_done(path, key):
+            if shards.metadata_of(path).get(_KEY) != key:
                 found = []
                 for answer in pool.map(lambda sample: _attempt(sample, detector), chunk):
                     found.append(answer)
                     bar.update()
-                table = to_table(chunk, found, columns, {_KEY: key})
-                with replace_atomically(path) as temporary:
-                    pq.write_table(table, temporary, compression="zstd")
+                shards.write(path, to_table(chunk, found, columns, {_KEY: key}))
             else:
                 bar.update(len(chunk))
             paths.append(path)
@@ -138,16 +135,6 @@ def _digest(chunk: Sequence[Sample], columns: pa.Schema) -> bytes:
             about = os.stat(sample.picture)
             digest.update(f"{about.st_size} {about.st_mtime_ns}".encode())
     return digest.hexdigest().encode()
-
-
-def _is_done(path: Path, key: bytes) -> bool:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return (pq.read_schema(path).metadata or {}).get(_KEY) == key
-    except (OSError, pa.ArrowInvalid):
-        return False
 
 
 def _join(parts: Sequence[Path], output: Path) -> None:

@@ -20,8 +20,8 @@ LEARNED_FROM = 10_000
 
 
 @dataclass(frozen=True)
-class Questions:
-    """The faces that embeddings are asked about.
+class Benchmark:
+    """Measure embeddings of the same faces.
 
     Attributes:
         train: majority faces of FER+ train: a probe learns from them, examples are drawn from
@@ -37,7 +37,7 @@ class Questions:
     who: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, train: Faces, split: Faces, unlabelled: Faces) -> Questions:
+    def of(cls, train: Faces, split: Faces, unlabelled: Faces) -> Benchmark:
         """Draw them.
 
         Args:
@@ -50,7 +50,7 @@ class Questions:
         pictures, who = retrieval.draw_people(unlabelled.names)
         return cls(take(train, np.sort(chosen)), split, take(unlabelled, pictures), who)
 
-    def ask(self, embeddings: Embeddings) -> dict[str, object]:
+    def measure(self, embeddings: Embeddings) -> dict[str, object]:
         """Measure one kind of embeddings; ready for JSON.
 
         Args:

@@ -31,7 +31,7 @@ from fever_extract.training.evaluation.accuracy import (
 from fever_extract.training.evaluation.calibration import calibration_error
 from fever_extract.training.evaluation.cost import cost
 from fever_extract.training.evaluation.crops import take
-from fever_extract.training.evaluation.embedding_measures import Questions, has_votes
+from fever_extract.training.evaluation.embedding_measures import Benchmark, has_votes
 from fever_extract.training.evaluation.prior import without_prior
 from fever_extract.training.evaluation.robustness import robustness
 from fever_extract.training.evaluation.stages import Stages
@@ -87,17 +87,17 @@ def evaluate(
     stages = Stages(_OWN_STAGES + len(peers.NAMES) + 1)
     with stages("reading"):
         faces, train, people = _read(data, split, limit)
-        questions = Questions.of(train, faces, people)
+        benchmark = Benchmark.of(train, faces, people)
     named = _measure_names(network, faces, train, stages)
     with stages("robustness"):
         truth = majority(faces.expression)
         robust = robustness(network, take(faces, truth >= 0))
     with stages("vectors"):
-        ours = questions.ask(lambda asked: run(network, asked).embeddings)
+        ours = benchmark.measure(lambda asked: run(network, asked).embeddings)
     preprocessing = checkpoint.config.preprocessing
     with stages("cost"):
         costs = cost(network, preprocessing.channels, preprocessing.size)
-    others = _measure_peers(questions, preprocessing, data, stages)
+    others = _measure_peers(benchmark, preprocessing, data, stages)
     stages.close()
     return {
         "weights": checkpoint.config.name,
@@ -188,20 +188,20 @@ def _measure_names(
 
 
 def _measure_peers(
-    questions: Questions, preprocessing: Preprocessing, data: Path, stages: Stages
+    benchmark: Benchmark, preprocessing: Preprocessing, data: Path, stages: Stages
 ) -> dict[str, object]:
     """What each peer is worth, or what it lacks here."""
     measured: dict[str, object] = {}
-    truth = majority(questions.split.expression)
+    truth = majority(benchmark.split.expression)
     for name in (*peers.NAMES, "fer"):
         with stages(name):
             try:
                 if name == "fer":  # has classes of its own, and no embeddings to speak of
-                    named = peers.fer(questions.split)
+                    named = peers.fer(benchmark.split)
                     measured[name] = {"head": figures(named[truth >= 0], truth[truth >= 0])}
                 else:
-                    embeddings = peers.make(name, preprocessing, questions.train, data)
-                    measured[name] = questions.ask(embeddings)
+                    embeddings = peers.make(name, preprocessing, benchmark.train, data)
+                    measured[name] = benchmark.measure(embeddings)
             except peers.PeerMissingError as missing:
                 measured[name] = {"missing": str(missing)}
     return measured

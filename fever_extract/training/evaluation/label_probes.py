@@ -18,7 +18,7 @@ _DRAWS = 40
 
 
 class LabelProbes:
-    """What is asked about labels: of the labelled faces, in the same folds."""
+    """Measure embeddings by the labels of one set, always in the same folds."""
 
     def __init__(self, table: TransferSet, labelled: npt.NDArray[np.int64]) -> None:
         self.rows = labelled
@@ -35,10 +35,10 @@ class LabelProbes:
         who = np.unique(self.people[self.measured], return_inverse=True)[1]
         self.who, self.persons = who, int(who.max()) + 1
 
-    def ask(
+    def measure(
         self, embeddings: npt.NDArray[np.floating]
     ) -> tuple[npt.NDArray[np.bool_], dict[str, Any]]:
-        """Whether the linear probe is right about each face, and all figures."""
+        """Return whether the linear probe is right about each face, and all figures."""
         embeddings = embeddings[self.rows]
         named = probes.linear_probe(embeddings, self.labels, self.people, self.folds)
         right = named[self.measured] == self.truth

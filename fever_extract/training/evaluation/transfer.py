@@ -1,7 +1,7 @@
 """Transfer: measures of embeddings on labelled sets that training never saw.
 
-`measure` asks the same questions of any features of one set; `evaluate_transfer` asks them of
-weights and their peers, on all sets, and says whether the embeddings keep what the network knows.
+`measure` takes any features of one set; `evaluate_transfer` measures weights and their peers on all
+sets, and says whether the embeddings keep what the network knows.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def measure(
         if not np.isfinite(embeddings).all():
             raise ValueError(f"{name} has values that are not finite")
     labelled = np.flatnonzero(table.labels >= 0)
-    questions = LabelProbes(table, labelled) if len(table.classes) > 1 else None
+    label_probes = LabelProbes(table, labelled) if len(table.classes) > 1 else None
     answers: dict[str, Any] = {
         "set": table.name,
         "reference": table.reference,
@@ -169,8 +169,8 @@ def measure(
         features.items(), desc=table.name, unit="feature", leave=False
     ):
         answer: dict[str, Any] = {"dimensions": embeddings.shape[1]}
-        if questions:
-            right[name], asked = questions.ask(embeddings)
+        if label_probes:
+            right[name], asked = label_probes.measure(embeddings)
             answer.update(asked)
         scores = None if name == "blendshapes" else _blendshapes(embeddings, table)
         if scores:
@@ -181,14 +181,14 @@ def measure(
         if table.people_known:
             answer["identity"] = probes.identity(embeddings, table.people)
         answers["features"][name] = answer
-    if questions and OURS in right:
+    if label_probes and OURS in right:
         answers["ahead"] = {
-            name: questions.difference(right[OURS], other)
+            name: label_probes.difference(right[OURS], other)
             for name, other in right.items()
             if name != OURS
         }
-    if questions and probabilities is not None:
-        answers["head"] = questions.head(probabilities, expressions, prior)
+    if label_probes and probabilities is not None:
+        answers["head"] = label_probes.head(probabilities, expressions, prior)
     return answers
 
 

@@ -12,7 +12,7 @@ import torch
 
 from fever_extract.training.data import augment
 from fever_extract.training.data.faces import Faces, Triplets, majority
-from fever_extract.training.trainer.teachers import Lesson, mix
+from fever_extract.training.trainer.teachers import SoftTargets, mix
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -145,18 +145,18 @@ class TripletStream(Stream):
 
 
 def open_stream(
-    one: TrainingSet, lesson: Lesson, recipe: Recipe, preprocessing: Preprocessing
+    one: TrainingSet, targets: SoftTargets, recipe: Recipe, preprocessing: Preprocessing
 ) -> Stream:
     """A data set's part of every batch, its soft labels mixed with what teachers say."""
-    faces = mix(one.faces, lesson, recipe.distill_weight)
+    faces = mix(one.faces, targets, recipe.distill_weight)
     if one.triplets is None:
         return Stream(
-            faces, lesson.embeddings, count=one.count, recipe=recipe, preprocessing=preprocessing
+            faces, targets.embeddings, count=one.count, recipe=recipe, preprocessing=preprocessing
         )
     return TripletStream(
         one.triplets,
         faces,
-        lesson.embeddings,
+        targets.embeddings,
         count=one.count,
         recipe=recipe,
         preprocessing=preprocessing,

@@ -26,7 +26,7 @@ def plot(runs: Sequence[Path], output: Path) -> None:
         FileNotFoundError: if a run has no log.
         ImportError: if plotly is missing.
     """
-    require("plotly", extra="report", needed_by="a page of curves")
+    require("plotly", extra="training", needed_by="a page of curves")
     from plotly import colors
     from plotly.subplots import make_subplots
 

@@ -35,11 +35,11 @@ _AT_ONCE = 128
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What teachers say of the n faces of a data set.
+class SoftTargets:
+    """Teachers' outputs for the n faces of a data set.
 
     Attributes:
-        probabilities: ``(n, 8)`` float32, meaned over the teachers; n is 0 without teachers.
+        probabilities: ``(n, 8)`` float32, means over the teachers; n is 0 without teachers.
         embeddings: ``(n, k)`` float32: the teachers' centred embeddings side by side, scaled so
             that inner products of rows are the mean of the teachers' cosines.
     """
@@ -48,22 +48,22 @@ class Lesson:
     embeddings: npt.NDArray[np.float32]
 
 
-def learn_from(
+def soft_targets(
     teachers: Sequence[Checkpoint], faces: Faces, store: Path, device: torch.device
-) -> Lesson:
-    """Ask all teachers about all faces, or read what they said before.
+) -> SoftTargets:
+    """Run all teachers on all faces, or read their cached outputs.
 
     Args:
         teachers: weights with FER+'s expressions.
         faces: a data set.
-        store: folder where a teacher's answers are kept.
+        store: folder of cached outputs.
         device: torch device.
 
     Raises:
         WeightsError: if a teacher has other expressions.
     """
     if not teachers:
-        return Lesson(np.zeros((0, 8), np.float32), np.zeros((len(faces), 0), np.float32))
+        return SoftTargets(np.zeros((0, 8), np.float32), np.zeros((len(faces), 0), np.float32))
     probabilities, embeddings = [], []
     for teacher in teachers:
         if teacher.config.expressions != EXPRESSIONS:
@@ -73,19 +73,19 @@ def learn_from(
         centred = seen - seen.mean(axis=0)
         length = np.linalg.norm(centred, axis=1, keepdims=True) * len(teachers) ** 0.5
         embeddings.append(centred / np.maximum(length, 1e-6))
-    return Lesson(np.mean(probabilities, axis=0), np.concatenate(embeddings, axis=1))
+    return SoftTargets(np.mean(probabilities, axis=0), np.concatenate(embeddings, axis=1))
 
 
-def mix(faces: Faces, lesson: Lesson, share: float) -> Faces:
+def mix(faces: Faces, targets: SoftTargets, share: float) -> Faces:
     """The faces with soft labels that are ``share`` the teachers', the rest the votes.
 
     Faces without votes get the teachers' labels alone.
     """
-    if not len(lesson.probabilities):
+    if not len(targets.probabilities):
         return faces
     votes = faces.expression.sum(axis=1, keepdims=True) > 0
     share_of_each = np.where(votes, np.float32(share), np.float32(1))
-    mixed = (1 - share_of_each) * faces.expression + share_of_each * lesson.probabilities
+    mixed = (1 - share_of_each) * faces.expression + share_of_each * targets.probabilities
     return dataclasses.replace(faces, expression=mixed)
 
 
@@ -96,7 +96,7 @@ def likeness(
 
     Args:
         expression: ``(n, 8)`` soft labels; a row of zeros is like nothing that is known.
-        embeddings: ``(n, k)`` as in `Lesson`.
+        embeddings: ``(n, k)`` as in `SoftTargets`.
         share_of_teachers: how much the teachers' cosines count; the rest is the overlap of the
             soft labels (Bhattacharyya's coefficient, itself the cosine of their roots).
 
@@ -122,14 +122,14 @@ def _answers(
         with np.load(path) as stored:
             return stored["probabilities"], stored["vectors"]
     network = for_inference(build(teacher.config, teacher.state_dict).to(device))
-    said, seen = _ask(network, faces, teacher.config.name)
+    said, seen = _predict(network, faces, teacher.config.name)
     with replace_atomically(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, probabilities=said, embeddings=seen)
     return said, seen
 
 
 @torch.inference_mode()
-def _ask(
+def _predict(
     network: FeverNet, faces: Faces, name: str
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     preprocessing, device = network.config.preprocessing, network.mean.device

@@ -37,7 +37,7 @@ from fever_extract.training.trainer.state import (
     read_state,
     write_state,
 )
-from fever_extract.training.trainer.teachers import learn_from
+from fever_extract.training.trainer.teachers import soft_targets
 
 
 def train(
@@ -108,8 +108,8 @@ class Run:
         self.config = make_config(recipe, faces, self.made_from)
         self.streams = []
         for one in sets:
-            lesson = learn_from(masters, one.faces, output, self.device)
-            self.streams.append(open_stream(one, lesson, recipe, self.config.preprocessing))
+            targets = soft_targets(masters, one.faces, output, self.device)
+            self.streams.append(open_stream(one, targets, recipe, self.config.preprocessing))
         self.steps = len(self.streams[0].indices) // recipe.batch_size
         if not self.steps:
             raise ValueError(

@@ -7,7 +7,7 @@ from helpers import cosine
 
 from fever_extract.training.data.faces import Faces
 from fever_extract.training.trainer.losses import concordance, geometry, triplet
-from fever_extract.training.trainer.teachers import Lesson, likeness, mix
+from fever_extract.training.trainer.teachers import SoftTargets, likeness, mix
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_likeness_is_the_overlap_of_labels_and_the_teachers_cosine():
 
 def test_labels_are_mixed_and_unlabelled_faces_get_the_teachers_word(made_faces):
     said = np.full((len(made_faces), 8), 1 / 8, np.float32)
-    mixed = mix(made_faces, Lesson(said, np.zeros((len(said), 0), np.float32)), 0.6)
+    mixed = mix(made_faces, SoftTargets(said, np.zeros((len(said), 0), np.float32)), 0.6)
     expected = 0.4 * made_faces.expression[0] + 0.6 / 8
     np.testing.assert_allclose(mixed.expression[0], expected, rtol=1e-5)
     np.testing.assert_allclose(mixed.expression[-1], 1 / 8, rtol=1e-5)

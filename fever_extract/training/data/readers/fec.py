@@ -27,7 +27,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fever_extract.jobs.folders import list_images
+from fever_extract.folders import list_images
 from fever_extract.training.data.readers.sample import (
     TEST,
     TRAIN,

@@ -6,24 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fever_extract._utils.names import to_text
-from fever_extract.jobs.folders import list_images
-from fever_extract.models.config import EXPRESSIONS
+from fever_extract.folders import list_images
+from fever_extract.models.config import EXPRESSIONS, FOLDER_NAMES
 from fever_extract.training.data.readers.sample import SPLITS, TRAIN, VALID, Sample
-
-NAMES = {
-    **{name: name for name in EXPRESSIONS},
-    "neutrality": "neutral",
-    "happy": "happiness",
-    "joy": "happiness",
-    "surprised": "surprise",
-    "sad": "sadness",
-    "angry": "anger",
-    "disgusted": "disgust",
-    "afraid": "fear",
-    "fearful": "fear",
-    "contemptuous": "contempt",
-}
-"""What a folder may be called (in small or capital letters), and which expression that is."""
 
 _SPLITS = {**{name: name for name in SPLITS}, "val": VALID, "validation": VALID}
 
@@ -91,9 +76,10 @@ def _folders(folder: Path) -> list[Path]:
 
 def _expression(folder: Path) -> str:
     try:
-        return NAMES[folder.name.lower()]
+        return FOLDER_NAMES[folder.name.lower()]
     except KeyError:
         raise ValueError(
-            f"{folder}: its name is none of the expressions ({', '.join(sorted(NAMES))}). Rename "
-            "or remove it; for other classes there is `python -m fever_extract.training adapt`"
+            f"{folder}: its name is none of the expressions ({', '.join(sorted(FOLDER_NAMES))}). "
+            "Rename or remove it; for other classes there is "
+            "`python -m fever_extract.training adapt`"
         ) from None

@@ -1,8 +1,9 @@
-"""List the images in a folder and below it."""
+"""List the images in a folder and below it; tell by name or content what is one."""
 
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Container, Iterator
 from typing import TYPE_CHECKING
@@ -10,11 +11,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fever_extract._utils.names import printable
-from fever_extract.images import EXTENSIONS, looks_like_picture
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+EXTENSIONS = frozenset(
+    ".avif .bmp .dib .gif .heic .heif .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm "
+    ".tga .tif .tiff .webp".split()
+)
+"""What counts as a picture in a folder, in any case of letters."""
+
+# What a file begins with; a dot stands for any byte.
+_BEGINNINGS = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|II[*+]\0|MM\0[*+]|BM....\0\0\0\0"
+    rb"|P[1-7]\s+[#\dW]|P[Ff]\s+\d|\0\0\0\x0c(?:jP  |JXL )\r\n|\xff\x4f\xff\x51|\xff\x0a"
+    rb"|....ftyp(?:avi[fs]|he[iv][cfmsx]|mif1|msf1)",
+    re.DOTALL,
+)
 # Not looked into: their own formats, though some hold pictures (a raw file's is a thumbnail).
 _NO_PICTURES = frozenset(
     ".3fr .arw .bak .cr2 .cr3 .csv .dng .doc .docx .gz .html .ini .json .jsonl .md .mat .mp3 "
@@ -68,6 +81,11 @@ def list_images(
             )
         yield from (os.path.join(below, name) for name in pictures)
         waiting += [os.path.join(below, name) for name in sorted(folders, reverse=True)]
+
+
+def looks_like_picture(beginning: bytes) -> bool:
+    """Recognise an image file by its first bytes; 32 are enough."""
+    return _BEGINNINGS.match(beginning) is not None
 
 
 def _is_picture(entry: os.DirEntry[str], extensions: Container[str]) -> bool:
