@@ -94,5 +94,8 @@ def _search(chosen: argparse.Namespace, table: Table, photos: list[str]) -> list
         near = table.nearest(
             record.face.embedding, chosen.number, metric=chosen.metric, leave_out_same=True
         )
+        if not len(near.rows):
+            complain(f"{photo}: the table has no embedding, or only equal ones")
+            continue
         sections.append((photo, record.face, page.matches(table, near.rows, near.distances)))
     return sections

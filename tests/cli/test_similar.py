@@ -109,3 +109,13 @@ def test_no_pictures_where_there_are_none(table, capsys, tmp_path):
     assert code == 0
     assert "0 pictures" in out
     assert "give --photos" in err
+
+
+def test_a_table_of_the_same_face_only(table, capsys, tmp_path):
+    path, photos = table
+    same = pq.read_table(path).slice(0, 1)
+    pq.write_table(same, tmp_path / "same.parquet")
+    query = photos / same["path"][0].as_py()
+    code, out, err = in_process(capsys, "similar", query, tmp_path / "same.parquet")
+    assert (code, out) == (1, "")
+    assert "no embedding, or only equal ones" in err

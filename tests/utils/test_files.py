@@ -183,3 +183,14 @@ def test_many_writers_of_one_file_end_well(tmp_path):
         assert all(pool.map(write_often, [(tmp_path, number) for number in range(4)]))
     assert len(set((tmp_path / "t").read_text())) == 1
     assert not ours(tmp_path)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_is_said_with_the_name(tmp_path):
+    with (
+        pytest.raises(OSError, match=r"No space left on device: '.*/a\.csv'"),
+        files.replace_atomically(tmp_path / "a.csv"),
+        open("/dev/full", "wb", buffering=0) as full,
+    ):
+        full.write(b"x")
+    assert os.listdir(tmp_path) == []
