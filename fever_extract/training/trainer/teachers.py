@@ -124,7 +124,7 @@ def _answers(
     network = for_inference(build(teacher.config, teacher.state_dict).to(device))
     said, seen = _predict(network, faces, teacher.config.name)
     with replace_atomically(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, probabilities=said, embeddings=seen)
+        np.savez(file, probabilities=said, vectors=seen)
     return said, seen
 
 
