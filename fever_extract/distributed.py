@@ -1,4 +1,4 @@
-"""Old name of `fever_extract.jobs.ray`, for one release more."""
+"""Deprecated name of `fever_extract.jobs.ray`, kept for one more release."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""List the images in a folder and below it; tell by name or content what is one."""
+"""List the images in a folder and its subfolders, recognised by file name or content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Atomic file replacement, locks, and clean-up of what killed runs left."""
+"""Atomic file replacement, locks, and clean-up of files left behind by killed runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Check a bundle: its files, and what its program for Python makes of the conformance pictures."""
+"""Check a bundle's files, and its Python program's results on the conformance pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures that may be given away, what the package makes of them, and a comparison with that.
+"""Conformance test of a bundle: free pictures, the package's results on them, a comparison.
 
 All are made of the package's own photograph, which is in the public domain: turned as EXIF can
 turn it, in every mode that Pillow writes, small and large, with several faces and with none.

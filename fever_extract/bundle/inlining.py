@@ -1,4 +1,4 @@
-"""One file out of a module: what it takes from the package is put in front of it.
+"""Make a module a self-contained file by inlining what it imports from the package.
 
 So the program in a bundle and the package are the same code where they do the same: only
 definitions that are used come along, as they stand in their modules.

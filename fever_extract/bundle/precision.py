@@ -1,4 +1,4 @@
-"""Smaller files: an ONNX model's weights in float16 or int8, its arithmetic in float32.
+"""Shrink ONNX files: weights are stored as float16 or int8, arithmetic stays in float32.
 
 ONNX Runtime widens the weights once, when it loads the model: speed and memory are float32's.
 """

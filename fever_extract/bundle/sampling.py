@@ -1,4 +1,4 @@
-"""Resampling on NumPy and Pillow, as on torch elsewhere; a part of fever_onnx.py."""
+"""NumPy and Pillow counterpart of the torch resampling; a part of fever_onnx.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faces that the user already knows: boxes or landmarks in place of a detection."""
+"""Faces given by the caller: boxes or landmarks that replace detection."""
 
 from __future__ import annotations
 

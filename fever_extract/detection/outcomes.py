@@ -1,4 +1,4 @@
-"""What detection says where it finds no face, in the same words for every implementation."""
+"""Errors for pictures without a usable face, worded alike in every implementation."""
 
 from __future__ import annotations
 

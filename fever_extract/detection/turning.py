@@ -1,4 +1,4 @@
-"""Detection in four orientations, for faces that lie or are upside down.
+"""Detection in four orientations, for faces that are sideways or upside down.
 
 MTCNN finds many upside-down faces in the picture as it is, and puts the eyes where the mouth is, so
 that neither score nor landmarks tell. But where the face is upright, the score is higher.

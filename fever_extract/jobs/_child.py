@@ -1,4 +1,4 @@
-"""Programs of this package in processes of their own, at the other end of a pipe.
+"""Run a module of this package in a child process, connected by a pipe.
 
 Not `multiprocessing.Process`, which would run its user's script again.
 """

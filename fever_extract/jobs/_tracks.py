@@ -1,4 +1,4 @@
-"""Ids of faces across the stretches of a clip, which are worked on apart.
+"""Join face ids across the stretches of a clip, which are extracted separately.
 
 The worker of a stretch begins about a second earlier, and so sees the faces that come into it as
 its neighbour does: by time and place they are the same. Ids are counted through the clip.

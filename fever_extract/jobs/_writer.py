@@ -1,4 +1,4 @@
-"""The plan of a job as tasks, and their results as shards: in order, ids of faces joined."""
+"""Turn a job's plan into tasks, and write the results as shards, in order, with ids joined."""
 
 from __future__ import annotations
 

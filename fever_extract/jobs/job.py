@@ -1,4 +1,4 @@
-"""`Job`: what is to be extracted, how, and to where; its one description, from door to worker."""
+"""`Job`: the description of one extraction job: its inputs, its settings and its output."""
 
 from __future__ import annotations
 

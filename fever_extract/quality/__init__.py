@@ -1,4 +1,4 @@
-"""Measures of how far a face can be believed, by closed forms: pose, sharpness, exposure.
+"""Quality measures of a face, from its landmarks and crop: pose, sharpness, exposure.
 
 What uses them is in `fever_extract.pipeline` and `fever_extract.tables.schema`.
 """

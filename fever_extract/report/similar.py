@@ -1,4 +1,4 @@
-"""Faces like those of photographs as one HTML page with their pictures."""
+"""Write the result of a similarity search as one HTML page: each face and its matches."""
 
 from __future__ import annotations
 

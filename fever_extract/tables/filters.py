@@ -1,4 +1,4 @@
-"""Rows chosen by what their columns say: by keywords, or by a condition in SQL."""
+"""Filter the rows of a table by its columns, with keywords or an SQL condition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The columns of a table of faces: which there are, what each is made of, what travels with it.
+"""The columns of a table of faces, their types, and the table's metadata.
 
 ========================  ==========================================================
 path                      relative to the folder, or as it was given; odd bytes in it as in

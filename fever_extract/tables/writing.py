@@ -1,4 +1,4 @@
-"""A table written as one file, in the format that its name asks for."""
+"""Write a table as one file, in the format given by its extension."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames as they come, or rows of a table, to what was seen of each face."""
+"""Collect what was seen of each face, from a stream of frames or the rows of a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faces drawn on their picture, with a band below that shows how they went so far."""
+"""Draw faces on their picture, above a band that plots their last ten seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small expression network that learned elsewhere, to be learned from: face-api's.
+"""Teacher network for distillation: face-api's small expression classifier.
 
 The file is ``face_expression_model`` of the npm package @vladmandic/face-api 1.7.15 (MIT, after
 face-api.js), dequantised, as safetensors. It saw "publicly available data sets and images scraped

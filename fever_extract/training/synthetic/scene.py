@@ -1,4 +1,4 @@
-"""Draw what is about a face: pose, camera, lights and background."""
+"""Draw a random scene around a face: pose, camera, lights and background."""
 
 from __future__ import annotations
 
