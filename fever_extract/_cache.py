@@ -22,15 +22,12 @@ from fever_extract._utils import progress
 from fever_extract.images import ImageLike
 from fever_extract.models.checkpoint import provenance
 from fever_extract.options import Options
-from fever_extract.records import ExtractionError, Record, Status
+from fever_extract.records import ExtractionError, Record
 
 if TYPE_CHECKING:
     import joblib
 
     from fever_extract.extractor import Extractor
-
-# What an image always gives. Other failures may pass: a decoder is installed, memory is freed.
-_LASTING = (Status.OK, Status.NO_FACE, Status.TOO_SMALL)
 
 
 def cached_records(
@@ -64,7 +61,8 @@ def cached_records(
             records = extractor.extract_records([image for _, image in batch], **changes)
             for (key, _), record in zip(batch, map(_lean, records)):
                 known[key] = record
-                if isinstance(key, str) and record.status in _LASTING:
+                # Other failures may pass: a decoder is installed, memory is freed.
+                if isinstance(key, str) and record.status.was_searched:
                     stored(key, record)
             bar.update(len(batch))
     for key in keys:

@@ -24,7 +24,6 @@ from fever_extract.records import (
     Face,
     Frame,
     Record,
-    Status,
     Summary,
     stack_embeddings,
 )
@@ -162,7 +161,7 @@ class Extractor:
             crops: ``(n, 3, s, s)`` or ``(n, s, s, 3)``, RGB (or one channel, grey), uint8 or
                 floating point, 0 to 255, aligned as ``config.preprocessing`` says; they are
                 resampled if their size is not its ``size``.
-            normalize: scale each embedding to length 1; None for this extractor's option.
+            normalize: scale each embedding to length 1; None uses this extractor's setting.
 
         Returns:
             ``(n, d)`` float32: an array for an array; for a tensor, a tensor on its device, through
@@ -273,7 +272,7 @@ class Extractor:
         if not images.is_single(image):
             raise TypeError("extract_faces takes one image; extract_records(all_faces=True), many")
         (record,) = self.extract_records(image, all_faces=True, **options)
-        if record.status not in (Status.OK, Status.NO_FACE, Status.TOO_SMALL):
+        if not record.status.was_searched:
             raise ExtractionError(record.status, str(record.error))
         return list(record.faces)
 
@@ -408,7 +407,8 @@ class Extractor:
             fps: of clips, the frames nearest to this many times a second; None for every frame.
             start, end: of clips, from ``start`` to before ``end``, in seconds.
             no_clips, only_clips: take photographs only, or clips only.
-            retry_failed: of a folder of shards, do again what could not be read or crashed.
+            retry_failed: retry what could not be read or crashed, in a folder of shards that is
+                resumed.
             options: any of `fever_extract.Options`, for this call.
 
         Raises:

@@ -151,7 +151,7 @@ class Extractor:
         if not is_single(image):
             raise TypeError("extract_faces takes one image; extract_records(all_faces=True), many")
         (record,) = self.extract_records([image], all_faces=True, **options)
-        if record.status not in (Status.OK, Status.NO_FACE, Status.TOO_SMALL):
+        if not record.status.was_searched:
             raise ExtractionError(record.status, str(record.error))
         return list(record.faces)
 
