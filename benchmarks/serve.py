@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fever_extract.jobs.folders import list_images
+from fever_extract.folders import list_images
 
 ROUNDS = 3
 KILLS = 3
