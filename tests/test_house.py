@@ -4,6 +4,7 @@ Imports for type checkers count: who reads a module must know what these lead to
 """
 
 import ast
+import importlib
 from pathlib import Path
 
 PACKAGE = "fever_extract"
@@ -118,3 +119,26 @@ def test_every_folder_says_what_lives_there():
     for folder in {path.parent for path in (ROOT / PACKAGE).rglob("*.py")}:
         tree = ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))
         assert ast.get_docstring(tree), folder
+
+
+def test_what_benchmarks_and_examples_import_is_there():
+    """Most of them take too long to run here, and would break unseen when a name moves."""
+    scripts = [
+        path
+        for folder in ("benchmarks", "examples", ".ci")
+        for path in (ROOT / folder).rglob("*.py")
+        if "node_modules" not in path.parts
+    ]
+    missing = []
+    for path in scripts:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith(PACKAGE):
+                module = importlib.import_module(str(node.module))
+                missing += [
+                    f"{path.name}: {node.module}.{alias.name}"
+                    for alias in node.names
+                    if not hasattr(module, alias.name)
+                    and f"{node.module}.{alias.name}".removeprefix(f"{PACKAGE}.") not in MODULES
+                ]
+    assert len(scripts) > 10
+    assert missing == []
