@@ -41,7 +41,7 @@ _STRANGEST = 200  # that have a picture for certain
 _CATEGORIES = 24  # colours told apart; the rarer texts are one more
 _OTHER = "(other)"
 # Columns that are no colours: shown elsewhere.
-_NO_COLORS = ("path", "error", "status")
+_NO_COLORS = ("path", "error", "status", "file_size", "mtime_ns")  # the last two are of shards
 _SCRIPTS = ("page.js", "view.js", "map.js", "confusion.js", "course.js", "main.js")
 
 

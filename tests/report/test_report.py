@@ -136,6 +136,7 @@ def test_a_page_to_click_and_read(tables, photos_folder, tmp_path, browser):
 def test_colours_are_any_column(tables, photos_folder, tmp_path, browser):
     table = pq.read_table(tables / "features.parquet")
     table = table.append_column("person", pa.array([f"p{i % 3}" for i in range(len(table))]))
+    table = table.append_column("file_size", pa.array([i % 4 for i in range(len(table))]))
     pq.write_table(table, tmp_path / "labelled.parquet")
     write_report(tmp_path / "labelled.parquet", tmp_path / "a.html", color="person")
     open_page(browser, tmp_path / "a.html")
@@ -145,6 +146,7 @@ def test_colours_are_any_column(tables, photos_folder, tmp_path, browser):
     choice = Select(browser.find_element(By.ID, "color"))
     offered = {option.text for option in choice.options}
     assert {"person", "expression", "probability", "face_size", "folder"} <= offered
+    assert "file_size" not in offered
     choice.select_by_visible_text("folder")
     assert {"blurred (6)", "sharp (6)"} == set(texts(browser, legend))
     choice.select_by_visible_text("probability")
