@@ -24,7 +24,7 @@ MANY = 500
 MANY_WITHOUT_TORCH = 100
 """The same where this process would have to import torch, too."""
 
-_LEAST = 4  # photographs of a task
+_LEAST = 8  # photographs of a task, and for a worker to be started
 
 
 class Extraction:
@@ -60,9 +60,13 @@ class Extraction:
         listed, photographs = [], 0
         for item in inputs:
             listed.append(item)
-            photographs += not is_clip(item)
-            if photographs == enough and not is_clip(item):
-                self._start()
+            if is_clip(item):
+                continue
+            photographs += 1
+            if photographs == enough:
+                self._supervise()
+            if self._supervisor is not None and photographs % _LEAST == 0:
+                self._supervisor.start(photographs // _LEAST)
         if listed and self._supervisor is None:
             self._load()
         return listed
@@ -94,8 +98,8 @@ class Extraction:
             self._pipeline = Pipeline(self._checkpoint, self._job.device)
         return self._pipeline
 
-    def _start(self) -> None:
-        """Start the workers, unless the job is better done in this process."""
+    def _supervise(self) -> None:
+        """Prepare the workers, unless the job is better done in this process."""
         chosen = self._job.workers
         if chosen == 1 or not _child.can_start():
             return
@@ -106,8 +110,6 @@ class Extraction:
         work.pillow.warn()
         self._workers = len(works)
         self._supervisor = self._stack.enter_context(Supervisor(works, _crashed))
-        if chosen is None:  # else there may be fewer photographs than workers
-            self._supervisor.start()
 
     def _tasks(self, photographs: Sequence[Input], first: int) -> Iterator[Task]:
         """Split into tasks; the last are small, so that all workers end at about the same time."""

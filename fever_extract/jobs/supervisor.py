@@ -109,9 +109,9 @@ class Supervisor(Generic[Answer]):
         if not isinstance(self._errors, int):
             self._errors.close()
 
-    def start(self) -> None:
-        """Start all workers, before there is a task; otherwise they start when they are needed."""
-        for slot, worker in enumerate(self._workers):
+    def start(self, most: int) -> None:
+        """Start some workers before there is a task; the others start when they are needed."""
+        for slot, worker in enumerate(self._workers[:most]):
             self._workers[slot] = worker or self._start(slot)
 
     def run(

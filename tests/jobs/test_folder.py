@@ -104,7 +104,7 @@ def test_many_photographs_are_for_workers(extractor, folder, tmp_path, monkeypat
             return len(workers())
 
     assert started() == 0
-    monkeypatch.setattr(_extraction, "MANY", 41)
+    monkeypatch.setattr(_extraction, "MANY", 16)
     assert started() == 2
     assert started(workers=1) == 0
 
