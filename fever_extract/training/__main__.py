@@ -193,7 +193,7 @@ def _train(arguments: argparse.Namespace) -> None:
     from fever_extract.training.trainer.train import train
 
     train(
-        Recipe.read(arguments.recipe),
+        Recipe.read(arguments.recipe, taught=bool(arguments.teacher)),
         arguments.data,
         arguments.output,
         device=arguments.device,

@@ -35,9 +35,9 @@ def calibration_error(
 
     Returns:
         ``error``, 0 to 1, its ``interval``, the mean ``confidence``, and ``perfect``, the
-        ``error`` and its ``interval`` that a perfectly calibrated head would be measured to have on
-        these faces, by chance alone. A resample's error is a little larger than the whole's, since noise in a bin never
-        cancels: so is the interval.
+        ``error`` and ``interval`` that a perfectly calibrated head would be measured to have on
+        these faces, by chance alone. A resample's error is a little larger than the whole's, since
+        noise in a bin never cancels: so is the interval.
     """
     weights = _weights(truth) if classes_alike else np.ones(len(truth))
     confidence = probabilities.max(axis=1)
