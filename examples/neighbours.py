@@ -25,13 +25,14 @@ NEIGHBOURS = 6
 def main(folder: str, output: str, people: str = "^.*$") -> None:
     with tempfile.TemporaryDirectory() as made:
         path = Path(made, "features.parquet")
-        Extractor().extract_folder(folder, path, all_faces=True)
+        Extractor().extract_folder(folder, path, all_faces=True, no_clips=True)
         show(read_table(path).where(status="ok"), folder, output, people)
 
 
 def show(table: Table, folder: str, output: str, people: str) -> None:
     paths = table.texts("path")
-    person = np.array([(match := re.search(people, path)) and match[0] or path for path in paths])
+    matched = [re.search(people, path) for path in paths]
+    person = np.array([match[0] if match else path for match, path in zip(matched, paths)])
     label = np.array([Path(path).parent.as_posix() for path in paths])
     X = table.X / np.linalg.norm(table.X, axis=1, keepdims=True)
     cosines = X @ X.T
