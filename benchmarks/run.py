@@ -60,10 +60,16 @@ class Row:
 
 
 class Plain:
-    """The plain pipeline."""
+    """The plain pipeline.
 
-    def __init__(self) -> None:
-        self.mtcnn, self.network = MTCNN(keep_all=True), efficientnet_b0().eval()
+    Args:
+        device: where its networks run.
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+        self.mtcnn = MTCNN(keep_all=True, device=device)
+        self.network = efficientnet_b0().eval().to(device)
 
     @torch.inference_mode()
     def __call__(self, image: Image.Image) -> int:
@@ -72,9 +78,14 @@ class Plain:
         for box, score in zip([] if boxes is None else boxes, scores):
             if score > 0.9:
                 crop = image.crop(box.tolist()).resize((224, 224))
-                self.network(transforms.to_tensor(crop)[None])
+                self.embed(crop)
                 faces += 1
         return faces
+
+    @torch.inference_mode()
+    def embed(self, crop: Image.Image) -> np.ndarray:
+        """One face of 224 pixels a side."""
+        return self.network(transforms.to_tensor(crop)[None].to(self.device)).cpu().numpy()
 
 
 def seconds(job: Callable[[], object]) -> float:

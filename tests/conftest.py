@@ -31,14 +31,14 @@ def device(request) -> str:
 
 
 @pytest.fixture(scope="session")
-def extractor_there(device: str) -> Extractor:
-    """An extractor on each device that there is."""
-    return Extractor(device=device)
+def extractor() -> Extractor:
+    return Extractor(device="cpu")
 
 
 @pytest.fixture(scope="session")
-def extractor() -> Extractor:
-    return Extractor(device="cpu")
+def extractor_there(device: str, extractor: Extractor) -> Extractor:
+    """An extractor on each device that there is."""
+    return extractor if device == "cpu" else Extractor(device=device)
 
 
 @pytest.fixture(scope="session")

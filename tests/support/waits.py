@@ -11,8 +11,8 @@ from torch.overrides import TorchFunctionMode
 # Of these a GPU must be done with all that came before: their result is a value, or has a size,
 # that the CPU needs; or they copy what is not in pinned memory.
 _WAITING = (
-    "__bool__ __float__ __index__ __int__ argwhere as_tensor cpu cuda item masked_select new_tensor "
-    "nms nonzero repeat_interleave tensor tolist unique unique_consecutive"
+    "__bool__ __float__ __index__ __int__ argwhere as_tensor cpu cuda item masked_select "
+    "new_tensor nms nonzero repeat_interleave tensor tolist unique unique_consecutive"
 ).split()
 
 
@@ -24,7 +24,9 @@ class _Calls(TorchFunctionMode):
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         name = getattr(function, "__name__", str(function)).rpartition(".")[2]
-        if name in _WAITING or (name in ("__getitem__", "__setitem__") and _has_mask(args[1])) or (name == "to" and _names_device(args, kwargs) and not kwargs.get("non_blocking")):
+        masked = name in ("__getitem__", "__setitem__") and _has_mask(args[1])
+        moved = name == "to" and _names_device(args, kwargs) and not kwargs.get("non_blocking")
+        if name in _WAITING or masked or moved:
             self.waits[name] += 1
         return function(*args, **kwargs)
 
