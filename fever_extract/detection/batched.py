@@ -68,15 +68,16 @@ class BatchDetector:
         if len(owners):
             owners, squares = self._refine(atlas, owners, squares)
         moved, scores, landmarks, inside = self._look(atlas, owners, squares)
-        keep = inside & (scores > min(THRESHOLD, min_confidence))
-        (kept,) = keep.nonzero(as_tuple=True)
-        owners, moved, scores, landmarks = owners[kept], moved[kept], scores[kept], landmarks[kept]
-        # All are looked at again before it is known which are the same face: these are few.
-        boxes, landmarks = self._settle(atlas, owners, moved, landmarks)
-        everything = torch.cat(
-            [moved, boxes, landmarks.flatten(1), scores[:, None], owners[:, None]], dim=1
-        )
-        return _choose(everything.cpu().numpy(), smallest, min_confidence)
+        columns = moved, scores[:, None], owners[:, None], inside[:, None]
+        rows = torch.cat(columns, dim=1).cpu().numpy()
+        picked = _choose(rows, smallest, min_confidence)
+        there = upload(picked, self.device)
+        boxes, landmarks = self._settle(atlas, owners[there], moved[there], landmarks[there])
+        settled = torch.cat([boxes, landmarks.flatten(1)], dim=1).cpu().numpy()
+        points = settled[:, 4:].reshape(-1, 5, 2)
+        everything = Detections(settled[:, :4], rows[picked, 4], points)
+        whose = rows[picked, 5]
+        return [everything.take((whose == index).nonzero()[0]) for index in range(len(images))]
 
     @torch.inference_mode()
     def locate(
@@ -221,22 +222,23 @@ class _Network:
 
 def _choose(
     rows: npt.NDArray[np.float32], smallest: Sequence[float], min_confidence: float
-) -> list[Detections]:
-    """Choose the faces of each image.
+) -> npt.NDArray[np.intp]:
+    """Choose the faces among O-Net's results: indices, best first.
 
     Args:
-        rows: ``(k, 20)``: a box of O-Net's, where it settled, its landmarks, score and image.
+        rows: ``(k, 7)``: box, score, image, and whether its square had a pixel inside that.
         smallest, min_confidence: as in `BatchDetector.detect`.
     """
-    boxes, scores, owners = rows[:, :4], rows[:, 18], rows[:, 19].astype(int)
+    boxes, scores, owners = rows[:, :4], rows[:, 4], rows[:, 5].astype(int)
+    (kept,) = ((scores > min(THRESHOLD, min_confidence)) & (rows[:, 6] > 0)).nonzero()
     # A box inside a larger one is the same face: overlap over the smaller area.
-    picked = suppress(boxes, scores, OVERLAP, groups=owners, over_smaller=True)
+    groups = owners[kept]
+    kept = kept[suppress(boxes[kept], scores[kept], OVERLAP, groups=groups, over_smaller=True)]
     # The networks also find some faces below the smallest size.
-    areas = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(axis=1)
-    limits = np.array([side**2 for side in smallest], np.float32)[owners]
-    picked = picked[(scores[picked] >= min_confidence) & (areas[picked] >= limits[picked])]
-    everything = Detections(rows[:, 4:8], scores, rows[:, 8:18].reshape(-1, 5, 2))
-    return [everything.take(picked[owners[picked] == index]) for index in range(len(smallest))]
+    areas = np.maximum(boxes[kept, 2:] - boxes[kept, :2], 0).prod(axis=1)
+    limits = np.array([side**2 for side in smallest], np.float32)[owners[kept]]
+    chosen: npt.NDArray[np.intp] = kept[(scores[kept] >= min_confidence) & (areas >= limits)]
+    return chosen
 
 
 def _suppress(
