@@ -14,6 +14,7 @@ import io
 import json
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -190,7 +191,8 @@ def peer_rows(folder: Path, paths: list[Path], extractor: Extractor, python: str
     answers = subprocess.run(
         [python, str(script), str(folder)], check=True, capture_output=True, text=True
     )
-    for answer in map(json.loads, answers.stdout.splitlines()):
+    # A peer may print, too.
+    for answer in map(json.loads, re.findall("^{.*}$", answers.stdout, re.MULTILINE)):
         theirs = 0.0 if "problem" in answer else len(pictures) / answer["seconds"]
         yield Row(
             f"detection, one photograph at a time, beside {answer['peer']}",
