@@ -63,12 +63,12 @@ def test_all_good_rows_in_order_beside_records_for_the_bad(parquet, folder):
     assert "38 ok, 1 no_face, 2 decode_error" in str(summary)
 
 
-def test_the_vectors_are_those_of_extract(extractor, parquet, folder):
+def test_the_vectors_are_those_of_extract(extractor_there, parquet, folder):
     _, table = parquet
     matrix = np.stack(table["embedding"].to_numpy())
-    assert matrix.shape == (41, extractor.embedding_dim)
+    assert matrix.shape == (41, extractor_there.embedding_dim)
     with pytest.warns(UserWarning, match="3 of 41"):
-        direct = extractor.extract([folder / path for path in table["path"].to_pylist()])
+        direct = extractor_there.extract([folder / path for path in table["path"].to_pylist()])
     np.testing.assert_allclose(matrix, direct, atol=1e-4)
 
 
