@@ -23,8 +23,6 @@ from fever_extract.bundle.inlining import inline
 from fever_extract.detection import onnx as detection
 from fever_extract.detection.mtcnn import Mtcnn
 
-pytestmark = pytest.mark.xdist_group("onnx")  # one process makes the bundle
-
 
 @pytest.fixture(scope="module")
 def bundled(bundle):

@@ -15,8 +15,6 @@ from PIL import Image
 
 from fever_extract import Status
 
-pytestmark = pytest.mark.xdist_group("folder")  # its fixtures are dear: made once
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, astronaut, landscape):

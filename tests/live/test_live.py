@@ -28,8 +28,6 @@ from fever_extract.live.reader import Reader
 from fever_extract.live.session import Session
 from fever_extract.live.sources import Source
 
-pytestmark = pytest.mark.xdist_group("live")  # one process and one browser for all tests
-
 ROOT = Path(__file__).parents[2]
 PIXEL = """
 const canvas = document.getElementById("picture");
