@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from browser import chromium
 from filelock import FileLock
 from PIL import Image
+from selenium.webdriver import Chrome
 
 from fever_extract import Extractor, hub
 from fever_extract.bundle import writing
@@ -39,6 +41,12 @@ def bundle(tmp_path_factory) -> Path:
         if not folder.exists():
             writing.write(hub.load(), folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory) -> Iterator[Chrome]:
+    with chromium(tmp_path_factory.mktemp("profile")) as running:
+        yield running
 
 
 @pytest.fixture

@@ -53,10 +53,10 @@ def test_video(here, capsys):
 def test_course(here, astronaut, capsys):
     """Two faces for six seconds."""
     face = astronaut.crop((120, 0, 340, 220)).resize((130, 130))
-    shown = [scene(face, (10, 40 + step), (170, 60 - step)) for step in range(30)]
-    write_clip(here / "interview.mp4", shown, range(0, 6000, 200))
+    shown = [scene(face, (10, 40 + step), (170, 60 - step)) for step in range(20)]
+    write_clip(here / "interview.mp4", shown, range(0, 6000, 300))
     out = run_page(ROOT / "docs" / "course.md", capsys)
     assert "Synchrony(faces 0 and 1, smile" in out
-    assert "interview.mp4: 30 frames, 2 faces" in out
+    assert "interview.mp4: 20 frames, 2 faces" in out
     for name in ("course.csv", "events.csv", "course.png", "annotated.mp4", "course.parquet"):
         assert (here / name).stat().st_size > 100, name
