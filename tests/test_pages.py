@@ -2,12 +2,12 @@
 
 import re
 
+import joblib
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from clip_maker import scene, write_clip
 from doc_pages import ROOT, run_page
-from joblib.externals.loky import get_reusable_executor
 from PIL import Image
 
 
@@ -26,13 +26,13 @@ def here(tmp_path, monkeypatch, astronaut, landscape):
     face = astronaut.crop((120, 0, 340, 220)).resize((160, 160))
     write_clip(tmp_path / "clip.mp4", [scene(face, (index * 5, 40)) for index in range(10)])
     monkeypatch.chdir(tmp_path)
-    # joblib's workers of tests before this one are still in another folder.
-    get_reusable_executor().shutdown()
     return tmp_path
 
 
 def test_scikit_learn(here, capsys):
-    out = run_page(ROOT / "docs" / "scikit-learn.md", capsys)
+    # Processes are for tests/test_estimator.py: each imports torch.
+    with joblib.parallel_config("threading"):
+        out = run_page(ROOT / "docs" / "scikit-learn.md", capsys)
     assert "4 of 5 have a face" in out
     assert "(4, 513)" in out
     assert (here / "fever-cache").is_dir()

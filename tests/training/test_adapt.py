@@ -90,8 +90,8 @@ def test_other_heads_are_held_to_what_they_said(folder, monkeypatch):
         monkeypatch.setattr(finetune, "OTHER_HEADS", weight)
         network = with_new_head(before, config, faces)
         # Of a batch each: held to what it said, a head first has to leave it.
-        tuning = finetune.FineTuning(network, before, faces, epochs=5, seed=0)
-        for _ in range(5):
+        tuning = finetune.FineTuning(network, before, faces, epochs=10, seed=0)
+        for _ in range(10):
             tuning.train_epoch()
         with torch.no_grad():
             now, then = (net(crops).heads["blendshapes"] for net in (network, before))
