@@ -26,7 +26,7 @@ from fever_extract.detection.mtcnn import Mtcnn
 
 @pytest.fixture(scope="module")
 def bundled(bundle):
-    return runtime.Extractor(bundle)
+    return runtime.Extractor(bundle, threads=1)
 
 
 def test_conform(bundle, capsys):
@@ -314,7 +314,7 @@ def test_precisions(bundle, extractor, astronaut):
     for name in precision.PRECISIONS:
         suffix = "" if name == "float32" else f"_{name}"
         sizes[name] = (bundle / f"embedder{suffix}.onnx").stat().st_size
-        other = runtime.Extractor(bundle, precision=name)
+        other = runtime.Extractor(bundle, precision=name, threads=1)
         cosines[name] = cosine(other.extract(astronaut), expected)
     assert sizes["float16"] < 0.55 * sizes["float32"]
     assert sizes["int8"] < 0.32 * sizes["float32"]
