@@ -170,7 +170,7 @@ def test_crops_are_cut_once(folder, init, released):
 def test_a_step_draws_what_it_drew(folder, init, released):
     sources = read_sources(RECIPE, folder, released, make_config(RECIPE, hub.load(init)))
     words = np.full((180, 8), 1 / 8, np.float32)
-    batches = Batches(RECIPE, sources, words, torch.tensor([0, 2, 1]))
+    batches = Batches(RECIPE, sources, {"ferplus": words}, torch.tensor([0, 2, 1]))
     one, again, other = batches(3), batches(3), batches(4)
     for name, values in vars(one).items():
         assert values.equal(getattr(again, name)) or name == "blendshapes"
@@ -179,8 +179,32 @@ def test_a_step_draws_what_it_drew(folder, init, released):
     spans = Spans.of(RECIPE)
     assert (one.expression[spans.ferplus] > 0).all(), "a part of each target are words"
     assert set(one.expression[spans.faces].sum(dim=1).tolist()) == {1.0}
-    rendered = one.blendshapes[spans.synthetic].sort(dim=1).values.reshape(3, 2, 3)
-    assert rendered[:, 0].equal(rendered[:, 1]), "the same but for mirroring"
+    rendered = one.blendshapes[spans.synthetic].reshape(3, 2, 3)
+    assert rendered[:, 0].equal(rendered[:, 1]), "both are mirrored, or neither"
+
+
+def test_a_run_goes_on_from_anothers_weights(folder, released, tmp_path):
+    """Whole, on one synthetic table more, and held to what those weights say."""
+    data = tmp_path / "data"
+    shutil.copytree(folder, data)
+    shutil.copy(data / "synthetic.parquet", data / "synthetic_more.parquet")
+    recipe = dataclasses.replace(RECIPE, distill=0.0, soft_weight=0.5)
+    run = Run(recipe, data, tmp_path / "run", init=released, device="cpu")
+    assert len(run.sources.synthetic) == 2 * 14
+    before = hub.load(released)
+    first = build(before.config, before.state_dict)
+    mine, theirs = (answers(net.eval(), run.sources.valid)[1] for net in (run.network, first))
+    assert torch.allclose(mine, theirs, atol=1e-3)
+    batch, spans = run.batches(0), Spans.of(recipe)
+    assert batch.soft[spans.real].sum(dim=1) == pytest.approx(np.ones(20), abs=1e-5)
+    assert not batch.soft[spans.synthetic].any()
+    assert run.train_step(0.0)["soft_loss"] > 0
+
+
+def test_weights_that_presume_a_prior_dont_teach(folder, init, tmp_path):
+    recipe = dataclasses.replace(RECIPE, soft_weight=0.5)
+    with pytest.raises(WeightsError, match="presumes its training's prior"):
+        Run(recipe, folder, tmp_path, init=init, device="cpu")
 
 
 def test_sets_may_be_left_out(folder, init, tmp_path):
