@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fever_extract.bundle.pyramid import Pyramid
+from fever_extract.detection.boxes import move, square
 from fever_extract.detection.parameters import (
     CELL,
     LEVEL_OVERLAP,
@@ -129,17 +130,3 @@ class Detector:
             boxes[moving], landmarks[moving] = moved, points
             moving = moving[steps > STILL * (squares[:, 2] - squares[:, 0])]
         return boxes, landmarks
-
-
-def move(
-    boxes: npt.NDArray[np.float32], offsets: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
-    """Corners moved by a network's answer, which is in sides of the box."""
-    return boxes + offsets * np.tile(boxes[:, 2:] - boxes[:, :2] + 1, 2)
-
-
-def square(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Boxes with their centre, and their longer side for both."""
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    half = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True) / 2
-    return np.concatenate([centres - half, centres + half], axis=1)

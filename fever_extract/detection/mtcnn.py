@@ -140,20 +140,17 @@ class _Network:
 
 
 class _PReLU:
-    """PReLU in place on ``(..., c)``, a row of pixels at a time: ``x + (slope - 1) min(x, 0)``."""
+    """PReLU on ``(..., c)``, a row of pixels at a time: for thin images many times as fast."""
 
     def __init__(self, slope: torch.Tensor) -> None:
-        self._factors = slope - 1
-        self._row = self._factors
+        self._slope = self._row = slope
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         length = x.shape[-1] * (x.shape[-2] if x.dim() > 2 else 1)
         row = self._row
         if len(row) < length:
-            row = self._row = self._factors.repeat(length // len(self._factors))
-        rows = x.view(-1, length)
-        torch.addcmul(rows, rows.clamp(max=0), row[:length], out=rows)
-        return x
+            row = self._row = self._slope.repeat(length // len(self._slope))
+        return F.prelu(x.view(-1, length), row[:length]).view(x.shape)
 
 
 def load_weights(name: str) -> dict[str, torch.Tensor]:

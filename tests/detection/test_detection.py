@@ -116,12 +116,12 @@ def test_crops_are_the_pixels_of_their_boxes():
     y, x = np.mgrid[:101, :151]
     pixels = np.stack([x, y, np.full_like(x, 7)], axis=2).astype(np.uint8)
     inside, over_the_border, beyond = [11, 21, 34, 44], [120, 60, 170, 110], [160, 0, 170, 9]
-    boxes = torch.tensor([inside, [1, 1, 101, 101], over_the_border, beyond]).float()
+    boxes = np.array([inside, [1, 1, 101, 101], over_the_border, beyond], np.float32)
     black = np.zeros((40, 50, 3), np.uint8)
-    owners = torch.ones(4, dtype=torch.long)
+    owners = np.ones(4, np.intp)
     kept, crops = Pyramids([black, pixels], torch.device("cpu")).crop(owners, boxes, 24)
     assert kept.tolist() == [0, 1, 2], "the last has no pixel inside"
-    edges = boxes[kept].minimum(torch.tensor([151.0, 101.0] * 2)).tolist()
+    edges = np.minimum(boxes[kept], [151, 101] * 2).tolist()
     for (left, top, right, bottom), crop in zip(edges, crops):
         steps = (np.arange(24) + 0.5) / 24
         across = left - 1 + steps * (right - left + 1) - 0.5
@@ -209,10 +209,10 @@ def test_suppression_is_torchvisions_and_facenets():
     boxes = torch.cat([corners, corners + 5 + torch.rand(400, 2, generator=generator) * 30], 1)
     scores = torch.rand(400, generator=generator)
     groups = torch.arange(400) % 3
-    kept = _suppress(boxes, scores, groups, 0.4)
+    arrays = boxes.numpy(), scores.numpy()
+    kept = _suppress(*arrays, groups.numpy(), 0.4)
     assert kept.tolist() == batched_nms(boxes.double(), scores.double(), groups, 0.4).tolist()
     assert len(kept) < 300
-    arrays = boxes.numpy(), scores.numpy()
     assert suppress(*arrays, 0.4, groups=groups.numpy()).tolist() == kept.tolist()
     smaller = suppress(*arrays, 0.6, over_smaller=True)
     assert smaller.tolist() == nms_numpy(*arrays, 0.6, "Min").tolist()

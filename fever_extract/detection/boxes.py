@@ -1,0 +1,24 @@
+"""Box arithmetic in NumPy, shared by the package's detector and a bundle's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+
+def move(
+    boxes: npt.NDArray[np.float32], offsets: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Apply a network's box regression, whose offsets are in units of the box's sides."""
+    return boxes + offsets * np.tile(boxes[:, 2:] - boxes[:, :2] + 1, 2)
+
+
+def square(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Make boxes square: same centre, longer side."""
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True) / 2
+    return np.concatenate([centres - half, centres + half], axis=1)
