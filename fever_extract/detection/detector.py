@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from fever_extract.detection._nms import nms
-from fever_extract.detection.boxes import move, square
+from fever_extract.detection.boxes import move, overlaps, square
 from fever_extract.detection.mtcnn import Mtcnn
 from fever_extract.detection.parameters import (
     CELL,
@@ -23,8 +23,10 @@ from fever_extract.detection.parameters import (
     O_SIZE,
     OVERLAP,
     R_SIZE,
+    SAME,
     SETTLE,
     STILL,
+    SURE,
     THRESHOLD,
     Detections,
 )
@@ -92,8 +94,7 @@ class Detector:
         pyramids = Pyramids(images, self.device)
         owners = np.repeat(np.arange(len(images)), [len(some) for some in boxes])
         squares = square(np.concatenate(boxes))
-        _, crops = pyramids.crop(owners, squares, O_SIZE)
-        moved, scores, landmarks = self._look(squares, crops)
+        _, moved, scores, landmarks = self._look(pyramids, owners, squares)
         _, landmarks = self._settle(pyramids, owners, moved, landmarks)
         ends = np.cumsum([len(some) for some in boxes])[:-1]
         parts = (np.split(values, ends) for values in (scores, landmarks))
@@ -150,13 +151,22 @@ class Detector:
     ]:
         """Run O-Net: image indices and scores ``(k,)``, boxes ``(k, 4)``, landmarks ``(k, 5, 2)``.
 
-        They are in the order images, boxes, scores, landmarks.
+        They are in the order images, boxes, scores, landmarks. Most candidates are of a face that
+        others are of too: the best of those that overlap is looked at first, and the others only
+        where it turns out to be no face, or another.
         """
-        kept, crops = pyramids.crop(owners, boxes, O_SIZE)
-        owners, boxes = owners[kept], boxes[kept]
-        if not len(boxes):
-            return owners, boxes, np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32)
-        boxes, scores, landmarks = self._look(boxes, crops)
+        first = _suppress(boxes, -np.arange(len(boxes)), owners, SAME)
+        kept, *found = self._look(pyramids, owners[first], boxes[first])
+        found = [owners[first][kept], *found]
+        sure = found[2] >= max(SURE, min_confidence)
+        same = overlaps(boxes, square(found[1][sure])) > SAME
+        waiting = ~(same & (owners[:, None] == found[0][sure])).any(axis=1)
+        waiting[first] = False
+        if waiting.any():
+            kept, *more = self._look(pyramids, owners[waiting], boxes[waiting])
+            more = [owners[waiting][kept], *more]
+            found = [np.concatenate(pair) for pair in zip(found, more)]
+        owners, boxes, scores, landmarks = found
         keep = scores > min(THRESHOLD, min_confidence)
         owners, boxes, scores, landmarks = owners[keep], boxes[keep], scores[keep], landmarks[keep]
         # A box inside a larger one is the same face: overlap over the smaller area.
@@ -164,12 +174,25 @@ class Detector:
         return owners[picked], boxes[picked], scores[picked], landmarks[picked]
 
     def _look(
-        self, boxes: npt.NDArray[np.float32], crops: torch.Tensor
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Run O-Net on crops: new boxes ``(k, 4)``, scores ``(k,)``, landmarks ``(k, 5, 2)``."""
+        self, pyramids: Pyramids, owners: npt.NDArray[np.intp], squares: npt.NDArray[np.float32]
+    ) -> tuple[
+        npt.NDArray[np.intp],
+        npt.NDArray[np.float32],
+        npt.NDArray[np.float32],
+        npt.NDArray[np.float32],
+    ]:
+        """Run O-Net on squares: new boxes ``(k, 4)``, scores ``(k,)``, landmarks ``(k, 5, 2)``.
+
+        Before them, the indices ``(k,)`` of the squares that have a pixel in their image.
+        """
+        kept, crops = pyramids.crop(owners, squares, O_SIZE)
+        squares = squares[kept]
+        if not len(kept):
+            return kept, squares, np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32)
         scores, offsets, points = _arrays(self._networks.locate(crops))
-        sides = boxes[:, None, 2:] - boxes[:, None, :2] + 1
-        return move(boxes, offsets), scores, boxes[:, None, :2] - 1 + points * sides
+        sides = squares[:, None, 2:] - squares[:, None, :2] + 1
+        landmarks = squares[:, None, :2] - 1 + points * sides
+        return kept, move(squares, offsets), scores, landmarks
 
     def _settle(
         self,
@@ -189,12 +212,10 @@ class Detector:
             squares = square(boxes[moving])
             # A face that the border cuts is stretched in its crop, and would wander off.
             whole = pyramids.contains(owners[moving], squares)
-            moving, squares = moving[whole], squares[whole]
-            kept, crops = pyramids.crop(owners[moving], squares, O_SIZE)
-            moving, squares = moving[kept], squares[kept]
+            kept, moved, _, points = self._look(pyramids, owners[moving[whole]], squares[whole])
+            moving, squares = moving[whole][kept], squares[whole][kept]
             if not len(moving):
                 break
-            moved, _, points = self._look(squares, crops)
             steps = np.linalg.norm(points - landmarks[moving], axis=2).max(axis=1)
             boxes[moving], landmarks[moving] = moved, points
             moving = moving[steps > STILL * (squares[:, 2] - squares[:, 0])]
