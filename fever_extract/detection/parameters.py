@@ -36,7 +36,7 @@ SLACK = 0.05
 """How far a box may reach over the image's border to be refined again, in its sides."""
 SETTLE = 3
 """Further passes of O-Net over a detected face, at most."""
-STILL = 0.01
+STILL = 0.02
 """Landmarks that move less than this have settled, in sides of the face."""
 LEAST, USUAL = 20, 40
 """Smallest face to detect by default, in small pictures and in others, in pixels."""

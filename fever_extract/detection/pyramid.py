@@ -237,61 +237,69 @@ class Pyramids:
 
         Around each crop a region of one size is copied, as bytes, and multiplied by a matrix of
         weights from either side.
+
+        Args:
+            sources: ``(k,)``, image and octave in one number, ascending.
+            edges: ``(k, 4)``, in the images' pixels.
+            size: side of a crop.
         """
-        chosen, first, counts = np.unique(sources, return_index=True, return_counts=True)
+        begins = np.flatnonzero(np.diff(sources, prepend=-1))
         octaves = [
             self._pyramids[source // _OCTAVES].octave(source % _OCTAVES)[0].permute(1, 2, 0)
-            for source in chosen.tolist()
+            for source in sources[begins].tolist()
         ]
+        counts = np.diff(begins, append=len(sources))
         limits = np.array([(image.shape[1], image.shape[0]) for image in octaves], np.float32)
         limits = limits.repeat(counts, axis=0)
-        edges = edges * np.tile(limits / self._sizes[sources // _OCTAVES], 2)
+        scales = limits / self._sizes[sources // _OCTAVES]
+        first, last = edges[:, :2] * scales, edges[:, 2:] * scales
         # Centres of equal parts; beyond the outermost pixels' the nearest counts.
-        steps = ((np.arange(size) + 0.5) / size).astype(np.float32)[:, None]
-        places = edges[:, None, :2] + steps * (edges[:, None, 2:] - edges[:, None, :2])
-        places = np.minimum(np.maximum(places - np.float32(0.5), 0), limits[:, None] - 1)
-        starts = np.floor(places[:, 0])
-        width, height = (np.floor(places[:, -1]) + 2 - starts).max(axis=0, initial=2).astype(int)
-        starts = np.minimum(starts, np.maximum(limits - (width, height), 0)).astype(np.intp)
-        regions = octaves[0].new_zeros(len(edges), height, width, 3)
-        for image, begin, count in zip(octaves, first, counts):
+        steps = ((np.arange(size) + 0.5) / size).astype(np.float32)
+        places = first[:, :, None] + steps * (last - first)[:, :, None] - np.float32(0.5)
+        places = np.minimum(np.maximum(places, 0), limits[:, :, None] - 1)
+        starts = np.floor(places[:, :, 0])
+        side = int((places[:, :, -1] - starts).max()) + 2
+        starts = np.minimum(starts, np.maximum(limits - side, 0))
+        places -= starts[:, :, None]
+        regions = octaves[0].new_zeros(len(edges), side, side, 3)
+        corners = starts.astype(np.intp)
+        for image, begin, count in zip(octaves, begins.tolist(), counts.tolist()):
             some = slice(begin, begin + count)
-            tall, wide = min(height, image.shape[0]), min(width, image.shape[1])
-            regions[some, :tall, :wide] = _windows(image, starts[some], tall, wide)
-        places = (places - starts[:, None]).astype(np.float32)
-        columns, rows = (
-            _weights(torch.from_numpy(places[:, :, axis]).to(regions.device), count)
-            for axis, count in enumerate((width, height))
-        )
+            _copy_windows(image, corners[some], regions[some])
+        weights = torch.arange(side, device=regions.device) - torch.from_numpy(places).to(
+            regions.device
+        ).unsqueeze(-1)
+        columns, rows = weights.abs_().neg_().add_(1).clamp_(min=0).unbind(1)
         sampled = rows @ regions.float().flatten(2)
-        sampled = sampled.view(len(edges), size, width, 3).permute(0, 3, 1, 2)
-        sampled = sampled.reshape(len(edges), 3 * size, width) @ columns.mT
+        sampled = sampled.view(len(edges), size, side, 3).permute(0, 3, 1, 2)
+        sampled = sampled.reshape(len(edges), 3 * size, side) @ columns.mT
         return sampled.view(len(edges), 3, size, size)
 
 
-def _windows(
-    image: torch.Tensor, starts: npt.NDArray[np.intp], height: int, width: int
-) -> torch.Tensor:
-    """Copy regions ``(k, height, width, 3)`` of an image ``(h, w, 3)``, by their left and top."""
+def _copy_windows(
+    image: torch.Tensor, corners: npt.NDArray[np.intp], regions: torch.Tensor
+) -> None:
+    """Copy square windows of an image ``(h, w, 3)`` into regions ``(k, side, side, 3)``.
+
+    What is beyond the image stays as it is.
+
+    Args:
+        image: contiguous.
+        corners: ``(k, 2)``, left and top of each.
+        regions: where to.
+    """
+    height, width = (min(side, regions.shape[1]) for side in image.shape[:2])
+    left, top = corners.T
     if image.is_cuda:
-        every = image.unfold(0, height, 1).unfold(1, width, 1)
-        top, left = torch.from_numpy(starts).to(image.device).T[[1, 0]]
-        return every[top, left].permute(0, 2, 3, 1)
-    # NumPy copies whole rows.
-    pixels = image.numpy().reshape(image.shape[0], -1)
-    down, across = pixels.strides
-    every = as_strided(
-        pixels,
-        (image.shape[0] - height + 1, image.shape[1] - width + 1, height, 3 * width),
-        (down, 3 * across, down, across),
-    )
-    return torch.from_numpy(every[starts[:, 1], starts[:, 0]]).view(-1, height, width, 3)
-
-
-def _weights(places: torch.Tensor, count: int) -> torch.Tensor:
-    """Weights of ``count`` pixels for bilinear sampling at places ``(k, s)``: ``(k, s, count)``."""
-    pixels = torch.arange(count, dtype=places.dtype, device=places.device)
-    return (1 - (pixels - places[:, :, None]).abs()).clamp(min=0)
+        windows = image.unfold(0, height, 1).unfold(1, width, 1)
+        places = (torch.from_numpy(some).to(image.device) for some in (top, left))
+        regions[:, :height, :width] = windows[tuple(places)].permute(0, 2, 3, 1)
+        return
+    pixels = image.numpy()
+    shape = (*(1 + a - b for a, b in zip(pixels.shape, (height, width))), height, width, 3)
+    # NumPy copies a window's rows whole.
+    windows = as_strided(pixels, shape, (*pixels.strides[:2], *pixels.strides))
+    regions.numpy()[:, :height, :width] = windows[top, left]
 
 
 def _resize(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
