@@ -99,8 +99,9 @@ class Detector:
         first = suppress(boxes, -np.arange(len(boxes), dtype=float), SAME)
         _, *found = self._look(pyramid, boxes[first])
         sure = found[1] >= max(SURE, min_confidence)
-        waiting = (overlaps(boxes, square(found[0][sure])) <= SAME).all(axis=1)
+        waiting = np.ones(len(boxes), bool)
         waiting[first] = False
+        waiting &= (overlaps(boxes, square(found[0][sure])) <= SAME).all(axis=1)
         _, *more = self._look(pyramid, boxes[waiting])
         boxes, scores, landmarks = map(np.concatenate, zip(found, more))
         likely = scores > min(THRESHOLD, min_confidence)

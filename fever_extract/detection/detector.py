@@ -9,7 +9,7 @@ all of a stage's crops, of several images, in few calls.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,6 +35,22 @@ from fever_extract.detection.suppression import suppress
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+
+class _Look(NamedTuple):
+    """What O-Net says of the k of some squares that have a pixel in their image.
+
+    Attributes:
+        kept: their indices ``(k,)``.
+        boxes: as it moves them, ``(k, 4)``.
+        scores: ``(k,)``.
+        landmarks: ``(k, 5, 2)``.
+    """
+
+    kept: npt.NDArray[np.intp]
+    boxes: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    landmarks: npt.NDArray[np.float32]
 
 
 class Detector:
@@ -94,10 +110,10 @@ class Detector:
         pyramids = Pyramids(images, self.device)
         owners = np.repeat(np.arange(len(images)), [len(some) for some in boxes])
         squares = square(np.concatenate(boxes))
-        _, moved, scores, landmarks = self._look(pyramids, owners, squares)
-        _, landmarks = self._settle(pyramids, owners, moved, landmarks)
+        look = self._look(pyramids, owners, squares)
+        _, landmarks = self._settle(pyramids, owners, look.boxes, look.landmarks)
         ends = np.cumsum([len(some) for some in boxes])[:-1]
-        parts = (np.split(values, ends) for values in (scores, landmarks))
+        parts = (np.split(values, ends) for values in (look.scores, landmarks))
         return [Detections(*found) for found in zip(boxes, *parts)]
 
     def _propose(
@@ -134,8 +150,8 @@ class Detector:
         scores, offsets = _arrays(self._networks.refine(crops))
         keep = scores > THRESHOLD
         owners, boxes, offsets, scores = owners[keep], boxes[keep], offsets[keep], scores[keep]
-        keep = _suppress(boxes, scores, owners, OVERLAP)
-        return owners[keep], square(move(boxes[keep], offsets[keep]))
+        picked = _suppress(boxes, scores, owners, OVERLAP)
+        return owners[picked], square(move(boxes[picked], offsets[picked]))
 
     def _output(
         self,
@@ -155,18 +171,20 @@ class Detector:
         others are of too: the best of those that overlap is looked at first, and the others only
         where it turns out to be no face, or another.
         """
-        first = _suppress(boxes, -np.arange(len(boxes)), owners, SAME)
-        kept, *found = self._look(pyramids, owners[first], boxes[first])
-        found = [owners[first][kept], *found]
-        sure = found[2] >= max(SURE, min_confidence)
-        same = overlaps(boxes, square(found[1][sure])) > SAME
-        waiting = ~(same & (owners[:, None] == found[0][sure])).any(axis=1)
-        waiting[first] = False
-        if waiting.any():
-            kept, *more = self._look(pyramids, owners[waiting], boxes[waiting])
-            more = [owners[waiting][kept], *more]
-            found = [np.concatenate(pair) for pair in zip(found, more)]
-        owners, boxes, scores, landmarks = found
+        ranks = -np.arange(len(boxes), dtype=np.float32)
+        first = _suppress(boxes, ranks, owners, SAME)
+        seen = self._look(pyramids, owners[first], boxes[first])
+        sure = seen.scores >= max(SURE, min_confidence)
+        whose = owners[first[seen.kept[sure]]]
+        same = overlaps(boxes, square(seen.boxes[sure])) > SAME
+        done = (same & (owners[:, None] == whose)).any(axis=1)
+        done[first] = True
+        (others,) = (~done).nonzero()
+        more = self._look(pyramids, owners[others], boxes[others])
+        owners = owners[np.concatenate([first[seen.kept], others[more.kept]])]
+        boxes = np.concatenate([seen.boxes, more.boxes])
+        scores = np.concatenate([seen.scores, more.scores])
+        landmarks = np.concatenate([seen.landmarks, more.landmarks])
         keep = scores > min(THRESHOLD, min_confidence)
         owners, boxes, scores, landmarks = owners[keep], boxes[keep], scores[keep], landmarks[keep]
         # A box inside a larger one is the same face: overlap over the smaller area.
@@ -175,24 +193,16 @@ class Detector:
 
     def _look(
         self, pyramids: Pyramids, owners: npt.NDArray[np.intp], squares: npt.NDArray[np.float32]
-    ) -> tuple[
-        npt.NDArray[np.intp],
-        npt.NDArray[np.float32],
-        npt.NDArray[np.float32],
-        npt.NDArray[np.float32],
-    ]:
-        """Run O-Net on squares: new boxes ``(k, 4)``, scores ``(k,)``, landmarks ``(k, 5, 2)``.
-
-        Before them, the indices ``(k,)`` of the squares that have a pixel in their image.
-        """
+    ) -> _Look:
+        """Run O-Net on squares ``(n, 4)``."""
         kept, crops = pyramids.crop(owners, squares, O_SIZE)
         squares = squares[kept]
         if not len(kept):
-            return kept, squares, np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32)
+            return _Look(kept, squares, np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
         scores, offsets, points = _arrays(self._networks.locate(crops))
         sides = squares[:, None, 2:] - squares[:, None, :2] + 1
         landmarks = squares[:, None, :2] - 1 + points * sides
-        return kept, move(squares, offsets), scores, landmarks
+        return _Look(kept, move(squares, offsets), scores, landmarks)
 
     def _settle(
         self,
@@ -212,12 +222,13 @@ class Detector:
             squares = square(boxes[moving])
             # A face that the border cuts is stretched in its crop, and would wander off.
             whole = pyramids.contains(owners[moving], squares)
-            kept, moved, _, points = self._look(pyramids, owners[moving[whole]], squares[whole])
-            moving, squares = moving[whole][kept], squares[whole][kept]
+            moving, squares = moving[whole], squares[whole]
+            look = self._look(pyramids, owners[moving], squares)
+            moving, squares = moving[look.kept], squares[look.kept]
             if not len(moving):
                 break
-            steps = np.linalg.norm(points - landmarks[moving], axis=2).max(axis=1)
-            boxes[moving], landmarks[moving] = moved, points
+            steps = np.linalg.norm(look.landmarks - landmarks[moving], axis=2).max(axis=1)
+            boxes[moving], landmarks[moving] = look.boxes, look.landmarks
             moving = moving[steps > STILL * (squares[:, 2] - squares[:, 0])]
         return boxes, landmarks
 

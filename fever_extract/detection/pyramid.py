@@ -272,8 +272,9 @@ class Pyramids:
         columns, rows = weights.abs_().neg_().add_(1).clamp_(min=0).unbind(1)
         sampled = rows @ regions.float().flatten(2)
         sampled = sampled.view(len(edges), size, side, 3).permute(0, 3, 1, 2)
-        sampled = sampled.reshape(len(edges), 3 * size, side) @ columns.mT
-        return sampled.view(len(edges), 3, size, size)
+        sampled = sampled.reshape(len(edges), 3 * size, side) @ columns.transpose(1, 2)
+        crops: torch.Tensor = sampled.view(len(edges), 3, size, size)
+        return crops
 
 
 def _copy_windows(
@@ -291,9 +292,9 @@ def _copy_windows(
     height, width = (min(side, regions.shape[1]) for side in image.shape[:2])
     left, top = corners.T
     if image.is_cuda:
-        windows = image.unfold(0, height, 1).unfold(1, width, 1)
+        every = image.unfold(0, height, 1).unfold(1, width, 1)
         places = (torch.from_numpy(some).to(image.device) for some in (top, left))
-        regions[:, :height, :width] = windows[tuple(places)].permute(0, 2, 3, 1)
+        regions[:, :height, :width] = every[tuple(places)].permute(0, 2, 3, 1)
         return
     pixels = image.numpy()
     shape = (*(1 + a - b for a, b in zip(pixels.shape, (height, width))), height, width, 3)

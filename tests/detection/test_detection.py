@@ -10,7 +10,8 @@ from PIL import Image
 from torchvision.ops import batched_nms
 
 from fever_extract import images
-from fever_extract.detection import pyramid
+from fever_extract.detection import detector as detector_module
+from fever_extract.detection import mtcnn, pyramid
 from fever_extract.detection.detector import Detector, _suppress
 from fever_extract.detection.mtcnn import Mtcnn
 from fever_extract.detection.parameters import smallest_face
@@ -111,6 +112,37 @@ def test_images_that_are_searched_together_have_the_faces_that_they_have_alone(d
         np.testing.assert_allclose(found.landmarks, alone.landmarks, atol=0.01)
 
 
+def test_a_face_of_several_candidates_is_looked_at_once(detector, photos, monkeypatch):
+    """The same faces as by looking at all, and so where the first look is never sure."""
+    pixels = images.read(photos / "group_1.jpg")
+    locate, looks = detector._networks.locate, []
+
+    def counted(crops):
+        looks.append(len(crops))
+        return locate(crops)
+
+    def detect():
+        looks.clear()
+        (faces,) = detector.detect([pixels], [40])
+        return faces, sum(looks)
+
+    monkeypatch.setattr(detector._networks, "locate", counted)
+    once, few = detect()
+    monkeypatch.setattr(detector_module, "SURE", 2)
+    unsure, many = detect()
+    monkeypatch.setattr(detector_module, "SAME", 1)
+    every, most = detect()
+    assert few < many == most
+    np.testing.assert_allclose(unsure.boxes, every.boxes, atol=0.01)
+    np.testing.assert_allclose(unsure.landmarks, every.landmarks, atol=0.01)
+    assert len(once) == len(every) > 1
+    for box, points in zip(once.boxes, once.landmarks):
+        overlaps = [iou(box, other) for other in every.boxes]
+        assert max(overlaps) > 0.9
+        apart = np.linalg.norm(every.landmarks[np.argmax(overlaps)] - points, axis=1).mean()
+        assert apart < 0.03 * (box[2] - box[0])
+
+
 def test_crops_are_the_pixels_of_their_boxes():
     """Of a picture whose colours tell where they are, at any size and at the borders."""
     y, x = np.mgrid[:101, :151]
@@ -132,7 +164,8 @@ def test_crops_are_the_pixels_of_their_boxes():
         np.testing.assert_allclose(crop[:, :, 2], 7)
 
 
-def test_the_networks_are_those_of_facenet_pytorch():
+def test_the_networks_are_those_of_facenet_pytorch(monkeypatch):
+    monkeypatch.setattr(mtcnn, "_STRIP", 40_000)
     random = np.random.default_rng(0)
 
     def pictures(*shape):
