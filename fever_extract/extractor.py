@@ -403,7 +403,9 @@ class Extractor:
             engine: where the workers that fill shards run: ``"local"``, on this machine;
                 ``"ray"``, on a cluster; or an engine with settings, as from
                 `fever_extract.jobs.ray.on_ray`.
-            workers: processes that fill shards; by default one per core, or per GPU.
+            workers: processes that extract photographs; by default one per core, or per GPU, but
+                of fewer than 500 photographs to one table none: they take a second or two to
+                start. With 1, one table is extracted in this process. See docs/scale.md.
             fps: of clips, the frames nearest to this many times a second; None for every frame.
             start, end: of clips, from ``start`` to before ``end``, in seconds.
             no_clips, only_clips: take photographs only, or clips only.

@@ -24,9 +24,21 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
+@pytest.fixture(scope="session", params=["cpu", *["cuda"] * torch.cuda.is_available()])
+def device(request) -> str:
+    """Each device that there is; what a GPU is to give as a CPU does is tested with it."""
+    return request.param
+
+
 @pytest.fixture(scope="session")
 def extractor() -> Extractor:
     return Extractor(device="cpu")
+
+
+@pytest.fixture(scope="session")
+def extractor_there(device: str, extractor: Extractor) -> Extractor:
+    """An extractor on each device that there is."""
+    return extractor if device == "cpu" else Extractor(device=device)
 
 
 @pytest.fixture(scope="session")

@@ -69,6 +69,21 @@ def test_find_similar(tmp_path, script):
     assert similarity == sorted(similarity, reverse=True)
 
 
+def test_neighbours(tmp_path, script):
+    write_faces(tmp_path / "in" / "serious", SERIOUS[:6])
+    first, *_ = write_faces(tmp_path / "in" / "smiling", SMILING[:6])
+    darker = Image.open(first).point(lambda value: value * 0.8)
+    darker.save(first.with_name(f"{first.stem}_b.png"))
+    out = script("examples/neighbours.py", "in", "page.html", r"\d\d")
+    assert "2 faces of people with several: nearest is the same person 100.0%" in out
+    shares = {int(count): float(share) for count, share in re.findall(r"the (\d) .*: (.*)%", out)}
+    assert shares[1] > 60, "half by chance"
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("asked for") == 13
+    assert page.count("same person") == 2
+    assert "data:image" in page
+
+
 def test_cluster(tmp_path, script):
     write_faces(tmp_path, SMILING + SERIOUS)
     out = script("examples/cluster.py", tmp_path, 2)

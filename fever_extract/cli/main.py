@@ -168,6 +168,13 @@ def _add_extract(
         "--strict", action="store_true", help="exit 1 if an image has no embedding"
     )
     extract.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+    extract.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="worker processes (default: one per core, or per GPU; of few photographs to one "
+        "table none); 1 writes one table without any",
+    )
     commands.add_face_options(extract)
     network = extract.add_argument_group("embedding")
     network.add_argument("--normalize", action="store_true", help="scale embeddings to length 1")
@@ -188,9 +195,6 @@ def _add_extract(
     clips.add_argument("--no-clips", action="store_true", help="take photographs only")
     clips.add_argument("--only-clips", action="store_true", help="take clips only")
     shards = extract.add_argument_group("when the output is a folder of shards")
-    shards.add_argument(
-        "--workers", type=int, metavar="N", help="processes (default: one per core, or per GPU)"
-    )
     shards.add_argument(
         "--engine",
         choices=["local", "ray"],

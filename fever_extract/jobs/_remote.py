@@ -119,6 +119,8 @@ def _advice(scheme: str) -> str:
 @lru_cache(maxsize=16)
 def _filesystem(scheme: str, place: str, query: str) -> tuple[Any, str]:
     """Open a file system; cached, as some ask the network where a bucket is."""
+    if scheme in ("s3", "gs") and not place:
+        raise ValueError(f"{scheme}:// names no bucket: write {scheme}://BUCKET/FOLDER")
     require("pyarrow", extra="parquet", needed_by=redact(f"{scheme}://{place}"))
     import pyarrow as pa
     from pyarrow import fs

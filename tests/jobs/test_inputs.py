@@ -143,6 +143,12 @@ def test_an_address(folder):
         found(f"{address}/nowhere")
 
 
+@pytest.mark.parametrize("address", ["s3://", "gs:///photos"])
+def test_an_address_without_a_bucket(address):
+    with pytest.raises(ValueError, match="names no bucket: write"):
+        found(address)
+
+
 def test_an_address_that_says_how_to_reach_it():
     """As those of buckets do, which are not on Amazon's servers."""
     own = remote._below("s3://bucket/photos/?scheme=http&region=eu", "sub/50 %.jpg")

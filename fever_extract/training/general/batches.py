@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -51,12 +52,14 @@ class Batch:
         expression: ``(n, 8)`` soft labels, zero where there are none.
         blendshapes: ``(n, 52)``, NaN where missing.
         web: ``(n, 7)``, the probabilities of the teacher that learned elsewhere.
+        soft: ``(n, 8)``, what the weights say that the run began from; zero for rendered faces.
     """
 
     crops: torch.Tensor
     expression: torch.Tensor
     blendshapes: torch.Tensor
     web: torch.Tensor
+    soft: torch.Tensor
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device."""
@@ -69,7 +72,8 @@ class Batches:
     Args:
         recipe: the run's choices.
         sources: the sets.
-        words: ``(len(sources.ferplus), 8)``, what the weights say that the run began from.
+        words: what the weights say that the run began from: ``(len(source), 8)`` of FER+, and
+            of the other real sets where the recipe learns from it.
         mirrored: for each blendshape, its mirror image's index.
 
     Raises:
@@ -80,17 +84,17 @@ class Batches:
         self,
         recipe: GeneralRecipe,
         sources: Sources,
-        words: npt.NDArray[np.float32],
+        words: Mapping[str, npt.NDArray[np.float32]],
         mirrored: torch.Tensor,
     ) -> None:
-        self.recipe, self.sources, self.mirrored = recipe, sources, mirrored
+        self.recipe, self.sources, self.mirrored, self.words = recipe, sources, mirrored, words
         self.pairs = len(sources.synthetic) // 2
         if self.pairs < recipe.synthetic // 2:
             raise ValueError(
                 f"{self.pairs} pairs of synthetic faces don't fill a step of {recipe.synthetic}"
             )
         votes = sources.ferplus.expression
-        told = words * votes.sum(axis=1, keepdims=True)
+        told = words["ferplus"] * votes.sum(axis=1, keepdims=True)
         self.targets = (1 - recipe.distill) * votes + recipe.distill * told
         self.odds = [
             odds(source.expression, recipe.most_repeats)
@@ -99,39 +103,47 @@ class Batches:
 
     def __call__(self, step: int) -> Batch:
         """Draw, move about and distort the faces of a step."""
-        recipe, sources = self.recipe, self.sources
+        recipe, sources, spans = self.recipe, self.sources, Spans.of(self.recipe)
         seed = step_seed(recipe, step)
         random, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
         ferplus = random.choice(len(sources.ferplus), recipe.ferplus, p=self.odds[0])
-        rows = [(sources.ferplus, ferplus)]
+        rows = {"ferplus": ferplus}
         if recipe.faces:
-            faces = random.choice(len(sources.faces), recipe.faces, p=self.odds[1])
-            rows.append((sources.faces, faces))
+            rows["faces"] = random.choice(len(sources.faces), recipe.faces, p=self.odds[1])
         if recipe.portraits:
-            portraits = random.integers(len(sources.portraits), size=recipe.portraits)
-            rows.append((sources.portraits, portraits))
+            rows["portraits"] = random.integers(len(sources.portraits), size=recipe.portraits)
         if recipe.synthetic:
             pairs = random.choice(self.pairs, recipe.synthetic // 2, replace=False)
-            both = (2 * pairs[:, None] + np.arange(2)).reshape(-1)
-            rows.append((sources.synthetic, both))
+            rows["synthetic"] = (2 * pairs[:, None] + np.arange(2)).reshape(-1)
+
+        def drawn(what: str) -> npt.NDArray[Any]:
+            return np.concatenate([getattr(getattr(sources, n), what)[i] for n, i in rows.items()])
+
         crops = views(
-            np.concatenate([source.crops[chosen] for source, chosen in rows]),
+            drawn("crops"),
             recipe.size,
             generator,
             recipe.jitter,
         )
         flipped = torch.rand(len(crops), generator=generator) < 0.5
+        first, last = spans.synthetic.start, spans.synthetic.stop
+        # Both of a pair or neither: mirrored, a lopsided expression is another one.
+        flipped[first + 1 : last : 2] = flipped[first:last:2]
         crops = degrade(augment.mirror(crops, flipped), recipe.covered, recipe.poor, generator)
         expression, blendshapes, web = (
-            torch.from_numpy(np.concatenate([getattr(source, name)[i] for source, i in rows]))
-            for name in ("expression", "blendshapes", "web")
+            torch.from_numpy(drawn(what)) for what in ("expression", "blendshapes", "web")
         )
+        soft = torch.zeros_like(expression)
+        if recipe.soft_weight:
+            said = [self.words[name][i] for name, i in rows.items() if name != "synthetic"]
+            soft[spans.real] = torch.from_numpy(np.concatenate(said))
         expression[: recipe.ferplus] = torch.from_numpy(self.targets[ferplus])
         return Batch(
             augment.distort(crops, generator),
             expression,
             torch.where(flipped[:, None], blendshapes[:, self.mirrored], blendshapes),
             web,
+            soft,
         )
 
     def priors(self) -> tuple[torch.Tensor, torch.Tensor]:

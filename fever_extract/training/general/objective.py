@@ -112,6 +112,9 @@ class Objective(nn.Module):
         if web is not None:
             loss = soft_cross_entropy(web, batch.web[spans.real])
             losses["web"] = (recipe.web_teacher_weight, loss)
+        if recipe.soft_weight:
+            loss = soft_cross_entropy(logits[spans.real], batch.soft[spans.real])
+            losses["soft"] = (recipe.soft_weight, loss)
         if recipe.synthetic:
             exact = batch.blendshapes[spans.synthetic]
             losses |= self._of_rendered(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PORTRAITS = "portraits.parquet"
-SYNTHETIC = "synthetic.parquet"
+SYNTHETIC = "synthetic*.parquet"  # one table or several
 
 
 @dataclass(frozen=True)
@@ -146,18 +146,24 @@ class _Reader:
         return self._kept("portraits", [PORTRAITS], read)
 
     def synthetic(self) -> Source:
-        def read() -> Source:
-            path = self.data / SYNTHETIC
-            table = read_columns(path)
-            table = table.filter(~held_out(table["person_id"].to_numpy()))
-            _, groups, counts = np.unique(
-                table["expression_id"].to_numpy(), return_inverse=True, return_counts=True
-            )
-            order = np.argsort(groups, kind="stable")
-            table = table.take(order[counts[groups[order]] == 2])
-            return self._source(table, path, "recipe")
+        tables = sorted(path.name for path in self.data.glob(SYNTHETIC))
 
-        return self._kept("synthetic", [SYNTHETIC], read)
+        def read() -> Source:
+            parts = [vars(self._pairs(self.data / name)) for name in tables]
+            return Source(**{what: np.concatenate([p[what] for p in parts]) for what in parts[0]})
+
+        return self._kept("synthetic", tables or [SYNTHETIC.replace("*", "")], read)
+
+    def _pairs(self, path: Path) -> Source:
+        """Rendered faces whose people are there to train on, each after its pair."""
+        table = read_columns(path)
+        table = table.filter(~held_out(table["person_id"].to_numpy()))
+        _, groups, counts = np.unique(
+            table["expression_id"].to_numpy(), return_inverse=True, return_counts=True
+        )
+        order = np.argsort(groups, kind="stable")
+        table = table.take(order[counts[groups[order]] == 2])
+        return self._source(table, path, "recipe")
 
     def _source(self, table: pa.Table, path: Path, labels: str = "") -> Source:
         """The faces of a table whose ``image`` has the numbers of rows of another's pictures."""

@@ -35,9 +35,15 @@ def make_config(recipe: GeneralRecipe, first: Checkpoint) -> Config:
     """Make the config of a run's network from that of the weights that it begins from.
 
     Raises:
-        WeightsError: if these have another backbone, other expressions, or no blendshapes.
+        WeightsError: if these have another backbone, other expressions, no blendshapes, or
+            presume a prior where the recipe learns from what they say.
     """
     config = first.config
+    if recipe.soft_weight and not config.expression_prior:
+        raise WeightsError(
+            f"{first.source} can't teach: its head presumes its training's prior; give --init "
+            "weights of another `general` run, or a recipe with a soft_weight of 0"
+        )
     if (
         config.backbone.name != MOBILENET
         or config.expressions != EXPRESSIONS
@@ -69,13 +75,13 @@ def begin(
 ) -> tuple[FeverNet, Objective]:
     """Make the network and the objective as they are before the first step.
 
-    The joining layer begins with the principal components of the standardised features of real
-    faces, each tap of the same weight, turned at random so that every number carries something.
+    Weights of another such run, with the same taps and length, are gone on with whole. Of others it
+    takes the backbone. Either way the heads that exist in training only are new.
 
     Args:
         config: of `make_config`.
         recipe: the run's choices.
-        first: whose backbone it begins from.
+        first: what it begins from.
         sources: the sets.
         priors: see `Objective`.
     """
@@ -90,32 +96,56 @@ def begin(
     real, exact = sources.ferplus.blendshapes, sources.synthetic.blendshapes
     objective = Objective(recipe, network, real, exact, priors)
     features = _look(network, sources, recipe)
-    joining, norm = network.embedding[0], network.embedding[1]
-    assert isinstance(joining, nn.Linear)
-    assert isinstance(norm, nn.BatchNorm1d)
-    joining.weight.copy_(_components(features, network.backbone.lengths, recipe.embedding_dim))
-    _measure(norm, features @ joining.weight.T)
     _measure(objective.norm, features)
+    _begin_blendshapes(objective.exact, exact)
+    carried_on = (first.config.backbone, first.config.embedding_dim)
+    if carried_on == (config.backbone, config.embedding_dim):
+        network.load_state_dict(known)
+    else:
+        _join(network, features)
+        _begin_blendshapes(network.heads["blendshapes"], real)
+        expression = network.heads["expression"]
+        assert isinstance(expression, nn.Linear)
+        expression.weight.mul_(0.1)
+        expression.bias.zero_()
+    norm = network.embedding[1]
+    assert isinstance(norm, nn.BatchNorm1d)
     norm.momentum = STATISTICS
     norm.requires_grad_(False)  # each number has variance one, not a length that is learned
-    for layer, values in ((network.heads["blendshapes"], real), (objective.exact, exact)):
-        assert isinstance(layer, nn.Linear)
-        layer.weight.mul_(0.1)
-        if len(values):
-            # Most are near zero on most faces: begin at their means, not at a half.
-            means = torch.from_numpy(np.nanmean(values, axis=0)).clamp(0.01, 0.99)
-            layer.bias.copy_(means.logit())
-    expression = network.heads["expression"]
-    assert isinstance(expression, nn.Linear)
-    expression.weight.mul_(0.1)
-    expression.bias.zero_()
     freeze(network, recipe.frozen)
     return network, objective
 
 
+def _join(network: FeverNet, features: torch.Tensor) -> None:
+    """Begin the joining layer with the principal components of features ``(n, f)``.
+
+    Each tap has the same weight, and they are turned at random so that every number carries
+    something.
+    """
+    joining, norm = network.embedding[0], network.embedding[1]
+    assert isinstance(network.backbone, MobileNetV1)
+    assert isinstance(joining, nn.Linear)
+    assert isinstance(norm, nn.BatchNorm1d)
+    joining.weight.copy_(_components(features, network.backbone.lengths, len(joining.weight)))
+    _measure(norm, features @ joining.weight.T)
+
+
+def _begin_blendshapes(head: nn.Module, values: npt.NDArray[np.float32]) -> None:
+    """Most blendshapes are near zero on most faces: begin at their means, not at a half."""
+    assert isinstance(head, nn.Linear)
+    head.weight.mul_(0.1)
+    if len(values):
+        means = torch.from_numpy(np.nanmean(values, axis=0)).clamp(0.01, 0.99)
+        head.bias.copy_(means.logit())
+
+
 @torch.inference_mode()
 def words(
-    first: Checkpoint, crops: npt.NDArray[np.uint8], device: torch.device
+    first: Checkpoint,
+    crops: npt.NDArray[np.uint8],
+    device: torch.device,
+    *,
+    mirror: bool = False,
 ) -> npt.NDArray[np.float32]:
     """Ask weights what they see: ``(n, 8)`` probabilities.
 
@@ -123,14 +153,19 @@ def words(
         first: the weights.
         crops: ``(n, side, side)`` uint8, with room.
         device: torch device.
+        mirror: take the mean of the logits of each face and of its mirror image.
     """
     network = for_inference(build(first.config, first.state_dict).to(device))
     size, said = first.config.preprocessing.size, []
     for start in tqdm(range(0, len(crops), _AT_ONCE), "words", leave=False, disable=None):
         shown = views(crops[start : start + _AT_ONCE], size).to(device)
+        both = (shown, shown.flip(3)) if mirror else (shown,)
         with torch.autocast(device.type, torch.bfloat16):
-            logits = network(shown.to(memory_format=torch.channels_last)).heads["expression"]
-        said.append(logits.float().softmax(dim=1).cpu())
+            logits = [
+                network(x.to(memory_format=torch.channels_last)).heads["expression"].float()
+                for x in both
+            ]
+        said.append(torch.stack(logits).mean(dim=0).softmax(dim=1).cpu())
     answers: npt.NDArray[np.float32] = torch.cat(said).numpy()
     return answers
 

@@ -26,7 +26,7 @@ from fever_extract.training.data import augment
 from fever_extract.training.evaluation.accuracy import Accuracy
 from fever_extract.training.general.batches import Batches, as_prior, shares, step_seed
 from fever_extract.training.general.release import DATA, Release, answers, release
-from fever_extract.training.general.sources import Source, read_sources
+from fever_extract.training.general.sources import read_sources
 from fever_extract.training.general.start import begin, make_config, words
 from fever_extract.training.recipes.general import GeneralRecipe
 from fever_extract.training.trainer.start import freeze, keep_float32_where_faster
@@ -118,7 +118,7 @@ class Run:
         self.batches = Batches(
             recipe,
             self.sources,
-            _words(first, self.sources.ferplus, output, self.device),
+            self._words(first),
             augment.mirrored_names(config.blendshapes),
         )
         priors = self.batches.priors()
@@ -192,6 +192,22 @@ class Run:
         self.step += 1
         return {f"{name}_loss": value.item() for name, (_, value) in losses.items()}
 
+    def _words(self, first: Checkpoint) -> dict[str, npt.NDArray[np.float32]]:
+        """What the weights say of real faces, or said before."""
+        names = ("ferplus", "faces", "portraits") if self.recipe.soft_weight else ("ferplus",)
+        said = {}
+        for name in names:
+            crops = getattr(self.sources, name).crops
+            content = hashlib.sha256(crops.data).hexdigest()
+            kind = "mirrored" if self.recipe.soft_weight else "words"
+            path = self.output / f"{kind}-{first.sha256[:12]}-{content[:12]}.npy"
+            if not path.exists():
+                answers = words(first, crops, self.device, mirror=bool(self.recipe.soft_weight))
+                with replace_atomically(path) as temporary, open(temporary, "wb") as file:
+                    np.save(file, answers)
+            said[name] = np.load(path)
+        return said
+
     def _factor(self, steps: int, minutes: float | None) -> float:
         """What the learning rates are multiplied by: falls to 0 where the run ends."""
         left = 1 - self.step / max(steps, 1)
@@ -247,18 +263,3 @@ class Run:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self._before = state["step"], state["seconds"]
-
-
-def _words(
-    first: Checkpoint, source: Source, store: Path, device: torch.device
-) -> npt.NDArray[np.float32]:
-    """What the weights say of faces, or said before."""
-    content = hashlib.sha256(source.crops.data).hexdigest()
-    path = store / f"words-{first.sha256[:12]}-{content[:12]}.npy"
-    if path.exists():
-        said: npt.NDArray[np.float32] = np.load(path)
-        return said
-    said = words(first, source.crops, device)
-    with replace_atomically(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, said)
-    return said

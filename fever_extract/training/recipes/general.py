@@ -31,6 +31,8 @@ class GeneralRecipe:
         covered, poor: shares of the faces that are covered or made worse, as in `degrade`.
         most_repeats: times that the likeliest face is drawn for each time of the least likely.
         distill: share of FER+'s targets that is the word of the weights it began from.
+        soft_weight: of what these weights say of each real face, undistorted, and of its mirror
+            image; they have to have a head that presumes no prior.
         label_weight: of the loss on the labels of faces in the wild; FER+'s is 1.
         label_smoothing: of these labels, which are one annotator's.
         blendshape_weight: of MediaPipe's blendshapes of real faces.
@@ -68,6 +70,7 @@ class GeneralRecipe:
     poor: float = 0.4
     most_repeats: float = 12
     distill: float = 0.3
+    soft_weight: float = 0.0
     label_weight: float = 0.5
     label_smoothing: float = 0.15
     blendshape_weight: float = 0.4

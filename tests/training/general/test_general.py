@@ -22,12 +22,7 @@ from fever_extract.training import __main__ as command
 from fever_extract.training.general.batches import Batches, Spans, as_prior, odds, shares
 from fever_extract.training.general.crops import views, with_room
 from fever_extract.training.general.objective import adjusted_cross_entropy, pairs_apart
-from fever_extract.training.general.release import (
-    answers,
-    prior_power,
-    standardise,
-    uniform_temperature,
-)
+from fever_extract.training.general.release import answers, standardise
 from fever_extract.training.general.sources import read_sources
 from fever_extract.training.general.start import make_config
 from fever_extract.training.general.train import Run, train_general
@@ -172,7 +167,7 @@ def test_crops_are_cut_once(folder, init, released):
 def test_a_step_draws_what_it_drew(folder, init, released):
     sources = read_sources(RECIPE, folder, released, make_config(RECIPE, hub.load(init)))
     words = np.full((180, 8), 1 / 8, np.float32)
-    batches = Batches(RECIPE, sources, words, torch.tensor([0, 2, 1]))
+    batches = Batches(RECIPE, sources, {"ferplus": words}, torch.tensor([0, 2, 1]))
     one, again, other = batches(3), batches(3), batches(4)
     for name, values in vars(one).items():
         assert values.equal(getattr(again, name)) or name == "blendshapes"
@@ -181,8 +176,32 @@ def test_a_step_draws_what_it_drew(folder, init, released):
     spans = Spans.of(RECIPE)
     assert (one.expression[spans.ferplus] > 0).all(), "a part of each target are words"
     assert set(one.expression[spans.faces].sum(dim=1).tolist()) == {1.0}
-    rendered = one.blendshapes[spans.synthetic].sort(dim=1).values.reshape(3, 2, 3)
-    assert rendered[:, 0].equal(rendered[:, 1]), "the same but for mirroring"
+    rendered = one.blendshapes[spans.synthetic].reshape(3, 2, 3)
+    assert rendered[:, 0].equal(rendered[:, 1]), "both are mirrored, or neither"
+
+
+def test_a_run_goes_on_from_anothers_weights(folder, released, tmp_path):
+    """Whole, on one synthetic table more, and held to what those weights say."""
+    data = tmp_path / "data"
+    shutil.copytree(folder, data)
+    shutil.copy(data / "synthetic.parquet", data / "synthetic_more.parquet")
+    recipe = dataclasses.replace(RECIPE, distill=0.0, soft_weight=0.5)
+    run = Run(recipe, data, tmp_path / "run", init=released, device="cpu")
+    assert len(run.sources.synthetic) == 2 * 14
+    before = hub.load(released)
+    first = build(before.config, before.state_dict)
+    mine, theirs = (answers(net.eval(), run.sources.valid)[1] for net in (run.network, first))
+    assert torch.allclose(mine, theirs, atol=1e-3)
+    batch, spans = run.batches(0), Spans.of(recipe)
+    assert batch.soft[spans.real].sum(dim=1) == pytest.approx(np.ones(20), abs=1e-5)
+    assert not batch.soft[spans.synthetic].any()
+    assert run.train_step(0.0)["soft_loss"] > 0
+
+
+def test_weights_that_presume_a_prior_dont_teach(folder, init, tmp_path):
+    recipe = dataclasses.replace(RECIPE, soft_weight=0.5)
+    with pytest.raises(WeightsError, match="presumes its training's prior"):
+        Run(recipe, folder, tmp_path, init=init, device="cpu")
 
 
 def test_sets_may_be_left_out(folder, init, tmp_path):
@@ -263,22 +282,6 @@ def test_rare_classes_are_drawn_by_the_root_of_their_frequency():
     assert shares(expression, chances)[1] == pytest.approx(100 * chances[950])
     unlabelled = odds(np.concatenate([expression, np.zeros((1, 8), np.float32)]), 12)
     assert unlabelled[-1] == unlabelled[0], "the middle of all"
-
-
-def test_temperature_and_prior_are_found_again():
-    random = torch.Generator().manual_seed(0)
-    truth = torch.arange(8).repeat_interleave(1500)
-    # Two samples of one Gaussian a class: the log likelihoods are the logits.
-    centres = torch.randn(8, 5, generator=random).double() * 1.5
-    points = centres[truth] + torch.randn(len(truth), 5, generator=random)
-    logits = points @ centres.T - centres.square().sum(dim=1) / 2
-    assert uniform_temperature(logits * 1.7, truth) == pytest.approx(1.7, abs=0.08)
-    prior = as_prior(np.array([0.4, 0.25, 0.15, 0.1, 0.05, 0.03, 0.015, 0.005])).double()
-    counts = (prior / prior.max() * 1500).long().tolist()
-    kept = torch.cat([(truth == k).nonzero()[:count, 0] for k, count in enumerate(counts)])
-    assert uniform_temperature(logits[kept] * 1.7, truth[kept]) == pytest.approx(1.7, abs=0.2)
-    assert prior_power(logits[kept], truth[kept], prior) == pytest.approx(1, abs=0.1)
-    assert prior_power(logits[kept], truth[kept], prior**0.5) == pytest.approx(2, abs=0.2)
 
 
 def test_pairs_are_told_from_the_rest():
