@@ -110,7 +110,7 @@ class Job:
     def _check_shards(self) -> None:
         if os.name == "nt":
             raise OSError("a folder as output needs Linux or macOS; give a .parquet file")
-        check_parquet("or give a .npz or .csv file as output")
+        check_parquet(otherwise="or give a .npz or .csv file as output")
         if self.save_crops is not None:
             raise ValueError(
                 "save_crops is for one table: give a .parquet, .npz or .csv file as output, "

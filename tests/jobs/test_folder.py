@@ -21,8 +21,6 @@ from fever_extract.jobs import _extraction
 from fever_extract.jobs.job import Job
 from fever_extract.jobs.sources import find
 
-pytestmark = pytest.mark.xdist_group("folder")  # its fixtures are dear: made once
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, astronaut, landscape):

@@ -82,11 +82,3 @@ def test_events_go_to_the_log_file_and_to_logging(caplog, tmp_path):
     assert "from embedded, SHA-256" in loaded
     assert event == r"event='removed' paths=['a\x1b[1m.jpg']"
     assert json.loads((tmp_path / "log.jsonl").read_text())["event"] == "removed"
-
-
-def test_the_old_module_warns_and_has_the_new_engine():
-    with pytest.warns(DeprecationWarning, match="is now fever_extract.jobs.ray"):
-        from fever_extract import distributed
-    from fever_extract.jobs import ray
-
-    assert distributed.on_ray is ray.on_ray

@@ -34,8 +34,6 @@ from fever_extract.training.evaluation.face_recognition import FaceRecognition
 from fever_extract.training.evaluation.robustness import robustness
 from fever_extract.training.trainer.start import TEMPLATE
 
-pytestmark = pytest.mark.xdist_group("evaluation")  # its fixtures are dear: made once
-
 PREPROCESSING = Preprocessing(size=32, color="grey", mean=(128.0,), std=(64.0,), template=TEMPLATE)
 CONFIG = Config("tiny", PREPROCESSING, Backbone(widths=(8, 16), depths=(1, 1)), embedding_dim=8)
 

@@ -30,8 +30,6 @@ from fever_extract.training.general.web_teacher import SIZE, WebTeacher
 from fever_extract.training.recipes.general import GeneralRecipe
 from fever_extract.training.trainer.plot import read_log
 
-pytestmark = pytest.mark.xdist_group("general")  # its fixtures are dear: made once
-
 RECIPE = GeneralRecipe(
     name="test",
     taps=((5, 2), (13, 1)),
