@@ -412,12 +412,14 @@ class Pipeline:
 
     def _gathered(self, crops: Sequence[torch.Tensor]) -> torch.Tensor:
         """Join crops on this device; those that are elsewhere go there in one transfer."""
-        elsewhere = [some for some in crops if some.device != self.device]
+        # By kind: "cuda" and "cuda:0" are one device with two names.
+        elsewhere = [some for some in crops if some.device.type != self.device.type]
         if not elsewhere:
             return torch.cat(list(crops))
         joined = upload(torch.cat(elsewhere).numpy(), self.device)
         moved = iter(torch.split(joined, [len(some) for some in elsewhere]))
-        return torch.cat([some if some.device == self.device else next(moved) for some in crops])
+        here = self.device.type
+        return torch.cat([some if some.device.type == here else next(moved) for some in crops])
 
     def _rounded_up(self, crops: torch.Tensor) -> torch.Tensor:
         """Add empty crops up to a power of two on a GPU, which prepares for each new number."""
