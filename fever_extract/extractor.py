@@ -283,6 +283,7 @@ class Extractor:
         fps: float | None = None,
         start: float | None = None,
         end: float | None = None,
+        detect_every: int = 1,
         all_faces: bool = True,
         **options: Unpack[OptionArguments],
     ) -> Iterator[Frame]:
@@ -296,6 +297,9 @@ class Extractor:
             clip: a path, a URL, an open binary file, or a container from ``av.open``.
             fps: frames per second to take, each the nearest in time; None for every frame.
             start, end: take frames from ``start`` up to, but not at, ``end``; in seconds.
+            detect_every: detect faces in every so many frames only (and at each second's beginning),
+                and follow them between, which is faster: see docs/video.md for what it costs. A
+                face that comes to others is seen so many frames later, at most.
             all_faces: keep every face of a frame, in the order of ``select``.
             options: any of `fever_extract.Options`, for this call.
 
@@ -310,10 +314,17 @@ class Extractor:
         """
         from fever_extract.video import frames
 
-        _check_clip(clip, fps, start, end)
         chosen = self._chosen(options)
+        _check_clip(clip, fps, start, end, detect_every, chosen)
         return frames.extract(
-            self._pipeline, clip, chosen, all_faces=all_faces, fps=fps, start=start, end=end
+            self._pipeline,
+            clip,
+            chosen,
+            all_faces=all_faces,
+            fps=fps,
+            start=start,
+            end=end,
+            detect_every=detect_every,
         )
 
     def extract_course(
@@ -324,6 +335,7 @@ class Extractor:
         fps: float | None = None,
         start: float | None = None,
         end: float | None = None,
+        detect_every: int = 1,
         annotate: str | os.PathLike[str] | None = None,
         keep_frames: bool = True,
         **options: Unpack[OptionArguments],
@@ -331,7 +343,8 @@ class Extractor:
         """Extract how the faces of a clip change over time; needs PyAV.
 
         Args:
-            clip, fps, start, end: as in `extract_video`. Blinks are short: they need every frame.
+            clip, fps, start, end, detect_every: as in `extract_video`. Blinks are short: they need
+                every frame.
             step: length in seconds of the steps over which means are taken.
             annotate: an ``.mp4``, ``.mov`` or ``.mkv`` file to write, on the way: the clip with
                 boxes, ids, expressions and a band at its foot that shows the last ten seconds.
@@ -350,11 +363,12 @@ class Extractor:
         """
         from fever_extract.video import annotation
 
-        _check_clip(clip, fps, start, end)
+        chosen = self._chosen(options)
+        _check_clip(clip, fps, start, end, detect_every, chosen)
         return annotation.course(
             self._pipeline,
             clip,
-            self._chosen(options),
+            chosen,
             step=step,
             annotate=annotate,
             keep_frames=keep_frames,
@@ -362,6 +376,7 @@ class Extractor:
             fps=fps,
             start=start,
             end=end,
+            detect_every=detect_every,
         )
 
     def extract_folder(
@@ -378,6 +393,7 @@ class Extractor:
         fps: float | None = None,
         start: float | None = None,
         end: float | None = None,
+        detect_every: int = 1,
         no_clips: bool = False,
         only_clips: bool = False,
         retry_failed: bool = False,
@@ -406,6 +422,7 @@ class Extractor:
             workers: processes that fill shards; by default one per core, or per GPU.
             fps: of clips, the frames nearest to this many times a second; None for every frame.
             start, end: of clips, from ``start`` to before ``end``, in seconds.
+            detect_every: of clips, as in `extract_video`.
             no_clips, only_clips: take photographs only, or clips only.
             retry_failed: retry what could not be read or crashed, in a folder of shards that is
                 resumed.
@@ -435,6 +452,7 @@ class Extractor:
             fps=fps,
             start=start,
             end=end,
+            detect_every=detect_every,
             no_clips=no_clips,
             only_clips=only_clips,
             retry_failed=retry_failed,
@@ -557,12 +575,19 @@ class Extractor:
                 bar.update()
 
 
-def _check_clip(clip: ClipLike, fps: float | None, start: float | None, end: float | None) -> None:
+def _check_clip(
+    clip: ClipLike,
+    fps: float | None,
+    start: float | None,
+    end: float | None,
+    detect_every: int,
+    options: Options,
+) -> None:
     from fever_extract.video import decoding
     from fever_extract.video.stretch import check_sampling
 
     decoding.check(clip)
-    check_sampling(fps, start, end)
+    check_sampling(fps, start, end, detect_every, options)
 
 
 @lru_cache(maxsize=2)  # `pool.map(extractor.extract, ...)` pickles the extractor for each task

@@ -70,6 +70,7 @@ def add(
     part.add_argument("--fps", type=float, metavar="N", help="frames a second (default: all)")
     part.add_argument("--start", type=float, metavar="SECONDS")
     part.add_argument("--end", type=float, metavar="SECONDS")
+    commands.add_detect_every(part)
     part.add_argument("--prior", choices=PRIORS[1:], help="as in extract")
     commands.add_face_options(command)
     command.set_defaults(run=course)
@@ -124,6 +125,7 @@ def _check(chosen: argparse.Namespace) -> None:
     if chosen.annotate is not None:
         writing.check_output(chosen.annotate, chosen.clips[0])
     given = [n for n in ("annotate", "fps", "start", "end") if getattr(chosen, n) is not None]
+    given += ["detect-every"] if chosen.detect_every > 1 else []
     if tables and given:
         raise ValueError(f"--{given[0]} is for clips, and {tables[0]} is a table")
     outputs = [chosen.output, chosen.events, chosen.plot, chosen.annotate]
@@ -160,6 +162,7 @@ def _courses(chosen: argparse.Namespace) -> Iterator[Course]:
             fps=chosen.fps,
             start=chosen.start,
             end=chosen.end,
+            detect_every=chosen.detect_every,
             annotate=chosen.annotate,
             **options,
         )

@@ -45,13 +45,7 @@ def add(
         "--size", type=_size, default="640x480", metavar="WxH", help="asked of a camera"
     )
     command.add_argument("--rate", type=float, metavar="FPS", help="asked of a camera")
-    command.add_argument(
-        "--detect-every",
-        type=int,
-        default=1,
-        metavar="N",
-        help="look for faces in every n-th frame, and follow them between (default: 1)",
-    )
+    commands.add_detect_every(command)
     command.add_argument("--threads", type=int, metavar="N", help="that analyse, a frame each")
     commands.add_face_options(command)
     command.set_defaults(run=live)

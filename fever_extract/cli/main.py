@@ -185,6 +185,7 @@ def _add_extract(
     )
     clips.add_argument("--start", type=float, metavar="SECONDS", help="where to begin in each clip")
     clips.add_argument("--end", type=float, metavar="SECONDS", help="where to stop in each clip")
+    commands.add_detect_every(clips)
     clips.add_argument("--no-clips", action="store_true", help="take photographs only")
     clips.add_argument("--only-clips", action="store_true", help="take clips only")
     shards = extract.add_argument_group("when the output is a folder of shards")

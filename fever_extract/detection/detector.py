@@ -9,12 +9,14 @@ all of a stage's crops, of several images, in few calls.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from fever_extract.detection._nms import nms
+from fever_extract.detection.following import surroundings
 from fever_extract.detection.mtcnn import Mtcnn
 from fever_extract.detection.parameters import (
     CELL,
@@ -68,7 +70,7 @@ class Detector:
         limits = torch.tensor([side**2 for side in smallest], device=self.device)[owners]
         keep = (scores >= min_confidence) & (areas >= limits)
         owners, scores = owners[keep], scores[keep]
-        boxes, landmarks = self._settle(pyramids, owners, boxes[keep], landmarks[keep])
+        boxes, landmarks, _ = self._settle(pyramids, owners, boxes[keep], landmarks[keep])
         everything = Detections(boxes.cpu().numpy(), scores.cpu().numpy(), landmarks.cpu().numpy())
         whose = owners.cpu().numpy()
         return [everything.take((whose == index).nonzero()[0]) for index in range(len(images))]
@@ -95,10 +97,50 @@ class Detector:
         squares = _square(torch.from_numpy(np.concatenate(boxes)).to(self.device))
         _, crops = pyramids.crop(owners, squares, O_SIZE)
         moved, scores, landmarks = self._look(squares, crops)
-        _, landmarks = self._settle(pyramids, owners, moved, landmarks)
+        _, landmarks, _ = self._settle(pyramids, owners, moved, landmarks)
         ends = np.cumsum([len(some) for some in boxes])[:-1]
         parts = (np.split(values.cpu().numpy(), ends) for values in (scores, landmarks))
         return [Detections(*found) for found in zip(boxes, *parts)]
+
+    @torch.inference_mode()
+    def follow(
+        self, images: Sequence[npt.NDArray[np.uint8]], known: Sequence[Detections]
+    ) -> list[Detections]:
+        """Find faces again that were known a moment ago, by O-Net alone.
+
+        O-Net looks where each was, and at its own answer until that is still, as `detect` does in
+        the end. Whether what it finds is the same face, or any, is for
+        `fever_extract.detection.following` to judge.
+
+        Args:
+            images: as in `detect`.
+            known: the faces of each, as they were.
+
+        Returns:
+            The same faces as they are now; scores are O-Net's last, and NaN where the border cuts
+            a face, or it left its surroundings.
+        """
+        boxes, landmarks = (
+            np.concatenate(parts)
+            for parts in ([some.boxes for some in known], [some.landmarks for some in known])
+        )
+        pictures = [image for image, some in zip(images, known) for _ in range(len(some))]
+        # Of a large picture, little is resampled.
+        cut = [surroundings(image, box) for image, box in zip(pictures, boxes)]
+        corners = np.array([corner for _, corner in cut], np.float32)
+        pyramids = Pyramids([region for region, _ in cut], self.device)
+        owners = torch.arange(len(boxes), device=self.device)
+        places = torch.from_numpy(boxes - np.tile(corners, 2)).to(self.device)
+        points = torch.from_numpy(landmarks - corners[:, None]).to(self.device)
+        places, points, scores = self._settle(pyramids, owners, places, points)
+        scores = torch.where(pyramids.contains(owners, _square(places)), scores, torch.nan)
+        everything = Detections(
+            places.cpu().numpy() + np.tile(corners, 2),
+            scores.cpu().numpy(),
+            points.cpu().numpy() + corners[:, None],
+        )
+        starts = np.cumsum([0, *map(len, known)])
+        return [everything.take(np.arange(*ends)) for ends in pairwise(starts.tolist())]
 
     def _propose(
         self, pyramids: Pyramids, smallest: Sequence[float]
@@ -171,13 +213,14 @@ class Detector:
         owners: torch.Tensor,
         boxes: torch.Tensor,
         landmarks: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Run O-Net again on its own boxes: boxes ``(k, 4)``, landmarks ``(k, 5, 2)``.
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Run O-Net again on its own boxes: boxes ``(k, 4)``, landmarks ``(k, 5, 2)``, scores.
 
-        Where O-Net puts the landmarks depends a little on the square that it is given, and
+        The scores ``(k,)`` are NaN for a face that the border cuts. Where O-Net puts the landmarks depends a little on the square that it is given, and
         that on how the pyramid's levels fell. Looking at its own answer again forgets the
         first square, so that a face has the same landmarks in another cut of the picture.
         """
+        scores = torch.full_like(boxes[:, 0], torch.nan)
         moving = torch.arange(len(boxes), device=boxes.device)
         for _ in range(SETTLE):
             squares = _square(boxes[moving])
@@ -188,11 +231,11 @@ class Detector:
             moving, squares = moving[kept], squares[kept]
             if not len(moving):
                 break
-            moved, _, points = self._look(squares, crops)
+            moved, sure, points = self._look(squares, crops)
             steps = (points - landmarks[moving]).norm(dim=2).amax(dim=1)
-            boxes[moving], landmarks[moving] = moved, points
+            boxes[moving], landmarks[moving], scores[moving] = moved, points, sure
             moving = moving[steps > STILL * (squares[:, 2] - squares[:, 0])]
-        return boxes, landmarks
+        return boxes, landmarks, scores
 
 
 def _suppress(

@@ -78,6 +78,7 @@ def run(
         embedding=job.embedding,
         fps=job.fps,
         start=job.start,
+        detect_every=job.detect_every,
     )
     manifest.check(output, made_by, overwrite=job.overwrite)
     with _told_if_full(output), manifest.locked(output):

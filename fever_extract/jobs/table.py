@@ -118,6 +118,7 @@ def _frames(pipeline: Pipeline, item: Input, job: Job) -> Iterator[Frame]:
             fps=job.fps,
             start=job.start,
             end=job.end,
+            detect_every=job.detect_every,
         )
     except ExtractionError as error:  # a remote file that can't be opened
         yield Frame(error.status, str(error))

@@ -57,7 +57,7 @@ class Work:
         device: torch device; None for the default.
         threads: for torch to use; None leaves that to torch.
         embedding: whether rows have their embedding.
-        fps, start: of clips, as in `fever_extract.jobs.job.Job`.
+        fps, start, detect_every: of clips, as in `fever_extract.jobs.job.Job`.
     """
 
     config: str
@@ -71,6 +71,7 @@ class Work:
     embedding: bool = True
     fps: float | None = None
     start: float | None = None
+    detect_every: int = 1
 
 
 def build(work: Work) -> Pipeline:
@@ -125,6 +126,7 @@ def _stretch(
             item.stretch,
             all_faces=work.all_faces,
             fps=work.fps,
+            detect_every=work.detect_every,
             origin=work.start or 0.0,
             alive=alive,
         )
