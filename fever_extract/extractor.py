@@ -297,9 +297,9 @@ class Extractor:
             clip: a path, a URL, an open binary file, or a container from ``av.open``.
             fps: frames per second to take, each the nearest in time; None for every frame.
             start, end: take frames from ``start`` up to, but not at, ``end``; in seconds.
-            detect_every: detect faces in every so many frames only (and at each second's beginning),
-                and follow them between, which is faster: see docs/video.md for what it costs. A
-                face that comes to others is seen so many frames later, at most.
+            detect_every: detect faces in every so many frames only, counted anew each second, and
+                follow them between, which is faster; docs/video.md says what it costs. A face
+                that comes to others is seen one frame less than that later, at most.
             all_faces: keep every face of a frame, in the order of ``select``.
             options: any of `fever_extract.Options`, for this call.
 
@@ -315,7 +315,7 @@ class Extractor:
         from fever_extract.video import frames
 
         chosen = self._chosen(options)
-        _check_clip(clip, fps, start, end, detect_every, chosen)
+        _check_clip(clip, fps, start, end, detect_every=detect_every, options=chosen)
         return frames.extract(
             self._pipeline,
             clip,
@@ -364,7 +364,7 @@ class Extractor:
         from fever_extract.video import annotation
 
         chosen = self._chosen(options)
-        _check_clip(clip, fps, start, end, detect_every, chosen)
+        _check_clip(clip, fps, start, end, detect_every=detect_every, options=chosen)
         return annotation.course(
             self._pipeline,
             clip,
@@ -580,6 +580,7 @@ def _check_clip(
     fps: float | None,
     start: float | None,
     end: float | None,
+    *,
     detect_every: int,
     options: Options,
 ) -> None:
@@ -587,7 +588,7 @@ def _check_clip(
     from fever_extract.video.stretch import check_sampling
 
     decoding.check(clip)
-    check_sampling(fps, start, end, detect_every, options)
+    check_sampling(fps, start, end, detect_every=detect_every, options=options)
 
 
 @lru_cache(maxsize=2)  # `pool.map(extractor.extract, ...)` pickles the extractor for each task

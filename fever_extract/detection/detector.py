@@ -216,9 +216,10 @@ class Detector:
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Run O-Net again on its own boxes: boxes ``(k, 4)``, landmarks ``(k, 5, 2)``, scores.
 
-        The scores ``(k,)`` are NaN for a face that the border cuts. Where O-Net puts the landmarks depends a little on the square that it is given, and
+        Where O-Net puts the landmarks depends a little on the square that it is given, and
         that on how the pyramid's levels fell. Looking at its own answer again forgets the
         first square, so that a face has the same landmarks in another cut of the picture.
+        The scores ``(k,)`` are its last, NaN for a face that the border cuts.
         """
         scores = torch.full_like(boxes[:, 0], torch.nan)
         moving = torch.arange(len(boxes), device=boxes.device)

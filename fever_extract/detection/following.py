@@ -35,7 +35,6 @@ def surroundings(
     Returns:
         The region, C-contiguous, and its left and top in the image.
     """
-    height, width = image.shape[:2]
     x1, y1, x2, y2 = box.tolist()
     reach = (0.5 + _REACH) * max(x2 - x1, y2 - y1)
     x, y = (x1 + x2) / 2, (y1 + y2) / 2

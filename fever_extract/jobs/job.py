@@ -95,7 +95,13 @@ class Job:
             raise ValueError(
                 "workers is for an engine by name; give this one its number where it is made"
             )
-        check_sampling(self.fps, self.start, self.end, self.detect_every, self.options)
+        check_sampling(
+            self.fps,
+            self.start,
+            self.end,
+            detect_every=self.detect_every,
+            options=self.options,
+        )
         if self.no_clips and (self.only_clips or self._sampling()):
             raise ValueError(
                 "only_clips, fps, start, end and detect_every are for clips: leave out no_clips"

@@ -105,7 +105,7 @@ def extract_stretch(
     *,
     all_faces: bool,
     fps: float | None,
-    detect_every: int,
+    detect_every: int = 1,
     origin: float,
     alive: Callable[[], None],
 ) -> tuple[list[Frame], Links]:
@@ -157,7 +157,7 @@ def _followed(
     stretch: Stretch,
     *,
     fps: float | None,
-    detect_every: int,
+    detect_every: int = 1,
     origin: float,
     alive: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[bool, npt.NDArray[np.uint8] | None, Frame]]:

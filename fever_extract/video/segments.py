@@ -15,8 +15,8 @@ from fever_extract.options import Options
 from fever_extract.records import Record
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     import numpy as np
+    import numpy.typing as npt
 
     from fever_extract.pipeline import Pipeline
 

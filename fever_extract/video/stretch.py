@@ -55,6 +55,7 @@ def check_sampling(
     fps: float | None,
     start: float | None,
     end: float | None,
+    *,
     detect_every: int = 1,
     options: Options | None = None,
 ) -> None:
