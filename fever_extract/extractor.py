@@ -276,6 +276,34 @@ class Extractor:
             raise ExtractionError(record.status, str(record.error))
         return list(record.faces)
 
+    def extract_next(
+        self, frame: ImageLike, before: Record | None, **options: Unpack[OptionArguments]
+    ) -> Record:
+        """Extract every face of a frame, following those of the frame before: for live pictures.
+
+        Faces are detected if one can't be followed, or there was none: what is lost is never
+        made up, but a face that comes to others is not looked for. So give None now and then.
+
+        Args:
+            frame: one image.
+            before: what this gave for the frame before; None to detect faces.
+            options: any of `fever_extract.Options`, for this call.
+
+        Raises:
+            ExtractionError: if the image can't be read.
+            TypeError, ValueError: as in `extract`, or for options with which faces can't be
+                followed.
+        """
+        from fever_extract._utils.threads import one_thread
+        from fever_extract.video.stretch import check_sampling
+
+        chosen = self._chosen(options)
+        check_sampling(None, None, None, detect_every=2, options=chosen)
+        with one_thread():
+            known = () if before is None else (before,)
+            (record,) = self._pipeline.follow([[images.read(frame)]], chosen, known)
+        return record
+
     def extract_video(
         self,
         clip: ClipLike,

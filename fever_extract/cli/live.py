@@ -68,7 +68,11 @@ def live(chosen: argparse.Namespace) -> int:
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
     from fever_extract.live.sources import Source
+    from fever_extract.options import Options
+    from fever_extract.video.stretch import check_sampling
 
+    options = Options(**commands.face_options(chosen))
+    check_sampling(None, None, None, detect_every=chosen.detect_every, options=options)
     source = Source(chosen.source, chosen.size, chosen.rate)
     if not _can_be_opened(source):
         return commands.NOTHING_READ

@@ -53,7 +53,7 @@ def are_cut(boxes: npt.NDArray[np.float32], height: int, width: int) -> npt.NDAr
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     half = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0, keepdims=True) * (0.5 - SLACK)
     over = (centres < half) | (centres + half > np.array([width, height]))
-    return over.any(axis=1).nonzero()[0]
+    return np.flatnonzero(over.any(axis=1))
 
 
 def is_lost(before: Detections, now: Detections, smallest: float, min_confidence: float) -> bool:
