@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 JUMP = 0.5
 """Intersection over union of a box with itself a frame before, below which it is another's."""
 
-_REACH = 0.3  # how far around a face is looked, in its sides
+_REACH = 0.2  # how far around a face is looked, in its sides
 _GRID = 16  # regions begin at multiples of so many pixels, so that halving falls as in the picture
 _GREY = 127  # the networks' mean
 
