@@ -1,10 +1,12 @@
 """Speed, as ratios to baselines in the same run; writes RESULTS.md beside this file.
 
     python benchmarks/run.py PHOTOS [--data ../shared/data] [--clip CLIP.mp4] [--long [COUNT...]]
+        [--peers PYTHON]
 
 PHOTOS is a folder of photographs (make_photos.py makes the one that RESULTS.md is about). The
 plain pipeline is what one writes in an afternoon: facenet-pytorch's MTCNN at its defaults,
-then EfficientNet-B0 at 224 pixels on each face, image by image.
+then EfficientNet-B0 at 224 pixels on each face, image by image. PYTHON is an interpreter with
+peers installed, see README.md: they need other versions of what this package needs.
 """
 
 import argparse
@@ -12,6 +14,7 @@ import io
 import json
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -60,10 +63,16 @@ class Row:
 
 
 class Plain:
-    """The plain pipeline."""
+    """The plain pipeline.
 
-    def __init__(self) -> None:
-        self.mtcnn, self.network = MTCNN(keep_all=True), efficientnet_b0().eval()
+    Args:
+        device: where its networks run.
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+        self.mtcnn = MTCNN(keep_all=True, device=device)
+        self.network = efficientnet_b0().eval().to(device)
 
     @torch.inference_mode()
     def __call__(self, image: Image.Image) -> int:
@@ -72,9 +81,14 @@ class Plain:
         for box, score in zip([] if boxes is None else boxes, scores):
             if score > 0.9:
                 crop = image.crop(box.tolist()).resize((224, 224))
-                self.network(transforms.to_tensor(crop)[None])
+                self.embed(crop)
                 faces += 1
         return faces
+
+    @torch.inference_mode()
+    def embed(self, crop: Image.Image) -> np.ndarray:
+        """One face of 224 pixels a side."""
+        return self.network(transforms.to_tensor(crop)[None].to(self.device)).cpu().numpy()
 
 
 def seconds(job: Callable[[], object]) -> float:
@@ -157,6 +171,36 @@ def detection_row(paths: list[Path], extractor: Extractor) -> Row:
         theirs / ours,
         "8",
     )
+
+
+def peer_rows(folder: Path, paths: list[Path], extractor: Extractor, python: str) -> Iterable[Row]:
+    """Peers' detectors, one decoded photograph after the other, and ours the same way."""
+    pictures = [images.read(path) for path in paths]
+    detector = extractor._pipeline._detector
+
+    def ours() -> int:
+        found = (
+            detector.detect([picture], [smallest_face(*picture.shape[:2])])[0]
+            for picture in pictures
+        )
+        return sum(map(len, found))
+
+    faces = ours()
+    rate = len(pictures) / seconds(ours)
+    script = Path(__file__).with_name("peers.py")
+    answers = subprocess.run(
+        [python, str(script), str(folder)], check=True, capture_output=True, text=True
+    )
+    # A peer may print, too.
+    for answer in map(json.loads, re.findall("^{.*}$", answers.stdout, re.MULTILINE)):
+        theirs = 0.0 if "problem" in answer else len(pictures) / answer["seconds"]
+        yield Row(
+            f"detection, one photograph at a time, beside {answer['peer']}",
+            answer.get("problem") or f"{theirs:.1f} images/s, {answer['faces']} faces",
+            f"{rate:.1f} images/s, {faces} faces",
+            rate / theirs if theirs else None,
+            "a row each",
+        )
 
 
 @torch.inference_mode()
@@ -309,6 +353,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="the folder of faces.parquet")
     parser.add_argument("--clip", type=Path)
     parser.add_argument("--long", type=int, nargs="*", metavar="COUNT", help="photographs")
+    parser.add_argument("--peers", metavar="PYTHON", help="an interpreter with peers installed")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the table to write")
     chosen = parser.parse_args()
     paths = [chosen.photos / name for name in list_images(chosen.photos)]
@@ -331,6 +376,8 @@ def main() -> None:
     def rows() -> Iterable[Row]:
         yield from folder_rows(chosen.photos, paths, extractor)
         yield detection_row(paths, extractor)
+        if chosen.peers:
+            yield from peer_rows(chosen.photos, paths, extractor, chosen.peers)
         yield from embedding_rows(paths, chosen.data, extractor)
         yield from live_rows(paths, extractor)
         yield stream_row(chosen.clip, paths, extractor)

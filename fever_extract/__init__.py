@@ -9,7 +9,6 @@ Importing this package does not import torch; making an `Extractor` does.
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from fever_extract._utils.deprecated import accept_old_names
 from fever_extract.extractor import Extractor
 from fever_extract.models.config import Config, ConfigError, WeightsError
 from fever_extract.options import Options
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from fever_extract.estimator import FeverTransformer as FeverTransformer
 
 __version__ = version("fever-extract")
-
-accept_old_names()
 
 __all__ = [
     "Config",

@@ -68,28 +68,35 @@ class PillowSettings:
         load_truncated: ``PIL.ImageFile.LOAD_TRUNCATED_IMAGES``.
         plugins: by format, what each registered plug-in opens and recognises its files with,
             pickled one by one: the other process may lack one of them.
+        problems: why a plug-in can't be sent, one line for each.
     """
 
     max_pixels: int | None
     load_truncated: bool
     plugins: tuple[tuple[str, bytes], ...]
+    problems: tuple[str, ...] = ()
 
     @classmethod
     def of_this_process(cls) -> PillowSettings:
-        """Collect the settings; warn about a plug-in that can't be sent."""
+        """Collect the settings."""
         Image.init()
-        plugins = []
+        plugins, problems = [], []
         for name in filter(_is_plugin, list(Image.OPEN)):
             try:
                 if Image.OPEN[name][0].__module__ == "__main__":
                     raise pickle.PicklingError("it is defined in the main script")
                 plugins.append((name, pickle.dumps(Image.OPEN[name])))
             except (pickle.PicklingError, AttributeError, TypeError) as error:
-                warnings.warn(
-                    f"Pillow's plug-in for {name} files can't be sent to other processes: {error}",
-                    stacklevel=2,
+                problems.append(
+                    f"Pillow's plug-in for {name} files can't be sent to other processes: {error}"
                 )
-        return cls(Image.MAX_IMAGE_PIXELS, bool(ImageFile.LOAD_TRUNCATED_IMAGES), tuple(plugins))
+        truncated = bool(ImageFile.LOAD_TRUNCATED_IMAGES)
+        return cls(Image.MAX_IMAGE_PIXELS, truncated, tuple(plugins), tuple(problems))
+
+    def warn(self) -> None:
+        """Warn about the plug-ins that can't be sent."""
+        for problem in self.problems:
+            warnings.warn(problem, stacklevel=2)
 
     def apply(self) -> None:
         """Set them in this process."""

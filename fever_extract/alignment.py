@@ -11,11 +11,14 @@ the first pixel is (0.5, 0.5), and an image of width w spans 0 to w.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch.nn import functional as F
+
+from fever_extract._utils.sampling import resize, sample, upload, upload_pixels
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 
 SUPERSAMPLE = 2
 """Samples per pixel of a crop and side, which are averaged."""
+
+_AT_ONCE = 64  # crops that a GPU samples at a time: 5 MB each of indices and pixels
 
 
 def sampling_matrices(
@@ -111,6 +116,60 @@ def align(
     size = preprocessing.size
     crops = [_sample(image, matrix, size) for matrix in sampling_matrices(landmarks, preprocessing)]
     return torch.cat(crops) if crops else torch.zeros(0, 3, size, size)
+
+
+def align_on(
+    device: torch.device,
+    images: Sequence[npt.NDArray[np.uint8]],
+    matrices: Sequence[npt.NDArray[np.float64]],
+    preprocessing: Preprocessing,
+) -> torch.Tensor:
+    """Cut aligned faces out of several images on a device, as `align`, in few calls.
+
+    Only what surrounds the faces goes there, in one transfer; nothing waits for it.
+
+    Args:
+        device: any.
+        images: of each face ``(h, w, 3)`` uint8 RGB.
+        matrices: of each face, as of `sampling_matrices`.
+        preprocessing: gives the crop's size.
+
+    Returns:
+        ``(k, 3, size, size)`` float32, 0 to 255, on the device.
+    """
+    size = preprocessing.size
+    if not images:
+        return torch.zeros(0, 3, size, size, device=device)
+    regions, sizes, maps = [], [], []
+    for image, matrix in zip(images, matrices):
+        (left, top, right, bottom), reduced, inside = surroundings(matrix, size, *image.shape[:2])
+        regions.append(image[top:bottom, left:right])
+        sizes.append(reduced)
+        maps.append(inside)
+    pixels, starts = upload_pixels(regions, device)
+    parts, length = [pixels], len(pixels)
+    places = np.empty((len(regions), 3), np.int64)
+    for index, (region, reduced) in enumerate(zip(regions, sizes)):
+        place = starts[index]
+        if reduced != region.shape[:2]:
+            part = pixels[place : place + region.size // 3].view(1, *region.shape)
+            part = resize(part.permute(0, 3, 1, 2), *reduced)
+            parts.append(part.permute(0, 2, 3, 1).reshape(-1, 3))
+            place, length = length, length + len(parts[-1])
+        places[index] = place, reduced[1], reduced[0]
+    pixels, places_there = torch.cat(parts), upload(places, device)
+    ticks = (torch.arange(size * SUPERSAMPLE, device=device) + 0.5) / SUPERSAMPLE
+    # Pixels in memory are counted from the centre of the first.
+    affine = upload(np.stack(maps).astype(np.float32), device)[..., None, None]
+    x, y = (
+        affine[:, row, 0] * ticks + affine[:, row, 1] * ticks[:, None] + affine[:, row, 2] - 0.5
+        for row in (0, 1)
+    )
+    crops = [
+        F.avg_pool2d(sample(pixels, *some).permute(0, 3, 1, 2), SUPERSAMPLE)
+        for some in zip(*(torch.split(values, _AT_ONCE) for values in (places_there, x, y)))
+    ]
+    return torch.cat(crops)
 
 
 def magnifies(landmarks: npt.NDArray[np.floating], preprocessing: Preprocessing) -> bool:

@@ -220,10 +220,4 @@ def _as_list(X: Any) -> list[ImageLike]:
         if not is_column and X.ndim != 4:
             raise ValueError(f"{expected}; got an array of shape {X.shape}, dtype {X.dtype}")
         X = X.reshape(-1) if is_column else X
-    listed = list(X)
-    for index, image in enumerate(listed):
-        try:
-            images.check(image)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"image {index}: {error}") from None
-    return listed
+    return list(images.checked(X))

@@ -211,16 +211,9 @@ class Extractor:
         """
         chosen = self._chosen(options)
         hints.check_collection(inputs)
-        single = images.is_single(inputs)
         records = self._stream(inputs, chosen, boxes=boxes, landmarks=landmarks)
-        if not single:
-            return stack_embeddings(records, self.embedding_dim, chosen.on_error)
-        (record,) = records
-        if record.face is None and chosen.on_error == "raise":
-            raise ExtractionError(record.status, str(record.error))
-        row: npt.NDArray[np.float32]
-        (row,) = stack_embeddings([record], self.embedding_dim, chosen.on_error)
-        return row
+        single = images.is_single(inputs)
+        return stack_embeddings(records, self.embedding_dim, chosen.on_error, single=single)
 
     def extract_records(
         self,
@@ -447,7 +440,9 @@ class Extractor:
             engine: where the workers that fill shards run: ``"local"``, on this machine;
                 ``"ray"``, on a cluster; or an engine with settings, as from
                 `fever_extract.jobs.ray.on_ray`.
-            workers: processes that fill shards; by default one per core, or per GPU.
+            workers: processes that extract photographs; by default one per core, or per GPU, but
+                of fewer than 500 photographs to one table none: they take a second or two to
+                start. With 1, one table is extracted in this process. See docs/scale.md.
             fps: of clips, the frames nearest to this many times a second; None for every frame.
             start, end: of clips, from ``start`` to before ``end``, in seconds.
             detect_every: of clips, as in `extract_video`.
@@ -523,18 +518,17 @@ class Extractor:
             ImportError: with ``bundle=True``, if the extra ``onnx`` is not installed.
         """
         from fever_extract.hub.publish import publish
-        from fever_extract.models.onnx import can_export
+        from fever_extract.models.onnx import check_packages
 
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
             if bundle is None:
-                bundle = can_export()
-                if not bundle:
-                    warnings.warn(
-                        "published without a bundle for use without torch, which needs more: "
-                        "pip install 'fever-extract[onnx]'",
-                        stacklevel=2,
-                    )
+                try:
+                    check_packages()
+                    bundle = True
+                except ImportError as error:
+                    message = f"published without a bundle for use without torch: {error}"
+                    warnings.warn(message, stacklevel=2)
             if bundle:
                 from fever_extract.bundle import writing
 
@@ -571,20 +565,7 @@ class Extractor:
                 raise ValueError("boxes and landmarks don't go with aligned or fallback")
             given = list(given)
         total = len(given) if isinstance(given, Sized) else None
-
-        def checked() -> Iterator[ImageLike]:
-            for index, image in enumerate(given):
-                try:
-                    images.check(image)
-                except (TypeError, ValueError) as error:
-                    raise type(error)(f"image {index}: {error}" if total != 1 else error) from None
-                yield image
-
-        if isinstance(given, (list, tuple)):  # report a mistake before any work
-            for _ in checked():
-                pass
-        # Others are checked as they are used: a generator may yield more than fits in memory.
-        work: Iterable[Any] = checked()
+        work: Iterable[Any] = images.checked(given)
         if known:
             from fever_extract.detection.given import pair
 

@@ -7,7 +7,7 @@ import errno
 import io
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard, Union
 
@@ -17,23 +17,10 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from fever_extract import _pillow as plugins
 from fever_extract._utils import hints
 from fever_extract._utils.names import shortened
-from fever_extract.folders import EXTENSIONS, list_images, looks_like_picture
 from fever_extract.records import ExtractionError, Status
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-__all__ = [
-    "EXTENSIONS",
-    "ImageLike",
-    "check",
-    "is_single",
-    "list_images",
-    "looks_like_picture",
-    "orientation",
-    "read",
-    "read_reduced",
-]
 
 ImageLike = Union[str, "os.PathLike[str]", bytes, Image.Image, "npt.NDArray[np.uint8]"]
 """A path, an encoded file's bytes, a PIL image, or an ``(h, w[, 3 or 4])`` uint8 array."""
@@ -71,6 +58,30 @@ def check(image: object) -> None:
         _check_array(image)
     elif not isinstance(image, (str, os.PathLike, bytes, Image.Image)):
         raise TypeError(f"{_EXPECTED}; got {type(image).__name__}{hints.of_object(image)}")
+
+
+def checked(images: Iterable[ImageLike]) -> Iterator[ImageLike]:
+    """Yield images as they are, each checked; those of a list all before the first.
+
+    Others are checked as they are used: a generator may yield more than fits in memory.
+
+    Raises:
+        TypeError, ValueError: as `check`, with the image's place if it is not the only one.
+    """
+    alone = isinstance(images, Sized) and len(images) == 1
+
+    def each() -> Iterator[ImageLike]:
+        for index, image in enumerate(images):
+            try:
+                check(image)
+            except (TypeError, ValueError) as error:
+                raise type(error)(error if alone else f"image {index}: {error}") from None
+            yield image
+
+    if isinstance(images, (list, tuple)):
+        for _ in each():
+            pass
+    yield from each()
 
 
 def is_single(images: ImageLike | Iterable[ImageLike]) -> TypeGuard[ImageLike]:

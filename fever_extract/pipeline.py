@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
+from threading import BoundedSemaphore
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from fever_extract import alignment, images
+from fever_extract._utils.precision import full_precision
+from fever_extract._utils.sampling import upload
 from fever_extract._utils.threads import map_batches, one_thread, prepare_for_forks
 from fever_extract.detection import outcomes, turning
+from fever_extract.detection.batched import BatchDetector
 from fever_extract.detection.detector import Detector
 from fever_extract.detection.following import are_cut, is_lost
 from fever_extract.detection.given import Given
@@ -35,7 +40,8 @@ Input = ImageLike | Given | ExtractionError
 _AT_ONCE = 16  # images a thread takes at a time on the CPU: enough faces for a good batch
 _FACES = 16  # that are embedded at a time on the CPU: more would leave its cache
 _PIXELS = 8_000_000  # of images that are searched together on the CPU: more won't be faster
-_PIXELS_ON_GPU = 32_000_000
+_PIXELS_ON_GPU = 16_000_000  # the same there: about 1 GB of its memory
+_BATCHES_ON_GPU = 3  # at a time: it computes one while the next are prepared
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,16 @@ class _Picture:
     reduction: int = 1
     smallest: float = 0
     given: Given | None = None
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The k faces of one image before they are cropped from ``pixels``."""
+
+    faces: Detections
+    pixels: npt.NDArray[np.uint8]
+    reduction: int
+    error: str | None
 
 
 @dataclass(frozen=True)
@@ -72,13 +88,21 @@ class Pipeline:
     Args:
         checkpoint: the weights of the embedding network.
         device: torch device; by default CUDA where there is one, else the CPU.
+        batched: detect and crop in few calls for all images of a batch; by default on a GPU, the
+            only place where that is faster.
 
     Raises:
         WeightsError: if the weights don't fit their config.
         ValueError: if the device can't be used.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str | torch.device | None) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: str | torch.device | None,
+        *,
+        batched: bool | None = None,
+    ) -> None:
         prepare_for_forks()
         self.device = pick_device(device)
         self.config = checkpoint.config
@@ -87,8 +111,12 @@ class Pipeline:
             self._network = for_inference(self.network())
         self._plain: dict[torch.device, FeverNet] = {}
         self._networks = {"float32": self._network}
-        # Overlaps are computed in doubles, which other devices lack.
-        self._detector = Detector(self.device if self.device.type in ("cpu", "cuda") else "cpu")
+        self._batched = self.device.type == "cuda" if batched is None else batched
+        self._turn = BoundedSemaphore(_BATCHES_ON_GPU)
+        # Overlaps are computed in doubles, which devices other than CUDA's lack.
+        plain = Detector("cpu")
+        self._detector = BatchDetector(self.device) if self._batched else plain
+        self._follower = plain  # a few small crops a frame: not worth a GPU's time to be asked
 
     def network(self) -> FeverNet:
         """Build a separate network, as it was trained, on this device."""
@@ -157,10 +185,13 @@ class Pipeline:
             # All sequences together: their faces are a batch.
             running = [n for n, frames in enumerate(sequences) if step < len(frames)]
             opened = [self._open_or_fail(sequences[n][step], options) for n in running]
-            found = self._trace(opened, [known[n] for n in running], options)
-            for n, item, faces in zip(running, opened, found):
+            with self._computing():
+                found = self._trace(opened, [known[n] for n in running], options)
+                cropped = self._crop(opened, found, options, all_faces=True)
+            for n, item in zip(running, cropped):
+                items[n].append(item)
+            for n, faces in zip(running, found):
                 known[n] = faces if isinstance(faces, Detections) and len(faces) else None
-                items[n].append(self._crop(item, faces, options, all_faces=True))
         return self._records(list(chain.from_iterable(items)), options)
 
     def _records(self, items: list[_Cropped | Record], options: Options) -> list[Record]:
@@ -221,13 +252,43 @@ class Pipeline:
         opened: list[_Picture | _Cropped | Record],
         options: Options,
         all_faces: bool,
-    ) -> Iterator[_Cropped | Record]:
+    ) -> list[_Cropped | Record]:
         """Detect and crop the faces of decoded images; pass the other items on."""
         pictures = [item for item in opened if isinstance(item, _Picture)]
-        answers = iter(self._detect(pictures, options))
-        for item in opened:
-            faces = next(answers) if isinstance(item, _Picture) else None
-            yield self._crop(item, faces, options, all_faces)
+        with self._computing():
+            answers = iter(self._detect(pictures, options))
+            found = [next(answers) if isinstance(item, _Picture) else None for item in opened]
+            return self._crop(opened, found, options, all_faces)
+
+    def _crop(
+        self,
+        opened: Sequence[_Picture | _Cropped | Record],
+        found: Sequence[Detections | Record | None],
+        options: Options,
+        all_faces: bool,
+    ) -> list[_Cropped | Record]:
+        """Crop the faces that were found in pictures; pass the other items on."""
+        items = [
+            self._choose(item, faces, options, all_faces)
+            if isinstance(item, _Picture) and faces is not None
+            else item
+            for item, faces in zip(opened, found)
+        ]
+        crops = iter(self._cut_out([item for item in items if isinstance(item, _Chosen)]))
+        return [
+            next(crops) if isinstance(item, _Chosen) else item
+            for item in items
+            if not isinstance(item, _Picture)
+        ]
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """Hold one of the turns on a GPU, and its full precision; nothing on a CPU."""
+        if self.device.type != "cuda":
+            yield
+            return
+        with self._turn, full_precision():
+            yield
 
     def _trace(
         self,
@@ -240,7 +301,7 @@ class Pipeline:
         pictures = {n: item for n, item in enumerate(opened) if isinstance(item, _Picture)}
         before = {n: faces for n in pictures if (faces := known[n]) is not None}
         pixels = [pictures[n].pixels for n in before]
-        followed = self._detector.follow(pixels, [*before.values()]) if before else []
+        followed = self._follower.follow(pixels, [*before.values()]) if before else []
         for (n, faces), now in zip(before.items(), followed):
             smallest = pictures[n].smallest / pictures[n].reduction
             if not is_lost(faces, now, smallest, options.min_confidence):
@@ -258,31 +319,13 @@ class Pipeline:
         if not len(cut):
             return faces
         before = faces.take(cut)
-        (now,) = self._detector.follow([picture.pixels], [before])
+        (now,) = self._follower.follow([picture.pixels], [before])
         smallest = picture.smallest / picture.reduction
         if is_lost(before, now, smallest, options.min_confidence):
             return faces
         boxes, landmarks = faces.boxes.copy(), faces.landmarks.copy()
         boxes[cut], landmarks[cut] = now.boxes, now.landmarks
         return Detections(boxes, faces.scores, landmarks)
-
-    def _crop(
-        self,
-        item: _Picture | _Cropped | Record,
-        faces: Detections | Record | None,
-        options: Options,
-        all_faces: bool,
-    ) -> _Cropped | Record:
-        """Crop a picture's faces; pass other items on."""
-        if not isinstance(item, _Picture):
-            return item
-        assert faces is not None
-        try:
-            return self._cut_out(item, faces, options, all_faces)
-        except ExtractionError as error:
-            return _failed(error)
-        except Exception as error:
-            return Record(Status.DETECT_ERROR, f"its faces can't be cut out: {error}")
 
     def _detect(self, pictures: list[_Picture], options: Options) -> list[Detections | Record]:
         """Detect all faces of each image, in the pixels it was decoded to."""
@@ -334,16 +377,26 @@ class Pipeline:
             for index, some in enumerate(faces)
         ]
 
-    def _cut_out(
+    def _choose(
         self,
         picture: _Picture,
         faces: Detections | Record,
         options: Options,
         all_faces: bool,
-    ) -> _Cropped | Record:
-        """Select faces among the detections and crop them."""
+    ) -> _Chosen | _Cropped | Record:
+        """Select faces among the detections, and the pixels that they are cropped from."""
         if isinstance(faces, Record):
             return faces
+        try:
+            return self._select(picture, faces, options, all_faces)
+        except ExtractionError as error:
+            return _failed(error)
+        except Exception as error:
+            return _not_cut_out(error)
+
+    def _select(
+        self, picture: _Picture, faces: Detections, options: Options, all_faces: bool
+    ) -> _Chosen | _Cropped | Record:
         pixels, reduction = picture.pixels, picture.reduction
         error = None
         if picture.given is not None:
@@ -360,10 +413,42 @@ class Pipeline:
         if reduction > 1 and alignment.magnifies(faces.landmarks, self.config.preprocessing):
             pixels = images.read(picture.image)
             faces, reduction = faces.scaled(reduction), 1
-        crops = alignment.align(pixels, faces.landmarks, self.config.preprocessing)
-        matrices = alignment.sampling_matrices(faces.landmarks, self.config.preprocessing)
-        outside = share_outside(matrices, crops.shape[-1], *pixels.shape[:2])
-        return _Cropped(faces.scaled(reduction), crops, outside, detected=True, error=error)
+        return _Chosen(faces, pixels, reduction, error)
+
+    def _cut_out(self, chosen: list[_Chosen]) -> list[_Cropped | Record]:
+        """Crop the selected faces of several images."""
+        preprocessing = self.config.preprocessing
+        try:
+            matrices = [
+                alignment.sampling_matrices(item.faces.landmarks, preprocessing) for item in chosen
+            ]
+            crops: Sequence[torch.Tensor]
+            if self._batched:
+                pixels = [item.pixels for item in chosen for _ in range(len(item.faces))]
+                maps = [matrix for some in matrices for matrix in some]
+                crops = torch.split(
+                    alignment.align_on(self.device, pixels, maps, preprocessing),
+                    [len(item.faces) for item in chosen],
+                )
+            else:
+                crops = [
+                    alignment.align(item.pixels, item.faces.landmarks, preprocessing)
+                    for item in chosen
+                ]
+        except Exception as error:
+            if len(chosen) > 1:  # the fault of one, which must not cost the others
+                return [self._cut_out([item])[0] for item in chosen]
+            return [_not_cut_out(error)]
+        return [
+            _Cropped(
+                item.faces.scaled(item.reduction),
+                some,
+                share_outside(maps, preprocessing.size, *item.pixels.shape[:2]),
+                detected=True,
+                error=item.error,
+            )
+            for item, some, maps in zip(chosen, crops, matrices)
+        ]
 
     def _whole(self, pixels: npt.NDArray[np.uint8]) -> _Cropped:
         """Take the whole image as the face (options ``aligned`` and ``fallback``)."""
@@ -381,31 +466,70 @@ class Pipeline:
         if crops.device not in self._plain:
             # Not fused for inference, so that gradients flow as in training.
             self._plain[crops.device] = self.network().requires_grad_(False).to(crops.device)
-        embeddings = self._plain[crops.device].embed(crops)
+        if crops.device.type == "cuda":
+            with full_precision():
+                embeddings = self._plain[crops.device].embed(crops)
+        else:
+            embeddings = self._plain[crops.device].embed(crops)
         return torch.nn.functional.normalize(embeddings) if normalize else embeddings
 
     @torch.inference_mode()
     def _embed(
-        self, crops: list[torch.Tensor], options: Options
+        self, crops: Sequence[torch.Tensor], options: Options
     ) -> Iterator[tuple[npt.NDArray[np.float32], dict[str, list[float]]]]:
-        """Yield each crop's embedding, and its head outputs and crop measures by name, in order."""
+        """Return each crop's embedding, and its head outputs and crop measures by name, in order.
+
+        The results come from the device together, once.
+        """
+        if not sum(map(len, crops)):
+            return iter(())
         if options.dtype not in self._networks:
             self._networks[options.dtype] = in_dtype(self._network, options.dtype)
         network = self._networks[options.dtype]
         size = options.batch_size
         if self.device.type == "cpu":
             size = min(size, _FACES)
-        for chunk in torch.split(torch.cat(crops), size) if crops else ():
-            output = network(chunk.to(self.device))
-            embeddings, heads = output.embedding, dict(output.heads)
-            if "expression" in heads:
-                heads["expression"] = network.probabilities(heads["expression"], options.prior)
-            if options.normalize:
-                embeddings = torch.nn.functional.normalize(embeddings)
-            rows = {name: values.tolist() for name, values in heads.items()}
-            rows["crop"] = sharpness_and_exposure(chunk).tolist()
-            for index, embedding in enumerate(embeddings.cpu().numpy()):
-                yield embedding.copy(), {name: values[index] for name, values in rows.items()}
+        parts: list[torch.Tensor] = []
+        widths: dict[str, int] = {}
+        with self._computing():
+            for chunk in torch.split(self._gathered(crops), size):
+                output = network(self._rounded_up(chunk))
+                heads = dict(output.heads)
+                if "expression" in heads:
+                    heads["expression"] = network.probabilities(heads["expression"], options.prior)
+                embeddings = output.embedding
+                if options.normalize:
+                    embeddings = torch.nn.functional.normalize(embeddings)
+                widths = {name: values.shape[1] for name, values in heads.items()}
+                together = torch.cat([embeddings, *heads.values()], dim=1)[: len(chunk)]
+                parts.append(torch.cat([together, sharpness_and_exposure(chunk)], dim=1))
+            rows = torch.cat(parts).cpu().numpy()
+        return self._split(rows, widths | {"crop": 2})
+
+    def _gathered(self, crops: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Join crops on this device; those that are elsewhere go there in one transfer."""
+        elsewhere = [some for some in crops if some.device != self.device]
+        if not elsewhere:
+            return torch.cat(list(crops))
+        joined = upload(torch.cat(elsewhere).numpy(), self.device)
+        moved = iter(torch.split(joined, [len(some) for some in elsewhere]))
+        return torch.cat([some if some.device == self.device else next(moved) for some in crops])
+
+    def _rounded_up(self, crops: torch.Tensor) -> torch.Tensor:
+        """Add empty crops up to a power of two on a GPU, which prepares for each new number."""
+        more = (1 << (len(crops) - 1).bit_length()) - len(crops) if self._batched else 0
+        return torch.nn.functional.pad(crops, (0, 0, 0, 0, 0, 0, 0, more)) if more else crops
+
+    def _split(
+        self, rows: npt.NDArray[np.float32], widths: dict[str, int]
+    ) -> Iterator[tuple[npt.NDArray[np.float32], dict[str, list[float]]]]:
+        """Take rows apart: an embedding, and values by name."""
+        ends = np.cumsum([self.config.embedding_dim, *widths.values()]).tolist()
+        for row in rows:
+            values = {
+                name: row[start:end].tolist() for name, start, end in zip(widths, ends, ends[1:])
+            }
+            yield row[: ends[0]].copy(), values
 
     def _faces(
         self,
@@ -443,6 +567,10 @@ def _known(record: Record) -> Detections | None:
         np.array([face.score for face in faces], np.float32),
         np.stack([face.landmarks for face in faces]),
     )
+
+
+def _not_cut_out(error: Exception) -> Record:
+    return Record(Status.DETECT_ERROR, f"its faces can't be cut out: {error}")
 
 
 def _failed(error: ExtractionError) -> Record:

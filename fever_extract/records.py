@@ -271,9 +271,16 @@ def describe_passed_over(count: int, names: Sequence[str]) -> str:
 
 
 def stack_embeddings(
-    records: Iterable[Record], dim: int, on_error: str, stacklevel: int = 3
+    records: Iterable[Record],
+    dim: int,
+    on_error: str,
+    *,
+    single: bool = False,
+    stacklevel: int = 3,
 ) -> npt.NDArray[np.float32]:
     """Stack the first embedding of each record: ``(n, dim)`` float32; see `Options.on_error`.
+
+    With ``single``, there is one record, and its embedding ``(dim,)`` is returned.
 
     Raises:
         ExtractionError: for the first record without an embedding, if ``on_error="raise"``.
@@ -284,7 +291,8 @@ def stack_embeddings(
             embeddings.append(record.face.embedding)
             continue
         if on_error == "raise":
-            raise ExtractionError(record.status, f"image {index}: {record.error}")
+            place = "" if single else f"image {index}: "
+            raise ExtractionError(record.status, f"{place}{record.error}")
         embeddings.append(np.full(dim, np.nan, np.float32))
         failed.append(record)
     if failed:
@@ -294,4 +302,6 @@ def stack_embeddings(
             f"is: {failed[0].error}",
             stacklevel=stacklevel,
         )
+    if single:
+        return embeddings[0]
     return np.stack(embeddings) if embeddings else np.zeros((0, dim), np.float32)

@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from browser import chromium
+from filelock import FileLock
 from PIL import Image
+from selenium.webdriver import Chrome
 
 from fever_extract import Extractor, hub
-from fever_extract.models.onnx import export_onnx
+from fever_extract.bundle import writing
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -24,17 +27,38 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
+@pytest.fixture(scope="session", params=["cpu", *["cuda"] * torch.cuda.is_available()])
+def device(request) -> str:
+    """Each device that there is; what a GPU is to give as a CPU does is tested with it."""
+    return request.param
+
+
 @pytest.fixture(scope="session")
 def extractor() -> Extractor:
     return Extractor(device="cpu")
 
 
 @pytest.fixture(scope="session")
-def onnx_model(tmp_path_factory) -> Path:
-    """The embedded network as an ONNX file; for tests of the xdist group "onnx": it is dear."""
-    path = tmp_path_factory.mktemp("onnx") / "fever.onnx"
-    assert export_onnx(hub.load(), path) <= 1e-4
-    return path
+def extractor_there(device: str, extractor: Extractor) -> Extractor:
+    """An extractor on each device that there is."""
+    return extractor if device == "cpu" else Extractor(device=device)
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory) -> Path:
+    """The embedded weights' bundle, which all test processes share: making it is dear."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "bundle"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            writing.write(hub.load(), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory) -> Iterator[Chrome]:
+    with chromium(tmp_path_factory.mktemp("profile")) as running:
+        yield running
 
 
 @pytest.fixture

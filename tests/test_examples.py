@@ -69,6 +69,21 @@ def test_find_similar(tmp_path, script):
     assert similarity == sorted(similarity, reverse=True)
 
 
+def test_neighbours(tmp_path, script):
+    write_faces(tmp_path / "in" / "serious", SERIOUS[:6])
+    first, *_ = write_faces(tmp_path / "in" / "smiling", SMILING[:6])
+    darker = Image.open(first).point(lambda value: value * 0.8)
+    darker.save(first.with_name(f"{first.stem}_b.png"))
+    out = script("examples/neighbours.py", "in", "page.html", r"\d\d")
+    assert "2 faces of people with several: nearest is the same person 100.0%" in out
+    shares = {int(count): float(share) for count, share in re.findall(r"the (\d) .*: (.*)%", out)}
+    assert shares[1] > 60, "half by chance"
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("asked for") == 13
+    assert page.count("same person") == 2
+    assert "data:image" in page
+
+
 def test_cluster(tmp_path, script):
     write_faces(tmp_path, SMILING + SERIOUS)
     out = script("examples/cluster.py", tmp_path, 2)
@@ -144,8 +159,7 @@ def test_fine_tune(tmp_path, script):
     assert "missing.jpg: not_found, " in out
 
 
-@pytest.mark.xdist_group("onnx")
-def test_onnx_without_torch(tmp_path, astronaut, extractor, onnx_model):
+def test_onnx_without_torch(tmp_path, astronaut, extractor, bundle):
     """What the network says in ONNX Runtime, where torch can't be imported."""
     (tmp_path / "photos").mkdir()
     astronaut.save(tmp_path / "photos" / "a.png")
@@ -154,7 +168,7 @@ def test_onnx_without_torch(tmp_path, astronaut, extractor, onnx_model):
     (tmp_path / "without" / "torch.py").write_text("raise ImportError('there is no torch here')")
     arguments = [sys.executable, ROOT / "examples" / "onnx_without_torch.py"]
     done = subprocess.run(
-        [*map(str, arguments), str(onnx_model), "crops/a.png.0.jpg"],
+        [*map(str, arguments), str(bundle / "embedder.onnx"), "crops/a.png.0.jpg"],
         capture_output=True,
         text=True,
         cwd=tmp_path,
@@ -184,19 +198,6 @@ def test_the_gradio_page(astronaut_path):
         assert Image.open(picture).size == (512, 512)
     finally:
         app.page.close()
-
-
-@pytest.mark.slow
-@pytest.mark.xdist_group("ray")  # Ray would join the one of another test process
-def test_ray_cluster(tmp_path, astronaut):
-    pytest.importorskip("ray")
-    pytest.importorskip("fever_extract.jobs.ray")
-    (tmp_path / "photos").mkdir()
-    for name in ("a.png", "b.png"):
-        astronaut.save(tmp_path / "photos" / name)
-    out = run(ROOT / "examples" / "ray_cluster.py", tmp_path / "photos", f"{tmp_path}/features/")
-    assert "2 images in" in out
-    assert "'path': 'b.png', 'status': 'ok', 'expression': 'happiness'" in out
 
 
 @pytest.mark.slow

@@ -49,10 +49,10 @@ def test_an_empty_list_gives_an_empty_matrix(extractor):
     assert extractor.extract_records([]) == []
 
 
-def test_row_i_is_input_i(extractor, astronaut, landscape):
+def test_row_i_is_input_i(extractor_there, astronaut, landscape):
     mixed = [astronaut, "missing.jpg", landscape, astronaut, b"no image"]
     with pytest.warns(UserWarning, match="3 of 5 images") as caught:
-        vectors = extractor.extract(mixed, batch_size=2)
+        vectors = extractor_there.extract(mixed, batch_size=2)
     assert len(caught) == 1
     assert "1 no_face, 1 decode_error, 1 not_found" in str(caught[0].message)
     assert np.isnan(vectors).all(axis=1).tolist() == [False, True, True, False, True]
@@ -82,7 +82,7 @@ def test_records_say_what_became_of_each(extractor, astronaut, landscape):
     assert "no face" in records[1].error
 
 
-def test_the_same_alone_in_any_batch_and_in_any_order(extractor, astronaut):
+def test_the_same_alone_in_any_batch_and_in_any_order(extractor_there, astronaut):
     images = [
         astronaut,
         astronaut.resize((300, 340)),
@@ -90,10 +90,10 @@ def test_the_same_alone_in_any_batch_and_in_any_order(extractor, astronaut):
         astronaut.rotate(15),
         astronaut.transpose(0).resize((640, 480)),
     ]
-    together = extractor.extract(images)
+    together = extractor_there.extract(images)
     assert np.isfinite(together).all()
-    alone = np.stack([extractor.extract(image) for image in images])
-    reversed_ = extractor.extract(images[::-1], batch_size=3)[::-1]
+    alone = np.stack([extractor_there.extract(image) for image in images])
+    reversed_ = extractor_there.extract(images[::-1], batch_size=3)[::-1]
     np.testing.assert_allclose(together, alone, atol=1e-4)
     np.testing.assert_allclose(together, reversed_, atol=1e-4)
 

@@ -24,7 +24,7 @@ LAYERS = [
     bundle
     tables video
     jobs
-    extractor _cache estimator distributed
+    extractor _cache estimator
     interop
     report
     serve

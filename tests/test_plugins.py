@@ -25,11 +25,8 @@ def heic(tmp_path_factory, astronaut):
 
 @pytest.fixture
 def toy():
-    Image.init()
-    toy_plugin.register()
-    yield
-    del Image.OPEN["TOY"]
-    Image.ID.remove("TOY")
+    with toy_plugin.registered():
+        yield
 
 
 @pytest.mark.parametrize("as_bytes", [False, True])
@@ -113,8 +110,9 @@ def test_a_plugin_that_cannot_be_sent_is_named(toy):
         pass
 
     Image.register_open("TOY", Local, toy_plugin.accept)
+    sent = PillowSettings.of_this_process()
     with pytest.warns(UserWarning, match="plug-in for TOY files can't be sent"):
-        sent = PillowSettings.of_this_process()
+        sent.warn()
     assert "TOY" not in dict(sent.plugins)
 
 

@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,6 +20,23 @@ except ImportError:  # Windows
 _OURS = re.compile(r"\.fever-extract-[0-9a-f]{32}\.(?:tmp|lock)")
 _NO_ROOM = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", None))
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+def check_output(
+    output: str | os.PathLike[str], extensions: Collection[str], noun: str = "output"
+) -> Path:
+    """Refuse an output that can't be written, before any work is done; return its path.
+
+    Raises:
+        ValueError: if its name ends in none of the extensions.
+        FileNotFoundError: if its folder does not exist.
+    """
+    path = Path(output)
+    if path.suffix.lower() not in extensions:
+        raise ValueError(f"{noun} {path}: the name must end in {' or '.join(extensions)}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{noun} {path}: the folder {path.parent} does not exist")
+    return path
 
 
 @contextmanager

@@ -47,6 +47,7 @@ def check(
     if checkpoint is not None and checkpoint.sha256 == files.manifest.get("weights_sha256"):
         yield "package", conformance.compare(pictures, conformance.by_package(checkpoint))
     for precision in files.manifest["embedders"]:
-        extractor = runtime.Extractor(folder, precision=precision)
+        # More threads would mostly wait for each other, at a core each.
+        extractor = runtime.Extractor(folder, precision=precision, threads=1)
         extract = functools.partial(extractor.extract_records, all_faces=True)
         yield precision, conformance.compare(pictures, extract, LEAST_COSINE[precision])

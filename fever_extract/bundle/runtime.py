@@ -17,7 +17,7 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ from fever_extract.bundle.files import BundleError, Files
 from fever_extract.bundle.sampling import cut_out
 from fever_extract.detection.outcomes import failed, no_face, too_small
 from fever_extract.detection.parameters import Detections, smallest_face, whole_picture
-from fever_extract.images import ImageLike, check, is_single, read
+from fever_extract.images import ImageLike, checked, is_single, read
 from fever_extract.options import Options
 from fever_extract.records import ExtractionError, Face, Record, Status, stack_embeddings
 
@@ -120,14 +120,8 @@ class Extractor:
         """
         chosen = _chosen(self._options, options)
         records = self._stream(inputs, chosen, False)
-        if not is_single(inputs):
-            return stack_embeddings(records, self.embedding_dim, chosen.on_error)
-        (record,) = records
-        if record.face is None and chosen.on_error == "raise":
-            raise ExtractionError(record.status, str(record.error))
-        row: npt.NDArray[np.float32]
-        (row,) = stack_embeddings([record], self.embedding_dim, chosen.on_error)
-        return row
+        single = is_single(inputs)
+        return stack_embeddings(records, self.embedding_dim, chosen.on_error, single=single)
 
     def extract_records(
         self, inputs: ImageLike | Iterable[ImageLike], *, all_faces: bool = False, **options: Any
@@ -160,21 +154,7 @@ class Extractor:
     ) -> Iterator[Record]:
         hints.check_collection(inputs)
         given: Iterable[ImageLike] = [inputs] if is_single(inputs) else inputs  # type: ignore[assignment]
-
-        def checked() -> Iterator[ImageLike]:
-            for index, image in enumerate(given):
-                try:
-                    check(image)
-                except (TypeError, ValueError) as error:
-                    one = isinstance(given, Sized) and len(given) == 1
-                    raise type(error)(error if one else f"image {index}: {error}") from None
-                yield image
-
-        if isinstance(given, (list, tuple)):  # report a mistake before any work
-            for _ in checked():
-                pass
-        # Others as they are used: a generator may yield more than fits in memory.
-        for image in checked():
+        for image in checked(given):
             try:
                 found, crops, detected = self._find(image, options, all_faces)
             except ExtractionError as error:

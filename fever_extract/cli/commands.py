@@ -264,6 +264,15 @@ def add_detect_every(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_clip_options(parser: argparse._ActionsContainer) -> None:
+    """Add which frames of clips are taken: ``--fps``, ``--start`` and ``--end``."""
+    parser.add_argument(
+        "--fps", type=float, metavar="N", help="frames a second to take (default: every frame)"
+    )
+    parser.add_argument("--start", type=float, metavar="SECONDS", help="where to begin in a clip")
+    parser.add_argument("--end", type=float, metavar="SECONDS", help="where to stop in a clip")
+
+
 def face_options(chosen: argparse.Namespace) -> dict[str, Any]:
     """Return the options of `add_face_options` that were given, as arguments of `Options`."""
     names = "select detect_size min_face_size min_confidence fallback".split()
@@ -275,8 +284,8 @@ def face_options(chosen: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def make_extractor(chosen: argparse.Namespace) -> Extractor:
-    """Build the extractor that the command line asks for."""
+def make_extractor(chosen: argparse.Namespace, **options: Any) -> Extractor:
+    """Build the extractor that the command line asks for, with options by default."""
     from fever_extract.extractor import Extractor
 
-    return Extractor(chosen.weights, revision=chosen.revision, device=chosen.device)
+    return Extractor(chosen.weights, revision=chosen.revision, device=chosen.device, **options)

@@ -67,9 +67,7 @@ def add(
         "--synchrony", metavar="NAME", help="print how a signal of each two faces goes together"
     )
     part = command.add_argument_group("part of a clip")
-    part.add_argument("--fps", type=float, metavar="N", help="frames a second (default: all)")
-    part.add_argument("--start", type=float, metavar="SECONDS")
-    part.add_argument("--end", type=float, metavar="SECONDS")
+    commands.add_clip_options(part)
     commands.add_detect_every(part)
     part.add_argument("--prior", choices=PRIORS[1:], help="as in extract")
     commands.add_face_options(command)

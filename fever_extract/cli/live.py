@@ -76,7 +76,8 @@ def live(chosen: argparse.Namespace) -> int:
     source = Source(chosen.source, chosen.size, chosen.rate)
     if not _can_be_opened(source):
         return commands.NOTHING_READ
-    extractor = _make_extractor(chosen)
+    options = {"detect_size": _DETECT_SIZE, **commands.face_options(chosen)}
+    extractor = commands.make_extractor(chosen, show_progress=False, **options)
     import torch
 
     threads = chosen.threads or min(_MOST_THREADS, torch.get_num_threads())
@@ -98,19 +99,6 @@ def _can_be_opened(source: Source) -> bool:
     if container is not None:
         container.close()
     return True
-
-
-def _make_extractor(chosen: argparse.Namespace) -> Extractor:
-    from fever_extract.extractor import Extractor
-
-    options = {"detect_size": _DETECT_SIZE, **commands.face_options(chosen)}
-    return Extractor(
-        chosen.weights,
-        revision=chosen.revision,
-        device=chosen.device,
-        show_progress=False,
-        **options,
-    )
 
 
 def _print_lines(extractor: Extractor, source: Source, threads: int, detect_every: int) -> int:

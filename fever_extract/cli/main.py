@@ -54,13 +54,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=metadata.version("fever-extract"))
     subparsers = parser.add_subparsers(dest="command", required=True)
 
-    weights = argparse.ArgumentParser(add_help=False)
-    weights.add_argument(
+    source = argparse.ArgumentParser(add_help=False)
+    source.add_argument(
         "--weights",
         metavar="SOURCE",
         help="folder or Hub repository org/name[@revision] (default: the embedded weights)",
     )
-    weights.add_argument("--revision", help="branch, tag or commit of a Hub repository")
+    source.add_argument("--revision", help="branch, tag or commit of a Hub repository")
+    weights = argparse.ArgumentParser(add_help=False, parents=[source])
     weights.add_argument("--device", help="torch device (default: cuda if available)")
 
     _add_extract(subparsers, weights)
@@ -103,10 +104,10 @@ def _parser() -> argparse.ArgumentParser:
     push.set_defaults(run=commands.push)
 
     export = subparsers.add_parser(
-        "export", help="write the network as ONNX, or a bundle: a folder that needs no torch"
+        "export",
+        parents=[source],
+        help="write the network as ONNX, or a bundle: a folder that needs no torch",
     )
-    export.add_argument("--weights", metavar="SOURCE", help="as in extract")
-    export.add_argument("--revision", help="branch, tag or commit of a Hub repository")
     export.add_argument(
         "output", nargs="?", metavar="MODEL.onnx", help="file for the network alone"
     )
@@ -124,11 +125,9 @@ def _parser() -> argparse.ArgumentParser:
     export.set_defaults(run=commands.export)
 
     conform = subparsers.add_parser(
-        "conform", help="check that a bundle gives the package's embeddings"
+        "conform", parents=[source], help="check that a bundle gives its weights' embeddings"
     )
     conform.add_argument("bundle", metavar="BUNDLE")
-    conform.add_argument("--weights", metavar="SOURCE", help="the weights it was made from")
-    conform.add_argument("--revision", help="branch, tag or commit of a Hub repository")
     conform.set_defaults(run=commands.conform)
     return parser
 
@@ -168,6 +167,13 @@ def _add_extract(
         "--strict", action="store_true", help="exit 1 if an image has no embedding"
     )
     extract.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+    extract.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="worker processes (default: one per core, or per GPU; of few photographs to one "
+        "table none); 1 writes one table without any",
+    )
     commands.add_face_options(extract)
     network = extract.add_argument_group("embedding")
     network.add_argument("--normalize", action="store_true", help="scale embeddings to length 1")
@@ -180,18 +186,11 @@ def _add_extract(
     network.add_argument("--dtype", choices=DTYPES, help="floating-point type of the network")
     network.add_argument("--batch-size", type=int, metavar="N", help="images per batch")
     clips = extract.add_argument_group("clips")
-    clips.add_argument(
-        "--fps", type=float, metavar="N", help="frames a second to take (default: every frame)"
-    )
-    clips.add_argument("--start", type=float, metavar="SECONDS", help="where to begin in each clip")
-    clips.add_argument("--end", type=float, metavar="SECONDS", help="where to stop in each clip")
+    commands.add_clip_options(clips)
     commands.add_detect_every(clips)
     clips.add_argument("--no-clips", action="store_true", help="take photographs only")
     clips.add_argument("--only-clips", action="store_true", help="take clips only")
     shards = extract.add_argument_group("when the output is a folder of shards")
-    shards.add_argument(
-        "--workers", type=int, metavar="N", help="processes (default: one per core, or per GPU)"
-    )
     shards.add_argument(
         "--engine",
         choices=["local", "ray"],

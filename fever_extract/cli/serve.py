@@ -68,7 +68,6 @@ def serve(chosen: argparse.Namespace) -> int:
     require(*_PACKAGES, extra="serve", needed_by="serve")
     from PIL import Image
 
-    from fever_extract.extractor import Extractor
     from fever_extract.serve import server
     from fever_extract.serve.app import create_app
     from fever_extract.serve.settings import Settings
@@ -90,13 +89,8 @@ def serve(chosen: argparse.Namespace) -> int:
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     Image.MAX_IMAGE_PIXELS = round(chosen.max_pixels * 1e6)
-    extractor = Extractor(
-        chosen.weights,
-        revision=chosen.revision,
-        device=chosen.device,
-        normalize=chosen.normalize,
-        **commands.face_options(chosen),
-    )
+    options = commands.face_options(chosen)
+    extractor = commands.make_extractor(chosen, normalize=chosen.normalize, **options)
     app = create_app(extractor, settings)
     name = f"{extractor.config.name}, sha256 {extractor.sha256[:12]}"
     url = server.address(taken)

@@ -118,9 +118,19 @@ def _calibration(calibration: Mapping[str, Any]) -> str:
         _percent(calibration[name]["error"], calibration[name]["interval"])
         for name in ("head", "head_with_mirror_image")
     )
-    return (
+    text = (
         f"Expected calibration error (15 bins): {head} % of the head's probabilities, {mirrored} % "
         "of those averaged with the mirror image."
+    )
+    if "head_without_prior" not in calibration:
+        return text
+    uniform = calibration["head_without_prior"]
+    perfect = uniform["perfect"]
+    return (
+        f"{text} Of those that presume no prior, classes weighted alike: "
+        f"{_percent(uniform['error'], uniform['interval'])} %, where a perfectly calibrated head "
+        f"would measure {_percent(perfect['error'], perfect['interval'])} % with as few faces of "
+        "the rare classes."
     )
 
 

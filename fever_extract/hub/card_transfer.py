@@ -44,6 +44,9 @@ _HEADS = {
 }
 
 
+_AFFECT = {"ccc": "concordance", "correlation": "correlation", "rmse": "root mean square error"}
+
+
 def summary(result: Any) -> str:
     """Summarise: sets, linear probes of all features, verdict, measures of embedding and head.
 
@@ -63,6 +66,16 @@ def summary(result: Any) -> str:
     heads = [
         [title, *(_head(s.get("head"), *keys) for s in sets)] for title, keys in _HEADS.items()
     ]
+    affect = [
+        [f"{name.capitalize()}, {title}", *(_affect(s, name, key) for s in sets)]
+        for name in ("valence", "arousal")
+        for key, title in _AFFECT.items()
+    ]
+    parts = (
+        []
+        if not _with_figures(affect)
+        else [table(["the head of valence and arousal", *titles], _with_figures(affect))]
+    )
     return "\n\n".join(
         [
             "Sets whose labels no training saw, measured on weights with SHA-256\n"
@@ -76,6 +89,7 @@ def summary(result: Any) -> str:
             table(
                 ["the head, right, %, mean over classes (all faces)", *titles], _with_figures(heads)
             ),
+            *parts,
         ]
     )
 
@@ -161,6 +175,11 @@ def _figure(found: Any, *keys: str) -> str:
             return NOTHING
         chance, found = found.get("chance"), found[key]
     return f"{100 * found:.1f}" + ("" if chance is None else f" ({100 * chance:.1f})")
+
+
+def _affect(each: Mapping[str, Any], name: str, key: str) -> str:
+    found = each.get("affect", {}).get(name)
+    return NOTHING if found is None else f"{found[key]:.3f}"
 
 
 def _head(found: Any, *keys: str) -> str:

@@ -17,6 +17,11 @@ from typing import IO
 _PR_SET_PDEATHSIG = 1
 
 
+def can_start() -> bool:
+    """Tell whether there is a Python to start: not on Windows, nor in a frozen application."""
+    return os.name != "nt" and bool(sys.executable) and not getattr(sys, "frozen", False)
+
+
 def start(
     module: str, *files: IO[bytes], errors: IO[bytes] | int = subprocess.DEVNULL
 ) -> tuple[subprocess.Popen[bytes], Connection]:

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from fever_extract._utils.extras import install
-from fever_extract.images import EXTENSIONS
+from fever_extract.folders import EXTENSIONS
 from fever_extract.jobs import _child
 from fever_extract.jobs.sources import Input
 from fever_extract.records import ExtractionError

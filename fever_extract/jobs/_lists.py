@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from fever_extract._utils.extras import require
 from fever_extract._utils.names import from_text
-from fever_extract.images import EXTENSIONS
+from fever_extract.folders import EXTENSIONS
 
 LISTS = (".txt", ".lst", ".list", ".csv", ".tsv", ".parquet")
 """The extensions of a list."""

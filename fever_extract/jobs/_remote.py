@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from fever_extract._utils.extras import require
 from fever_extract._utils.names import redact
-from fever_extract.images import EXTENSIONS
+from fever_extract.folders import EXTENSIONS
 
 _WEB = ("http", "https", "ftp", "ftps", "sftp")  # a server does not list its files
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fever_extract.jobs.machine import spread
 from fever_extract.jobs.supervisor import Report, Supervisor
-from fever_extract.jobs.worker import Task, Work
+from fever_extract.jobs.worker import Task, Work, to_table
 from fever_extract.tables.schema import Widths
 
 if TYPE_CHECKING:
@@ -54,8 +54,13 @@ def local(workers: int | None = None, **settings: Any) -> EngineMaker:
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
 
-    def make(work: Work, widths: Widths, job: Path, report: Report) -> Supervisor:
-        works = spread(work, workers)
-        return Supervisor(works, widths, errors=job / "workers.log", report=report, **settings)
+    def make(work: Work, widths: Widths, job: Path, report: Report) -> Supervisor[pa.Table]:
+        return Supervisor(
+            spread(work, workers),
+            lambda task, record: to_table(task, [record], widths),
+            errors=job / "workers.log",
+            report=report,
+            **settings,
+        )
 
     return make

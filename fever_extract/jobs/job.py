@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from fever_extract.jobs import crops
+from fever_extract._pillow import PillowSettings
+from fever_extract.jobs import _child, crops
 from fever_extract.jobs.engine import EngineMaker
 from fever_extract.jobs.sources import (
     NoImagesError,
@@ -17,6 +18,7 @@ from fever_extract.jobs.sources import (
     check,
     describe_nothing,
 )
+from fever_extract.jobs.worker import Work
 from fever_extract.options import Options
 from fever_extract.records import Status
 from fever_extract.tables.parquet import check_parquet
@@ -48,8 +50,8 @@ class Job:
         engine: fills shards: processes of this machine (``"local"``), Ray (``"ray"``), or one
             with settings.
         address: of a Ray cluster, as in `fever_extract.jobs.ray.on_ray`.
-        workers: processes that fill shards; by default one per core, or per GPU. One table is
-            written by one.
+        workers: processes that extract photographs; by default one per core, or per GPU. For one
+            table only if there are many photographs; 1 extracts it in this process.
         overwrite: start a folder of shards afresh instead of resuming; a single table is always
             replaced.
         save_crops: a folder for the aligned faces; for one table.
@@ -118,7 +120,7 @@ class Job:
     def _check_shards(self) -> None:
         if os.name == "nt":
             raise OSError("a folder as output needs Linux or macOS; give a .parquet file")
-        check_parquet("or give a .npz or .csv file as output")
+        check_parquet(otherwise="or give a .npz or .csv file as output")
         if self.save_crops is not None:
             raise ValueError(
                 "save_crops is for one table: give a .parquet, .npz or .csv file as output, "
@@ -133,11 +135,8 @@ class Job:
             raise ValueError(
                 f"retry_failed is for shards, and {found}, which is always made anew; {instead}"
             )
-        if self.workers not in (None, 1):
-            raise ValueError(
-                f"workers={self.workers} is for shards, and {found}, which one process writes; "
-                f"{instead}"
-            )
+        if self.workers not in (None, 1) and not _child.can_start():
+            raise OSError(f"workers={self.workers} needs Linux or macOS; leave it out")
         if self.save_crops is not None:
             crops.check_folder(self.save_crops, as_list(self.sources))
 
@@ -145,6 +144,23 @@ class Job:
         """Make the error for sources that hold nothing to do."""
         what = "clips" if self.only_clips else "images"
         return describe_nothing(self.sources, passed_over, what)
+
+    def work(self, checkpoint: Checkpoint, records: bool = False) -> Work:
+        """Describe what a worker has to do; ``records`` as in `Work`."""
+        return Work(
+            checkpoint.config.to_json(),
+            checkpoint.data,
+            checkpoint.source,
+            self.options,
+            self.all_faces,
+            PillowSettings.of_this_process(),
+            self.device,
+            embedding=self.embedding,
+            fps=self.fps,
+            start=self.start,
+            detect_every=self.detect_every,
+            records=records,
+        )
 
     def made_by(self, checkpoint: Checkpoint) -> dict[str, object]:
         """Describe all that the rows depend on, as it is written beside them."""

@@ -11,6 +11,8 @@ import psutil
 
 from fever_extract.jobs.worker import Work
 
+_WORKER_MEMORY = 1.5e9  # bytes, for large photographs
+
 
 def resident(pid: int) -> int:
     """Get the bytes of memory that a process uses; 0 if it is gone."""
@@ -35,19 +37,41 @@ def memory_share(workers: int) -> int:
     return int(0.8 * total_memory() / workers)
 
 
-def spread(work: Work, workers: int | None = None) -> list[Work]:
-    """Plan the workers: one per core or per GPU, or as many as asked for.
+def cores() -> int:
+    """Count the cores that this process may use, by its affinity and its container's quota."""
+    count = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return count
+    return min(count, max(1, -(-int(quota) // int(period)))) if quota.isdigit() else count
+
+
+def threads() -> int:
+    """Count the threads that torch uses in this process, or will."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        return int(torch.get_num_threads())
+    chosen = os.environ.get("OMP_NUM_THREADS", "")
+    return int(chosen) if chosen.isdecimal() and int(chosen) else cores()
+
+
+def spread(work: Work, workers: int | None = None, threads: int | None = None) -> list[Work]:
+    """Plan the workers: one per thread or per GPU, or as many as asked for.
 
     Args:
         work: its device may be None, for CUDA where there is one.
-        workers: how many; they share the cores, and the GPUs in turn.
+        workers: how many; by default no more than there is memory for. They share the threads,
+            and the GPUs in turn.
+        threads: of all together; by default one per core.
     """
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    threads = threads or cores()
     devices = devices_of(work.device)
-    count = workers or (cores if devices == ["cpu"] else len(devices))
+    fitting = max(1, int(memory_share(1) / _WORKER_MEMORY))
+    count = workers or (min(threads, fitting) if devices == ["cpu"] else len(devices))
     return [
         dataclasses.replace(
-            work, device=devices[index % len(devices)], threads=max(1, cores // count)
+            work, device=devices[index % len(devices)], threads=max(1, threads // count)
         )
         for index in range(count)
     ]

@@ -22,7 +22,7 @@ from fever_extract.jobs import machine
 from fever_extract.jobs._listing import from_arrow, to_arrow
 from fever_extract.jobs.engine import Engine, EngineMaker, Stop
 from fever_extract.jobs.supervisor import TIMEOUT, Report, Supervisor
-from fever_extract.jobs.worker import Task, Work
+from fever_extract.jobs.worker import Task, Work, to_table
 from fever_extract.tables.schema import Widths
 
 if TYPE_CHECKING:
@@ -178,7 +178,10 @@ class _Actor:
     def __init__(self, work: Any, widths: Widths, timeout: float, together: int) -> None:
         memory = machine.memory_share(together)
         self._supervisor = Supervisor(
-            [_import_ray().get(work)], widths, timeout=timeout, memory_limit=memory
+            [_import_ray().get(work)],
+            lambda task, record: to_table(task, [record], widths),
+            timeout=timeout,
+            memory_limit=memory,
         )
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:

@@ -17,7 +17,6 @@ from itertools import chain
 from pathlib import Path
 from types import FrameType
 
-from fever_extract._pillow import PillowSettings
 from fever_extract._utils.names import redact
 from fever_extract.jobs import _manifest as manifest
 from fever_extract.jobs import _plan as plan
@@ -28,7 +27,6 @@ from fever_extract.jobs._writer import ShardWriter
 from fever_extract.jobs.engine import EngineMaker, Stop, local
 from fever_extract.jobs.job import FAILED, Job
 from fever_extract.jobs.sources import PassedOver, as_list, find
-from fever_extract.jobs.worker import Work
 from fever_extract.models.checkpoint import Checkpoint
 from fever_extract.records import Summary
 from fever_extract.tables import shards
@@ -67,19 +65,8 @@ def run(
     first = next(inputs, None)
     if first is None:
         raise job.describe_nothing(passed_over)
-    work = Work(
-        checkpoint.config.to_json(),
-        checkpoint.data,
-        checkpoint.source,
-        options,
-        job.all_faces,
-        PillowSettings.of_this_process(),
-        job.device,
-        embedding=job.embedding,
-        fps=job.fps,
-        start=job.start,
-        detect_every=job.detect_every,
-    )
+    work = job.work(checkpoint)
+    work.pillow.warn()
     manifest.check(output, made_by, overwrite=job.overwrite)
     with _told_if_full(output), manifest.locked(output):
         folder = manifest.prepare(output, made_by, overwrite=job.overwrite)

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from fever_extract._utils import hints
 from fever_extract._utils.names import printable, redact, to_text
-from fever_extract.images import EXTENSIONS, list_images, looks_like_picture
+from fever_extract.folders import EXTENSIONS, list_images, looks_like_picture
 from fever_extract.jobs import _archives as archives
 from fever_extract.jobs import _lists as lists
 from fever_extract.jobs import _remote as remote

@@ -19,15 +19,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any, Generic, TypeVar
 
 from fever_extract.jobs import _child, machine
-from fever_extract.jobs.worker import READY, Task, Work, to_table
+from fever_extract.jobs.worker import READY, Task, Work
 from fever_extract.records import Frame, Record, Status
-from fever_extract.tables.schema import Widths
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+Answer = TypeVar("Answer")
 
 TIMEOUT = 60.0
 """Seconds that one image or frame may take; a batch of 32, three times as long."""
@@ -55,12 +53,12 @@ class _Worker:
     verdict: str = ""
 
 
-class Supervisor:
+class Supervisor(Generic[Answer]):
     """Run tasks in worker processes; a context manager.
 
     Args:
         works: what each of them is to do; they differ in the device only.
-        widths: of the table.
+        crashed: makes an answer of a task of one input, which is to blame, and its record.
         timeout: seconds that an image may take.
         memory_limit: bytes that a worker may use (resident); None for a share of what
             the machine or its container has.
@@ -72,14 +70,14 @@ class Supervisor:
     def __init__(
         self,
         works: Sequence[Work],
-        widths: Widths,
+        crashed: Callable[[Task, Record], Answer],
         *,
         timeout: float = TIMEOUT,
         memory_limit: int | None = None,
         errors: Path | None = None,
         report: Report = lambda **_: None,
     ) -> None:
-        self._widths, self._timeout, self._report = widths, timeout, report
+        self._crashed, self._timeout, self._report = crashed, timeout, report
         self._memory = memory_limit or machine.memory_share(len(works))
         self._errors: IO[bytes] | int = subprocess.DEVNULL
         if errors is not None:
@@ -97,7 +95,7 @@ class Supervisor:
         self._blamed: Counter[int] = Counter()
         self._deaths = 0  # since the last result
 
-    def __enter__(self) -> Supervisor:
+    def __enter__(self) -> Supervisor[Answer]:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -111,9 +109,14 @@ class Supervisor:
         if not isinstance(self._errors, int):
             self._errors.close()
 
+    def start(self, most: int) -> None:
+        """Start some workers before there is a task; the others start when they are needed."""
+        for slot, worker in enumerate(self._workers[:most]):
+            self._workers[slot] = worker or self._start(slot)
+
     def run(
         self, tasks: Iterator[Task], stopped: Callable[[], bool] = lambda: False
-    ) -> Iterator[pa.Table | None]:
+    ) -> Iterator[Answer | None]:
         """Run all tasks, in any order.
 
         Args:
@@ -121,8 +124,8 @@ class Supervisor:
             stopped: once it returns True, what is in hand is finished and no more begun.
 
         Yields:
-            Tables as `fever_extract.jobs.worker.process` makes them; None at least twice a
-            second, so that the caller can do other things.
+            What `fever_extract.jobs.worker.process` made of each; None at least twice a second,
+            so that the caller can do other things.
 
         Raises:
             OSError: if workers can't start, or die again and again.
@@ -131,21 +134,21 @@ class Supervisor:
         while True:
             if stopped():
                 deadline = deadline or time.monotonic() + _GRACE
-                if not any(self._busy()) or time.monotonic() > deadline:
+                if not self._in_hand() or time.monotonic() > deadline:
                     return
             else:
                 self._feed(tasks)
-                if not self._pending and not self._alone and not any(self._busy()):
+                if not self._pending and not self._alone and not self._in_hand():
                     return
             for worker in self._answering():
                 yield from self._receive(worker)
-            for worker in self._busy():
-                if self._judge(worker):
-                    worker.process.kill()
+            for watched in self._workers:
+                if watched is not None and self._judge(watched):
+                    watched.process.kill()
             yield None
 
-    def _busy(self) -> Iterator[_Worker]:
-        return (w for w in self._workers if w is not None and (w.tasks or not w.ready))
+    def _in_hand(self) -> bool:
+        return any(worker is not None and worker.tasks for worker in self._workers)
 
     def _answering(self) -> list[_Worker]:
         by_connection = {w.connection: w for w in self._workers if w is not None}
@@ -179,7 +182,7 @@ class Supervisor:
         with suppress(OSError):  # if it is dead, that is seen next
             worker.connection.send_bytes(message)
 
-    def _receive(self, worker: _Worker) -> Iterator[pa.Table]:
+    def _receive(self, worker: _Worker) -> Iterator[Answer]:
         try:
             answer: Any = worker.connection.recv()
         except (EOFError, OSError):
@@ -201,7 +204,7 @@ class Supervisor:
         else:
             yield answer
 
-    def _bury(self, worker: _Worker) -> Iterator[pa.Table]:
+    def _bury(self, worker: _Worker) -> Iterator[Answer]:
         """Recover the tasks of a dead worker; the first of them is suspected."""
         worker.connection.close()
         code = worker.process.wait()
@@ -223,7 +226,7 @@ class Supervisor:
     def _is_alone(self, task: Task) -> bool:
         return task[0][0] in self._suspects
 
-    def _again(self, task: Task, reason: str, tries: int) -> Iterator[pa.Table]:
+    def _again(self, task: Task, reason: str, tries: int) -> Iterator[Answer]:
         if not self._is_alone(task):
             self._alone.extend([item] for item in task)
             self._suspects.update(index for index, _ in task)
@@ -239,10 +242,12 @@ class Supervisor:
         if item.stretch is not None:
             message = f"{reason} while {item.stretch} was read; {_AGAIN}"
             record = Frame(Status.CRASHED, message, time=item.stretch.start)
-        yield to_table(task, [record], self._widths)
+        yield self._crashed(task, record)
 
     def _judge(self, worker: _Worker) -> bool:
         """Decide whether to kill a worker: out of time or memory."""
+        if worker.ready and not worker.tasks:
+            return False
         seconds = time.monotonic() - worker.since
         count = len(worker.tasks[0]) if worker.tasks else 0
         limit = self._timeout * (1 + (count - 1) / 16) if worker.ready else _START_TIMEOUT

@@ -1,12 +1,10 @@
-"""Job that writes one table, in this process: list, extract, write, sum up."""
+"""Job that writes one table: list, extract, write, sum up."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +12,13 @@ from fever_extract._utils import progress
 from fever_extract._utils.names import printable, to_text
 from fever_extract.jobs import _clips as clips
 from fever_extract.jobs._clips import ALL_EXTENSIONS, is_clip
+from fever_extract.jobs._extraction import Extraction
 from fever_extract.jobs._progress import Failures
 from fever_extract.jobs.crops import Crops
 from fever_extract.jobs.job import Job
-from fever_extract.jobs.sources import Input, PassedOver, find
+from fever_extract.jobs.sources import PassedOver, find
 from fever_extract.models.checkpoint import Checkpoint
-from fever_extract.records import ExtractionError, Frame, Record, Status, Summary
+from fever_extract.records import Frame, Status, Summary
 from fever_extract.tables.schema import Columns, Widths
 from fever_extract.tables.writing import open_table
 
@@ -30,20 +29,22 @@ _ROWS_AT_ONCE = 512  # small things that lie between large ones keep memory from
 
 
 def run(job: Job, checkpoint: Checkpoint, pipeline: Pipeline | None = None) -> Summary:
-    """Write one table in this process; see `fever_extract.jobs.run.run`, which checks first."""
+    """Write one table; see `fever_extract.jobs.run.run`, which checks first."""
+    with Extraction(job, checkpoint, pipeline) as extraction:
+        return _run(job, checkpoint, extraction)
+
+
+def _run(job: Job, checkpoint: Checkpoint, extraction: Extraction) -> Summary:
     start = time.monotonic()
     output, options = Path(job.output), job.options
     crops = None
     if job.save_crops is not None:
         crops = Crops(Path(job.save_crops), checkpoint.config.preprocessing)
     passed_over = PassedOver()
-    inputs = list(clips.chosen(find(job.sources, ALL_EXTENSIONS, passed_over), job))
+    found = find(job.sources, ALL_EXTENSIONS, passed_over)
+    inputs = extraction.prepare(clips.chosen(found, job))
     if not inputs:
         raise job.describe_nothing(passed_over)
-    if pipeline is None:
-        from fever_extract.pipeline import Pipeline  # it imports torch
-
-        pipeline = Pipeline(checkpoint, job.device)
     statuses: Counter[Status] = Counter()
     failures = Failures()
     faces = frames = 0
@@ -58,7 +59,7 @@ def run(job: Job, checkpoint: Checkpoint, pipeline: Pipeline | None = None) -> S
         progress.bar(show=options.show_progress, total=total, unit=unit) as bar,
     ):
         waiting = []
-        for item, record in _records(pipeline, inputs, job):
+        for item, record in extraction.records(inputs):
             is_frame = isinstance(record, Frame)
             if crops is not None and not is_frame:
                 crops.save(item, record)
@@ -89,36 +90,3 @@ def run(job: Job, checkpoint: Checkpoint, pipeline: Pipeline | None = None) -> S
         frames=frames,
         clips=given,
     )
-
-
-def _records(
-    pipeline: Pipeline, inputs: Iterable[Input], job: Job
-) -> Iterator[tuple[Input, Record]]:
-    """Yield a record per photograph and per frame of a clip, in the order of the inputs."""
-    for are_clips, group in itertools.groupby(inputs, is_clip):
-        if are_clips:
-            for item in group:
-                for frame in _frames(pipeline, item, job):
-                    yield item, frame
-            continue
-        photographs = list(group)
-        images = map(Input.load_or_error, photographs)
-        yield from zip(photographs, pipeline.stream(images, job.options, job.all_faces))
-
-
-def _frames(pipeline: Pipeline, item: Input, job: Job) -> Iterator[Frame]:
-    from fever_extract.video import frames
-
-    try:
-        yield from frames.extract(
-            pipeline,
-            item.open(),
-            job.options,
-            all_faces=job.all_faces,
-            fps=job.fps,
-            start=job.start,
-            end=job.end,
-            detect_every=job.detect_every,
-        )
-    except ExtractionError as error:  # a remote file that can't be opened
-        yield Frame(error.status, str(error))

@@ -1,4 +1,4 @@
-"""Worker process: batches of inputs in by a pipe, Arrow tables out.
+"""Worker process: batches of inputs in by a pipe, Arrow tables or records out.
 
 `fever_extract.jobs.supervisor` starts it and replaces it.
 """
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 Task = list[tuple[int, Input]]
 """Inputs to work on, each with its place in the job: photographs, or one stretch of a clip."""
 
+Records = tuple[int, list[Record]]
+"""The place of a task's first photograph in the job, and a record per photograph."""
+
 READY = "ready"
 """A worker's first answer; any other text says why it can't work, or not on that task."""
 
@@ -58,6 +61,7 @@ class Work:
         threads: for torch to use; None leaves that to torch.
         embedding: whether rows have their embedding.
         fps, start, detect_every: of clips, as in `fever_extract.jobs.job.Job`.
+        records: answer with records of photographs, not with rows for a shard.
     """
 
     config: str
@@ -72,6 +76,7 @@ class Work:
     fps: float | None = None
     start: float | None = None
     detect_every: int = 1
+    records: bool = False
 
 
 def build(work: Work) -> Pipeline:
@@ -93,8 +98,10 @@ def build(work: Work) -> Pipeline:
 
 def process(
     pipeline: Pipeline, work: Work, task: Task, alive: Callable[[], None] = lambda: None
-) -> pa.Table:
+) -> pa.Table | Records:
     """Extract inputs to rows as in `fever_extract.tables.shards`, with columns `INDEX` and `LINKS`.
+
+    Or to `Records`, if that is what is asked for.
 
     Args:
         pipeline, work: what to do it with.
@@ -102,10 +109,11 @@ def process(
         alive: called now and then while a stretch of a clip is worked on.
     """
     widths = Widths.of(pipeline.config, work.embedding)
-    (_, item), *_ = task
+    (place, item), *_ = task
     if item.stretch is None:
-        images = [item.load_or_error() for _, item in task]
-        return to_table(task, list(pipeline.stream(images, work.options, work.all_faces)), widths)
+        images = (item.load_or_error() for _, item in task)
+        records = list(pipeline.stream(images, work.options, work.all_faces))
+        return (place, records) if work.records else to_table(task, records, widths)
     frames, links = _stretch(pipeline, work, item, alive)
     records = [Record(Status.OK), *frames]  # the first carries the links
     texts = [json.dumps(dataclasses.asdict(links)), *[""] * len(frames)]

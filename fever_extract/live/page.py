@@ -91,18 +91,17 @@ def create_app(
     *,
     token: str,
     hosts: Sequence[str],
-    threads: int = 1,
-    detect_every: int = 1,
+    **settings: int,
 ) -> Starlette:
     """Make the page's app; its source is open only while a page asks for frames.
 
     Args:
-        extractor, source, threads, detect_every: see `fever_extract.live.analysis.Analysis`.
+        extractor, source, settings: see `fever_extract.live.session.Session`.
         token: that every address must hold.
         hosts: names and ports by which the page may be called, against DNS rebinding.
     """
     feed = Feed()
-    session = Session(extractor, source, feed.publish, threads=threads, detect_every=detect_every)
+    session = Session(extractor, source, feed.publish, **settings)
 
     async def page(_: Request) -> Response:
         nonce = secrets.token_urlsafe(16)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from fever_extract.live.analysis import Analysis, Result
 from fever_extract.live.sources import Source
@@ -21,7 +22,8 @@ class Session:
     """Open a source when a page asks for it, and close it when no page does any more.
 
     Args:
-        extractor, source, publish, threads, detect_every: see `Analysis`.
+        extractor, source, publish: see `Analysis`.
+        settings: ``threads`` and ``detect_every`` of it.
     """
 
     def __init__(
@@ -29,12 +31,9 @@ class Session:
         extractor: Extractor,
         source: Source,
         publish: Callable[[Result], None],
-        *,
-        threads: int = 1,
-        detect_every: int = 1,
+        **settings: Any,
     ) -> None:
-        self._extractor, self._source, self._publish = extractor, source, publish
-        self._threads, self._detect_every = threads, detect_every
+        self._analyse = partial(Analysis, extractor, source, publish, **settings)
         self._lock = threading.Lock()
         self._analysis: Analysis | None = None
         self._asked = 0.0
@@ -70,16 +69,7 @@ class Session:
         first = 0 if self._analysis is None else self._analysis.next_number
         self.problem, self._idle = None, False
         try:
-            self._analysis = Analysis(
-                self._extractor,
-                self._source,
-                self._publish,
-                self._end,
-                threads=self._threads,
-                detect_every=self._detect_every,
-                first=first,
-                wanted=self._is_watched,
-            )
+            self._analysis = self._analyse(ended=self._end, first=first, wanted=self._is_watched)
         except (ExtractionError, OSError) as error:
             self.problem = str(error)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from fever_extract._utils.extras import require
 from fever_extract._utils.files import replace_atomically
 from fever_extract.models.checkpoint import Checkpoint
 from fever_extract.models.network import FeverNet, build
@@ -55,20 +56,10 @@ def export_onnx(checkpoint: Checkpoint, path: Path) -> float:
     return difference
 
 
-def can_export() -> bool:
-    """Tell whether the packages for export, the extra ``onnx``, are installed."""
-    names = ("onnx", "onnxruntime", "onnxscript")
-    return all(importlib.util.find_spec(name) is not None for name in names)
-
-
-def check_packages() -> None:
-    """Require the packages for export.
-
-    Raises:
-        ImportError: if the extra ``onnx`` is not installed.
-    """
-    if not can_export():
-        raise ImportError("ONNX export needs more: pip install 'fever-extract[onnx]'")
+check_packages = partial(
+    require, "onnx", "onnxruntime", "onnxscript", extra="onnx", needed_by="ONNX export"
+)
+"""Refuse to begin without the packages for export."""
 
 
 def to_onnx(checkpoint: Checkpoint) -> tuple[onnx.ModelProto, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,26 +20,31 @@ _LAPLACIAN = ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0))
 _GRID = 24  # points per side at which a crop is tested for lying in the picture
 
 
-def sharpness_and_exposure(crops: torch.Tensor) -> npt.NDArray[np.float32]:
+def sharpness_and_exposure(crops: torch.Tensor) -> torch.Tensor:
     """Measure aligned crops.
 
     Args:
         crops: ``(n, 3, size, size)``, or ``(n, 1, size, size)`` of grey, float, 0 to 255.
 
     Returns:
-        ``(n, 2)`` float32: the variance of the Laplacian of the luminance (Pech-Pacheco et al.
-        2000), and the mean luminance, 0 (black) to 1 (white).
+        ``(n, 2)`` float32, on their device: the variance of the Laplacian of the luminance
+        (Pech-Pacheco et al. 2000), and the mean luminance, 0 (black) to 1 (white).
     """
-    grey = crops
-    if crops.shape[1] != 1:
-        grey = F.conv2d(crops, crops.new_tensor(_LUMINANCE).reshape(1, 3, 1, 1))
+    luminance, laplacian = _kernels(crops.device)
+    grey = crops if crops.shape[1] == 1 else F.conv2d(crops, luminance)
     if grey.shape[-1] != SIDE:
         grey = F.interpolate(grey, (SIDE, SIDE), mode="bilinear", antialias=True)
-    edges = F.conv2d(grey, crops.new_tensor(_LAPLACIAN).reshape(1, 1, 3, 3))
+    edges = F.conv2d(grey, laplacian)
     # Not `var`, which warns for no crops.
     spread = (edges - edges.mean(dim=(1, 2, 3), keepdim=True)).square().mean(dim=(1, 2, 3))
-    measured = torch.stack([spread, grey.mean(dim=(1, 2, 3)) / 255], dim=1)
-    return measured.cpu().numpy().astype(np.float32)
+    return torch.stack([spread, grey.mean(dim=(1, 2, 3)) / 255], dim=1)
+
+
+@lru_cache
+def _kernels(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the weights of luminance and Laplacian, kept there: a GPU waits for each upload."""
+    luminance = torch.tensor(_LUMINANCE, device=device).reshape(1, 3, 1, 1)
+    return luminance, torch.tensor(_LAPLACIAN, device=device).reshape(1, 1, 3, 3)
 
 
 def share_outside(

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fever_extract._utils.extras import require
-from fever_extract._utils.files import replace_atomically
+from fever_extract._utils.files import check_output, replace_atomically
 from fever_extract._utils.names import to_text
 from fever_extract.models.config import FOLDER_NAMES
 from fever_extract.report.projection import near_duplicates, nearest, project
@@ -135,10 +135,7 @@ def check(output: Path, photos: str | os.PathLike[str] | None) -> None:
     Raises:
         ValueError, OSError: saying what.
     """
-    if output.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"output {output}: the name must end in .html")
-    if not output.parent.is_dir():
-        raise FileNotFoundError(f"output {output}: the folder {output.parent} does not exist")
+    check_output(output, (".html", ".htm"))
     if photos is not None and not Path(photos).is_dir():
         raise FileNotFoundError(f"{photos} is no folder; give the one that was extracted")
 

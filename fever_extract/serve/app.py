@@ -54,9 +54,9 @@ def create_app(extractor: Extractor, settings: Settings | None = None) -> FastAP
         max_batch=limits.max_batch,
         max_wait=limits.max_wait,
         max_queue=limits.max_queue,
-        observe=metrics.observe_batch,
+        observe=metrics.batches.observe,
     )
-    metrics.watch_queue(lambda: batcher.waiting)
+    metrics.queue.set_function(lambda: batcher.waiting)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

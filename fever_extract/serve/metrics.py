@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from prometheus_client import (
     CollectorRegistry,
@@ -28,6 +28,10 @@ class Metrics:
 
     Args:
         paths: of the service; requests for others are counted together.
+
+    Attributes:
+        batches: observes the size of each batch.
+        queue: shows how many images wait.
     """
 
     def __init__(self, paths: Sequence[str]) -> None:
@@ -50,18 +54,10 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
-        self._batches = Histogram(
+        self.batches = Histogram(
             "fever_batch_images", "Images of a batch", buckets=_SIZES, registry=self._registry
         )
-        self._queue = Gauge("fever_queue_images", "Images that wait", registry=self._registry)
-
-    def watch_queue(self, length: Callable[[], int]) -> None:
-        """Report the length of a queue."""
-        self._queue.set_function(length)
-
-    def observe_batch(self, size: int) -> None:
-        """Count a batch."""
-        self._batches.observe(size)
+        self.queue = Gauge("fever_queue_images", "Images that wait", registry=self._registry)
 
     def count(self, records: Sequence[Record]) -> None:
         """Count images by their status."""

@@ -18,7 +18,7 @@ import numpy as np
 from fever_extract._utils.extras import require
 from fever_extract._utils.files import replace_atomically
 from fever_extract.tables.embeddings import Embeddings
-from fever_extract.tables.search import Neighbors, check_queries
+from fever_extract.tables.search import Neighbors, check_queries, scaled
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -49,7 +49,7 @@ class Index:
         asked = check_queries(x, self._faiss.d, n, self.metric)
         several = np.ascontiguousarray(asked if asked.ndim == 2 else asked[None])
         if self.metric == "cosine":
-            several = _scaled(several)
+            several = scaled(several)
         scores, rows = self._faiss.search(several, n)
         distances = 1 - scores if self.metric == "cosine" else np.sqrt(np.maximum(scores, 0))
         distances = np.where(rows < 0, np.nan, np.maximum(distances, 0)).astype(np.float32)
@@ -104,12 +104,7 @@ def _usable(
     """Return a block's rows that have an embedding, and these embeddings scaled for the metric."""
     rows = np.flatnonzero(np.isfinite(block).all(axis=1))
     embeddings = np.ascontiguousarray(block[rows], np.float32)
-    return rows, _scaled(embeddings) if metric == "cosine" else embeddings
-
-
-def _scaled(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    return np.asarray(embeddings / np.maximum(lengths, 1e-15), np.float32)
+    return rows, scaled(embeddings) if metric == "cosine" else embeddings
 
 
 def _faiss_module() -> Any:

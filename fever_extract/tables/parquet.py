@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from fever_extract._utils.extras import install
+from fever_extract._utils.extras import require
 from fever_extract.tables.embeddings import BLOCK, Embeddings
 from fever_extract.tables.schema import EMBEDDING, METADATA_KEY, Column, Columns, take
 from fever_extract.tables.shards import shards_in
@@ -22,18 +22,8 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 
-def check_parquet(otherwise: str = "") -> None:
-    """Refuse to begin without pyarrow.
-
-    Args:
-        otherwise: what else the user may do.
-
-    Raises:
-        ImportError: if it is missing.
-    """
-    if importlib.util.find_spec("pyarrow") is None:
-        hint = f"Parquet needs pyarrow: {install('parquet')}"
-        raise ImportError(f"{hint}, {otherwise}" if otherwise else hint)
+check_parquet = partial(require, "pyarrow", extra="parquet", needed_by="Parquet")
+"""Refuse to begin without pyarrow; takes ``otherwise``, see `require`."""
 
 
 def to_arrow(columns: Columns) -> pa.Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from fever_extract.tables.embeddings import Embeddings
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+T = TypeVar("T", np.float32, np.float64)
 
 METRICS = ("cosine", "euclidean")
 
@@ -39,7 +41,7 @@ def nearest(
     """See `fever_extract.tables.reading.Table.nearest`."""
     asked = check_queries(queries, embeddings.width, n, metric)
     several = asked if asked.ndim == 2 else asked[None]
-    units = _unit(several) if metric == "cosine" else several
+    units = scaled(several) if metric == "cosine" else several
     best = _Best(len(units), n + _SPARE, embeddings.width)
     step = max(1, _PRODUCTS // max(len(units), 1))
     start = 0
@@ -131,7 +133,7 @@ class _Best:
         """Rows and distances of the ``n`` nearest, by distances in doubles."""
         asked, others = queries.astype(np.float64)[:, None], self._embeddings.astype(np.float64)
         if metric == "cosine":
-            distances = (1 - (_unit(asked) * _unit(others)).sum(axis=2)).clip(0)
+            distances = (1 - (scaled(asked) * scaled(others)).sum(axis=2)).clip(0)
         else:
             distances = np.linalg.norm(others - asked, axis=2)
         distances[~np.isfinite(self._scores)] = np.inf
@@ -144,8 +146,7 @@ class _Best:
         return rows[:, :most], distances[:, :most]
 
 
-def _unit(embeddings: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    """Scaled to length 1; zeros stay."""
+def scaled(embeddings: npt.NDArray[T]) -> npt.NDArray[T]:
+    """Scale to length 1; zeros stay."""
     length = np.linalg.norm(embeddings, axis=-1, keepdims=True)
-    scaled: npt.NDArray[np.floating] = embeddings / np.maximum(length, 1e-15)
-    return scaled
+    return np.asarray(embeddings / np.maximum(length, 1e-15), embeddings.dtype)

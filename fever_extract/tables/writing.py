@@ -103,4 +103,4 @@ def check_output(path: Path) -> None:
             "is there that is not of this package; move it, or give another name"
         )
     if path.suffix.lower() == ".parquet":
-        check_parquet("or write .npz or .csv")
+        check_parquet(otherwise="or write .npz or .csv")

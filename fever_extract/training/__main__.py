@@ -1,8 +1,8 @@
 """``python -m fever_extract.training``: prepare, render, train, evaluate, average and adapt.
 
 Each stage is a command of its own, in the order of the work: prepare, train, plot, average, finish,
-synthetic (render faces), general (several sets and tasks at once), evaluate; and adapt, for weights
-that are there.
+calibrate, synthetic (render faces), general (several sets and tasks at once), evaluate; and adapt,
+for weights that are there.
 """
 
 from __future__ import annotations
@@ -94,6 +94,15 @@ def main() -> None:
     )
     finish.set_defaults(run=_finish)
 
+    calibrate = stages.add_parser(
+        "calibrate",
+        parents=[data, device],
+        help="calibrate an expression head of either prior, such as that of averaged weights",
+    )
+    calibrate.add_argument("weights", type=Path, help="folder of trained weights")
+    calibrate.add_argument("--output", type=Path, required=True, help="folder for the result")
+    calibrate.set_defaults(run=_calibrate)
+
     synthetic.add(stages)
     general.add(stages, [data, device])
     _add_evaluate(stages, [data, device])
@@ -184,7 +193,7 @@ def _train(arguments: argparse.Namespace) -> None:
     from fever_extract.training.trainer.train import train
 
     train(
-        Recipe.read(arguments.recipe),
+        Recipe.read(arguments.recipe, taught=bool(arguments.teacher)),
         arguments.data,
         arguments.output,
         device=arguments.device,
@@ -216,6 +225,13 @@ def _finish(arguments: argparse.Namespace) -> None:
         rest=arguments.rest,
         device=arguments.device,
     )
+    print(json.dumps(dataclasses.asdict(done)))
+
+
+def _calibrate(arguments: argparse.Namespace) -> None:
+    from fever_extract.training.trainer.calibrate import calibrate
+
+    done = calibrate(arguments.weights, arguments.data, arguments.output, device=arguments.device)
     print(json.dumps(dataclasses.asdict(done)))
 
 

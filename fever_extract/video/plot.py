@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fever_extract._utils import files
 from fever_extract._utils.extras import require
-from fever_extract._utils.files import replace_atomically
 from fever_extract.video.events import GAP
 from fever_extract.video.signals import SIGNALS, columns_of
 
@@ -33,11 +33,7 @@ _FRAMES = 20_000  # more are drawn as means only
 
 def check_output(output: str | os.PathLike[str]) -> Path:
     """Refuse a picture that can't be written, before any work is done."""
-    path = Path(output)
-    if path.suffix.lower() not in EXTENSIONS:
-        raise ValueError(f"plot {path}: the name must end in one of {', '.join(EXTENSIONS)}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"plot {path}: the folder {path.parent} does not exist")
+    path = files.check_output(output, EXTENSIONS, "plot")
     require("matplotlib", extra="course", needed_by="a plot")
     return path
 
@@ -69,7 +65,7 @@ def draw(course: Measured, signals: Iterable[str] | None = None) -> Figure:
 def save(figure: Figure, output: str | os.PathLike[str]) -> None:
     """Write a figure; the file is replaced when it is whole."""
     path = check_output(output)
-    with replace_atomically(path) as temporary:
+    with files.replace_atomically(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150)
 
 

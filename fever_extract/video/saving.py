@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fever_extract._utils import files
 from fever_extract._utils.extras import require
 from fever_extract._utils.files import exclusive, replace_atomically
 from fever_extract._utils.names import printable, to_text
@@ -139,11 +140,7 @@ def open_events(
 
 def check_output(output: str | os.PathLike[str]) -> Path:
     """Refuse a file that can't be written, before any work is done."""
-    path = Path(output)
-    if path.suffix.lower() not in EXTENSIONS:
-        raise ValueError(f"output {path}: the name must end in {' or '.join(EXTENSIONS)}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"output {path}: the folder {path.parent} does not exist")
+    path = files.check_output(output, EXTENSIONS)
     if path.suffix.lower() == ".parquet":
         require("pyarrow", extra="parquet", needed_by="Parquet")
     return path

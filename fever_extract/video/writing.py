@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fever_extract._utils import files
 from fever_extract._utils.extras import install
 from fever_extract._utils.files import exclusive, replace_atomically
 
@@ -38,11 +39,7 @@ def check_output(output: str | os.PathLike[str], clip: object = None) -> Path:
     Raises:
         ValueError, OSError: if its name or folder won't do.
     """
-    path = Path(output)
-    if path.suffix.lower() not in FORMATS:
-        raise ValueError(f"clip {path}: the name must end in one of {', '.join(FORMATS)}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"clip {path}: the folder {path.parent} does not exist")
+    path = files.check_output(output, FORMATS, "clip")
     same = isinstance(clip, (str, os.PathLike)) and os.path.exists(clip) and path.exists()
     if same and os.path.samefile(str(clip), path):
         raise ValueError(f"clip {path} is the one that is read; give another name")

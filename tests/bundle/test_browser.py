@@ -21,8 +21,6 @@ from fever_extract.bundle import conformance
 PAGE = Path(__file__).parents[2] / "examples" / "browser"
 MODULES = PAGE / "node_modules"
 
-pytestmark = pytest.mark.xdist_group("onnx")  # one process makes the bundle
-
 
 @pytest.fixture(scope="module")
 def modules() -> Path:

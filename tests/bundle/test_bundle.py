@@ -23,12 +23,10 @@ from fever_extract.bundle.inlining import inline
 from fever_extract.detection import onnx as detection
 from fever_extract.detection.mtcnn import Mtcnn
 
-pytestmark = pytest.mark.xdist_group("onnx")  # one process makes the bundle
-
 
 @pytest.fixture(scope="module")
 def bundled(bundle):
-    return runtime.Extractor(bundle)
+    return runtime.Extractor(bundle, threads=1)
 
 
 def test_conform(bundle, capsys):
@@ -316,7 +314,7 @@ def test_precisions(bundle, extractor, astronaut):
     for name in precision.PRECISIONS:
         suffix = "" if name == "float32" else f"_{name}"
         sizes[name] = (bundle / f"embedder{suffix}.onnx").stat().st_size
-        other = runtime.Extractor(bundle, precision=name)
+        other = runtime.Extractor(bundle, precision=name, threads=1)
         cosines[name] = cosine(other.extract(astronaut), expected)
     assert sizes["float16"] < 0.55 * sizes["float32"]
     assert sizes["int8"] < 0.32 * sizes["float32"]

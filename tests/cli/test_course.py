@@ -93,8 +93,8 @@ def here(tmp_path, monkeypatch):
     ("arguments", "message"),
     [
         (["-o", "course.txt"], "must end in .csv or .parquet"),
-        (["--plot", "plot.jpg"], "must end in one of .png, .svg, .pdf"),
-        (["--annotate", "a.gif"], "must end in one of .mp4"),
+        (["--plot", "plot.jpg"], "must end in .png or .svg or .pdf"),
+        (["--annotate", "a.gif"], "must end in .mp4"),
         (["--annotate", "b/a.mp4"], "the folder b does not exist"),
         (["--neutral", "first"], "--neutral must be median or START-END"),
         (["--signals", "smile"], "--signals is for --plot"),

@@ -11,6 +11,7 @@ from torchvision.ops import batched_nms
 
 from fever_extract import images
 from fever_extract.detection import pyramid
+from fever_extract.detection.batched import BatchDetector
 from fever_extract.detection.detector import Detector, _suppress
 from fever_extract.detection.mtcnn import Mtcnn
 from fever_extract.detection.parameters import smallest_face
@@ -19,8 +20,8 @@ from fever_extract.detection.suppression import suppress
 
 
 @pytest.fixture(scope="module")
-def detector():
-    return Detector("cpu")
+def detector(device):
+    return Detector("cpu") if device == "cpu" else BatchDetector(device)
 
 
 def reference(pixels: np.ndarray):
@@ -86,7 +87,8 @@ def test_a_face_that_the_border_cuts_stays_in_its_place(detector, astronaut, see
 
 
 @pytest.mark.parametrize("size", [(512, 512), (333, 471), (61, 200), (40, 41)])
-def test_small_levels_share_a_sheet_without_touching(detector, astronaut, monkeypatch, size):
+def test_small_levels_share_a_sheet_without_touching(astronaut, monkeypatch, size):
+    detector = Detector("cpu")
     pixels = np.array(astronaut.resize(size))
     (together,) = detector.detect([pixels], [20], min_confidence=0.5)
     sheets = list(Pyramids([pixels], detector.device).sheets([0.6]))

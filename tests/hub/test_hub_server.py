@@ -131,7 +131,6 @@ def test_published_downloaded_and_offline(extractor, server, astronaut_path, tmp
     np.testing.assert_allclose(in_another_process("offline.npy"), expected, atol=1e-4)
 
 
-@pytest.mark.xdist_group("onnx")
 def test_a_bundle_is_published_beside_the_weights(server, files):
     server.add("org/tiny", files)
     Extractor("org/tiny", device="cpu").push_to_hub("org/ours", token=TOKEN)

@@ -7,6 +7,7 @@ import tarfile
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from engines import here
 from PIL import Image
 
 from fever_extract.jobs import sources as inputs
@@ -243,10 +244,10 @@ def test_going_on_keeps_members_of_one_name_apart(extractor, astronaut, landscap
         tmp_path / "a.tar", *(member("a.bmp", data) for data in pictures), member("b.png", RED)
     )
     os.utime(path, ns=(1, 1))
-    extractor.extract_folder(path, tmp_path / "out", workers=1)
+    extractor.extract_folder(path, tmp_path / "out", engine=here)
     write(path, *(member("a.bmp", data) for data in pictures), member("c.png", BLUE))
     os.utime(path, ns=(1, 1))
-    extractor.extract_folder(path, tmp_path / "out", workers=1)
+    extractor.extract_folder(path, tmp_path / "out", engine=here)
     table = pq.read_table(tmp_path / "out")
     assert table["path"].to_pylist() == ["a.bmp", "a.bmp", "c.png"]
     assert table["status"].to_pylist()[:2] == ["ok", "no_face"]

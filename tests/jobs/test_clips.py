@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from clip_maker import TURNS, scene, show_by, write_clip, write_sound
+from engines import InProcess, here
 from PIL import Image
 
 import fever_extract
@@ -51,31 +52,6 @@ def pictures(face):
     """28 frames: two faces that drift; one goes, and comes back after more than a second."""
     places = [[(5 + 2 * i, 20), (190 - i, 100)] for i in range(28)]
     return [scene(face, *(some if not 6 <= i < 22 else some[:1])) for i, some in enumerate(places)]
-
-
-class InProcess:
-    """An engine of this process, which does the tasks in an order of its own."""
-
-    def __init__(self, do, order=lambda tasks: tasks):
-        self.do, self.order = do, order
-
-    def run(self, tasks, stopped):
-        return map(self.do, self.order(list(tasks)))
-
-
-@pytest.fixture(autouse=True)
-def pipeline(extractor):
-    here.pipeline = extractor._pipeline
-
-
-@contextmanager
-def here(work, widths, job, report, *, done=None, order=lambda tasks: tasks):
-    def do(task):
-        if done is not None:
-            done.append(task)
-        return process(here.pipeline, work, task)
-
-    yield InProcess(do, order)
 
 
 reverse = partial(here, order=lambda tasks: tasks[::-1])

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -37,7 +38,6 @@ def photos_folder(tmp_path_factory, astronaut):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_a_node_and_a_worker_are_lost_half_way(extractor, photos_folder, tmp_path):
     """Two nodes; the worker process of one is killed, and then the other node as a whole."""
     from ray.cluster_utils import Cluster
@@ -86,6 +86,18 @@ def test_a_node_and_a_worker_are_lost_half_way(extractor, photos_folder, tmp_pat
     assert table["path"].to_pylist() == expected["path"].to_pylist()
     assert table["status"].to_pylist() == expected["status"].to_pylist()
     np.testing.assert_allclose(x, y, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_example(tmp_path, astronaut):
+    (tmp_path / "photos").mkdir()
+    for name in ("a.png", "b.png"):
+        astronaut.save(tmp_path / "photos" / name)
+    example = Path(__file__).parents[2] / "examples" / "ray_cluster.py"
+    command = [sys.executable, example, tmp_path / "photos", f"{tmp_path}/features/"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "2 images in" in out
+    assert "'path': 'b.png', 'status': 'ok', 'expression': 'happiness'" in out
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")

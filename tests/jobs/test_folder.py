@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,11 +12,14 @@ import time
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import toy_plugin
+from helpers import workers
 from PIL import Image
 
-from fever_extract import Status
-
-pytestmark = pytest.mark.xdist_group("folder")  # its fixtures are dear: made once
+from fever_extract import Options, Status
+from fever_extract.jobs import _extraction
+from fever_extract.jobs.job import Job
+from fever_extract.jobs.sources import find
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +61,50 @@ def test_all_good_rows_in_order_beside_records_for_the_bad(parquet, folder):
     assert "38 ok, 1 no_face, 2 decode_error" in str(summary)
 
 
-def test_the_vectors_are_those_of_extract(extractor, parquet, folder):
+def test_the_vectors_are_those_of_extract(extractor_there, parquet, folder):
     _, table = parquet
     matrix = np.stack(table["embedding"].to_numpy())
-    assert matrix.shape == (41, extractor.embedding_dim)
+    assert matrix.shape == (41, extractor_there.embedding_dim)
     with pytest.warns(UserWarning, match="3 of 41"):
-        direct = extractor.extract([folder / path for path in table["path"].to_pylist()])
+        direct = extractor_there.extract([folder / path for path in table["path"].to_pylist()])
     np.testing.assert_allclose(matrix, direct, atol=1e-4)
+
+
+def test_workers_write_the_same_table(extractor, parquet, folder, tmp_path):
+    """Though one picture ends its process, again and again."""
+    shutil.copytree(folder, tmp_path / "in")
+    (tmp_path / "in" / "12.tga").write_bytes(toy_plugin.DEADLY)
+    with toy_plugin.registered():
+        summary = extractor.extract_folder(
+            tmp_path / "in", tmp_path / "f.parquet", workers=2, batch_size=7
+        )
+    table = pq.read_table(tmp_path / "f.parquet")
+    place = table["path"].to_pylist().index("12.tga")
+    assert table["status"][place].as_py() == "crashed"
+    assert "exit code 3" in table["error"][place].as_py()
+    rest = table.filter(np.arange(42) != place)
+    for name in ("path", "status", "error", "face_index", "expression"):
+        assert rest[name].to_pylist() == parquet[1][name].to_pylist()
+    np.testing.assert_allclose(
+        np.stack(rest["embedding"].to_numpy()),
+        np.stack(parquet[1]["embedding"].to_numpy()),
+        atol=1e-4,
+    )
+    assert summary.statuses == {**parquet[0].statuses, Status.CRASHED: 1}
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_many_photographs_are_for_workers(extractor, folder, tmp_path, monkeypatch):
+    def started(**arguments):
+        job = Job(folder, tmp_path / "f.npz", Options(), device="cpu", **arguments)
+        with _extraction.Extraction(job, extractor._checkpoint, extractor._pipeline) as extraction:
+            assert len(extraction.prepare(find(folder))) == 41
+            return len(workers())
+
+    assert started() == 0
+    monkeypatch.setattr(_extraction, "MANY", 16)
+    assert started() == 2
+    assert started(workers=1) == 0
 
 
 def test_a_row_describes_its_face(parquet):
@@ -171,10 +212,10 @@ def test_empty_and_missing_folders(extractor, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("extension", "kill"),
-    [("parquet", signal.SIGINT), ("csv", signal.SIGINT), ("npz", signal.SIGKILL)],
+    ("extension", "kill", "workers"),
+    [("parquet", signal.SIGINT, 1), ("csv", signal.SIGINT, 2), ("npz", signal.SIGKILL, 2)],
 )
-def test_a_killed_run_leaves_the_old_table_whole(folder, tmp_path, extension, kill):
+def test_a_killed_run_leaves_the_old_table_whole(folder, tmp_path, extension, kill, workers):
     output = tmp_path / f"f.{extension}"
     output.write_bytes(b"the old table")
     # A background job's shell makes its children ignore SIGINT; the job here does not.
@@ -183,7 +224,7 @@ def test_a_killed_run_leaves_the_old_table_whole(folder, tmp_path, extension, ki
         "from fever_extract.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "extract", folder, "-o", output, "--batch-size", "1"],
+        [sys.executable, "-c", code, "extract", folder, "-o", output, "--workers", str(workers)],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )

@@ -6,6 +6,7 @@ import os
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from engines import here
 
 from fever_extract.jobs import _lists as lists
 from fever_extract.jobs import sources as inputs
@@ -111,10 +112,8 @@ def test_padded_and_quoted_lines(folder):
 
 def test_an_empty_path_has_its_row(extractor, astronaut_path, folder):
     (folder / "l.csv").write_text(f"path,x\n{astronaut_path},1\n,2\n{astronaut_path},3\n")
-    for output in ("f.csv", "shards"):
-        summary = extractor.extract_folder(
-            "l.csv", output, **({"workers": 1} if output == "shards" else {})
-        )
+    for output, settings in (("f.csv", {}), ("shards", {"engine": here})):
+        summary = extractor.extract_folder("l.csv", output, **settings)
         assert summary.statuses == {Status.OK: 2, Status.NOT_FOUND: 1}
         assert os.path.exists(output)
 

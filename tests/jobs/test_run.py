@@ -15,7 +15,6 @@ from fever_extract.jobs.run import run
 REFUSED = [
     ("f.npz", {"engine": "ray"}, "engine is for shards, and output f.npz is one file"),
     ("f.npz", {"engine": local(1)}, "engine is for shards"),
-    ("f.npz", {"workers": 2}, "workers=2 is for shards, and output f.npz is one file"),
     ("f.npz", {"workers": 0}, "workers must be at least 1, not 0"),
     ("out/", {"engine": "spark"}, "engine must be 'local', 'ray' or an engine, not 'spark'"),
     ("out/", {"engine": local(1), "workers": 2}, "workers is for an engine by name"),
@@ -49,7 +48,7 @@ def test_nothing_is_ignored(old, here, output, arguments, message):
 
 def test_the_command_goes_through_the_same_door(here, capsys):
     for more, message in {
-        ("f.csv", "--workers", "3"): "workers=3 is for shards",
+        ("f.csv", "--workers", "0"): "workers must be at least 1, not 0",
         ("f.csv", "--engine", "ray"): "engine is for shards",
         ("out/", "--address", "auto"): "address is a Ray cluster's: it needs the engine 'ray'",
         ("out/", "--save-crops", "crops"): "save_crops is for one table",
@@ -83,11 +82,3 @@ def test_events_go_to_the_log_file_and_to_logging(caplog, tmp_path):
     assert "from embedded, SHA-256" in loaded
     assert event == r"event='removed' paths=['a\x1b[1m.jpg']"
     assert json.loads((tmp_path / "log.jsonl").read_text())["event"] == "removed"
-
-
-def test_the_old_module_warns_and_has_the_new_engine():
-    with pytest.warns(DeprecationWarning, match="is now fever_extract.jobs.ray"):
-        from fever_extract import distributed
-    from fever_extract.jobs import ray
-
-    assert distributed.on_ray is ray.on_ray

@@ -15,7 +15,7 @@ import av
 import httpx
 import numpy as np
 import pytest
-from browser import addresses_asked_for, chromium
+from browser import addresses_asked_for, forget_logs
 from clip_maker import scene, write_clip, write_sound
 from helpers import in_process, iou
 from PIL import Image
@@ -27,8 +27,6 @@ from fever_extract.live.analysis import Analysis
 from fever_extract.live.reader import Reader
 from fever_extract.live.session import Session
 from fever_extract.live.sources import Source
-
-pytestmark = pytest.mark.xdist_group("live")  # one process and one browser for all tests
 
 ROOT = Path(__file__).parents[2]
 PIXEL = """
@@ -70,12 +68,6 @@ def short(face, tmp_path_factory) -> Path:
 def page(clip):
     with running("live", clip) as process:
         yield process
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with chromium(tmp_path_factory.mktemp("profile")) as started:
-        yield started
 
 
 def look(browser, page, frames=5):
@@ -222,7 +214,7 @@ def test_a_busy_camera_is_told_of():
 
 
 def test_boxes_ids_and_numbers_are_shown(browser, page, clip, extractor, tmp_path):
-    browser.get_log("performance")
+    forget_logs(browser)
     look(browser, page)
     assert browser.find_element(By.TAG_NAME, "h1").text == clip.name
     cards = browser.find_elements(By.CLASS_NAME, "face")
@@ -259,6 +251,7 @@ def test_nothing_is_cut_off(browser, page, width):
     folder = os.environ.get("FEVER_SCREENSHOTS")
     if folder:
         browser.save_screenshot(f"{folder}/live_{width}.png")
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_nobody_else_is_let_in(page):

@@ -62,8 +62,8 @@ def test_the_keys_of_the_state_dict_are_those_that_are_documented(name):
         assert re.fullmatch(rf"(backbone\.{backbone}|{others})\.{values}", key), key
 
 
-@pytest.mark.xdist_group("onnx")
-def test_onnx_gives_the_same(extractor, astronaut, onnx_model):
+def test_onnx_gives_the_same(extractor, astronaut, bundle):
+    onnx_model = bundle / "embedder.onnx"
     session = onnxruntime.InferenceSession(onnx_model)
     crop = np.array(astronaut.crop((170, 60, 280, 170)))
     crops = whole(crop, extractor.config.preprocessing).numpy()
@@ -79,7 +79,6 @@ def test_onnx_gives_the_same(extractor, astronaut, onnx_model):
     assert json.loads(metadata["fever_extract_config"])["embedding_dim"] == extractor.embedding_dim
 
 
-@pytest.mark.xdist_group("onnx")
 def test_the_export_command(tmp_path, capsys):
     weights = ["--weights", CHECKPOINTS / "v1"]
     code, out, err = in_process(capsys, "export", tmp_path / "model.onnx", *weights)

@@ -30,8 +30,6 @@ from fever_extract.tables.reading import read_table
 from fever_extract.tables.schema import Columns, Widths
 from fever_extract.tables.writing import open_table
 
-pytestmark = pytest.mark.xdist_group("report")  # its fixtures are dear: made once
-
 EVIL = "<img src=x onerror=alert(1)>.png"
 POSITION = """
 const {left, top} = document.getElementById("map").getBoundingClientRect();

@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,8 +31,6 @@ from fever_extract.records import Record, Status
 from fever_extract.serve.batching import Batcher, QueueFullError
 from fever_extract.serve.settings import Settings
 from fever_extract.tables.schema import METADATA_KEY
-
-pytestmark = pytest.mark.xdist_group("serve")  # one process for all tests
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 4  # for a request to arrive
@@ -215,20 +214,18 @@ def test_too_large_is_told_while_it_is_read(service):
         assert answer_of(connection).startswith(b"HTTP/1.1 413 ")
 
 
-@pytest.mark.parametrize("sent", [b"", b"POST /extract HTTP/1.1\r\nHost: a\r\nX-A: "])
-def test_a_head_that_never_ends_is_cut_off(service, sent):
-    with connect(service) as connection:
-        connection.sendall(sent)
-        assert answer_of(connection) == b""
-
-
-def test_a_body_that_never_ends_is_cut_off(service):
-    head = HEAD.format("Content-Length: 99").encode()
-    with connect(service) as connection:
-        connection.sendall(head + b"begins")
-        answer = answer_of(connection)
-    assert answer.startswith(b"HTTP/1.1 408 ")
-    assert f"within {SECONDS} s".encode() in answer
+def test_what_never_ends_is_cut_off(service):
+    """Two heads and a body, which wait at the same time."""
+    begun = [b"", b"POST /extract HTTP/1.1\r\nHost: a\r\nX-A: "]
+    begun.append(HEAD.format("Content-Length: 99").encode() + b"begins")
+    with ExitStack() as opened:
+        connections = [opened.enter_context(connect(service)) for _ in begun]
+        for connection, sent in zip(connections, begun):
+            connection.sendall(sent)
+        *heads, body = map(answer_of, connections)
+    assert heads == [b"", b""]
+    assert body.startswith(b"HTTP/1.1 408 ")
+    assert f"within {SECONDS} s".encode() in body
 
 
 def test_a_client_that_leaves_spoils_nothing(service, client, pictures):

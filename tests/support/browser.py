@@ -38,9 +38,15 @@ def chromium(profile: Path, *more: str) -> Iterator[webdriver.Chrome]:
         running.quit()
 
 
+def forget_logs(browser: webdriver.Chrome) -> None:
+    """Take what came before a page is opened out of its logs."""
+    for log in ("performance", "browser"):
+        browser.get_log(log)
+
+
 def open_page(browser: webdriver.Chrome, page: Path) -> None:
     """Open a report and wait until it is drawn."""
-    browser.get_log("performance")  # what came before is not this page's
+    forget_logs(browser)
     browser.get(page.as_uri())
     WebDriverWait(browser, 60).until(
         lambda _: browser.execute_script("return document.body.dataset.ready") == "true"

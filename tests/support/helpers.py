@@ -1,5 +1,6 @@
 """What several test modules measure with."""
 
+import csv
 import os
 from pathlib import Path
 
@@ -30,6 +31,14 @@ def write_faces(folder: Path, numbers: list[int]) -> list[Path]:
         paths.append(folder / f"{number:02}.png")
         ImageOps.expand(face, 30, 128).save(paths[-1])
     return paths
+
+
+def write_csv(path: Path, rows: list[list]) -> Path:
+    """Write rows, and the folders above."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    return path
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:

@@ -18,8 +18,6 @@ from fever_extract.tables import shards
 from fever_extract.tables.schema import METADATA_KEY, Columns, Widths
 from fever_extract.tables.writing import open_table
 
-pytestmark = pytest.mark.xdist_group("reading")  # its fixtures are dear: made once
-
 FORMATS = ("parquet", "npz", "csv", "shards")
 
 

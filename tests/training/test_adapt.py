@@ -24,8 +24,6 @@ from fever_extract.training.data.class_folders import DETAIL, find_classes, find
 from fever_extract.training.trainer import finetune
 from fever_extract.training.trainer.start import TEMPLATE
 
-pytestmark = pytest.mark.xdist_group("adapt")  # its fixtures are dear: made once
-
 CLASSES = {"serious": SERIOUS, "smiling": SMILING}
 LEARNED = 8  # of each; the rest is never shown
 

@@ -8,6 +8,8 @@ import tarfile
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from engines import here
+from helpers import in_process
 
 from fever_extract import ExtractionError, Status
 from fever_extract._utils import names
@@ -80,50 +82,57 @@ def test_other_ends(photos, tmp_path, line, code, error):
     assert done.stderr.count("\n") == (1 if error else 0)
 
 
-@pytest.mark.parametrize("how", ["sys.stderr = None", "sys.stderr.close()", "os.close(2)"])
-@pytest.mark.parametrize("output", ["f.parquet", "shards"])
-def test_python_without_an_error_output(photos, tmp_path, how, output):
-    code = f"""
+WITHOUT_ERROR_OUTPUT = """
 import os, sys
 from fever_extract import Extractor
-{how}
-extractor = Extractor(show_progress=True, aligned=True)
-extractor.extract_folder("photos", {output!r})
-extractor.extract(["photos/a.jpg"] * 3)
+ways = "sys.stderr = None", "sys.stderr = sys.__stderr__; sys.stderr.close()", "os.close(2)"
+for number, way in enumerate(ways):
+    exec(way)
+    extractor = Extractor(show_progress=True, aligned=True)
+    extractor.extract_folder("photos", f"{number}.parquet")
+    extractor.extract_folder("photos", f"shards{number}", workers=1)
+    extractor.extract(["photos/a.jpg"] * 3)
+    print(way)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+
+
+def test_python_without_an_error_output(photos, tmp_path):
+    command = [sys.executable, "-c", WITHOUT_ERROR_OUTPUT]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert pq.read_table(tmp_path / output).num_rows == 2
+    assert len(done.stdout.splitlines()) == 3
+    for number in range(3):
+        for output in (f"{number}.parquet", f"shards{number}"):
+            assert pq.read_table(tmp_path / output).num_rows == 2
 
 
 @pytest.mark.parametrize("output", ["f.csv", "shards"])
-def test_names_are_escaped_wherever_they_are_printed(photos, tmp_path, output):
+def test_names_are_escaped_wherever_they_are_printed(photos, output, monkeypatch, capsys):
+    tmp_path = photos.parent
     with tarfile.open(tmp_path / f"{EVIL}.tar", "w") as archive:
         archive.add(photos / "a.jpg", "a.jpg")
     os.truncate(tmp_path / f"{EVIL}.tar", 1000)
     (photos / f"d{EVIL}").mkdir()
-    done = subprocess.run(
-        [*COMMAND, "extract", "photos", f"{EVIL}.tar", "-o", output, "--aligned"],
-        capture_output=True, text=True, cwd=tmp_path, check=False,
-    )  # fmt: skip
-    printed = done.stdout + done.stderr
-    assert done.returncode == 0, printed
+    monkeypatch.chdir(tmp_path)
+    arguments = ["extract", "photos", f"{EVIL}.tar", "-o", output, "--aligned"]
+    if output == "shards":
+        code, out, err = in_process(capsys, *arguments, "--workers", 1)
+    else:  # a process of its own prints warnings, too
+        done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False)
+        code, out, err = done.returncode, done.stdout, done.stderr
+        assert "is not a whole tar archive" in err
+    assert code == 0, out + err
     for sign in "\x1b\x07\x9b\u202e":
-        assert sign not in printed
-    assert r"a\x1b]0;owned\x07\n\u202egpj\x9b31m.jpg: " in done.stdout
-    assert "passed over 1 that are no pictures: photos/ba" in done.stdout
-    rows = [line for line in done.stdout.splitlines() if "owned" in line]
+        assert sign not in out + err
+    assert r"a\x1b]0;owned\x07\n\u202egpj\x9b31m.jpg: " in out
+    assert "passed over 1 that are no pictures: photos/ba" in out
+    rows = [line for line in out.splitlines() if "owned" in line]
     assert len(rows) == 3, "one a name"
     if output == "shards":
         assert "\x1b" not in (tmp_path / "shards" / "_job" / "log.jsonl").read_text()
-    (failed,) = (
-        subprocess.run([*COMMAND, *more], capture_output=True, text=True, cwd=tmp_path, check=False)
-        for more in [["extract", f"gone{EVIL}", "-o", "g.csv"]]
-    )
-    assert failed.stderr.count("\n") == 1
-    assert r"gone" + r"a\x1b]0;owned" in failed.stderr
+    _, _, err = in_process(capsys, "extract", f"gone{EVIL}", "-o", "g.csv")
+    assert err.count("\n") == 1
+    assert r"gone" + r"a\x1b]0;owned" in err
 
 
 def test_errors_and_summaries_are_printable(extractor, tmp_path):
@@ -167,8 +176,8 @@ def test_secrets_stay_in_memory(extractor, photos, tmp_path):
     listing = Listing(tmp_path / "inputs.arrow", ones)
     assert listing.read(np.array([0, 1])) == ones
     assert b"SECRET" not in (tmp_path / "inputs.arrow").read_bytes()
-    for output in ("f.csv", "shards"):
-        extractor.extract_folder(tmp_path / "l.txt", tmp_path / output, aligned=True)
+    extractor.extract_folder(tmp_path / "l.txt", tmp_path / "f.csv", aligned=True)
+    extractor.extract_folder(tmp_path / "l.txt", tmp_path / "shards", aligned=True, engine=here)
     with pytest.raises((OSError, ValueError)) as told:
         extractor.extract_folder([f"{address}/x", f"{address}/y"], tmp_path / "g.csv")
     assert "SECRET" not in names.printable(str(told.value))

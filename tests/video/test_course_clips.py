@@ -147,7 +147,7 @@ def test_wrong_arguments(extractor, clip, tmp_path):
         ({"step": 0}, "step must be more than 0"),
         ({"fps": -1}, "fps must be more than 0"),
         ({"start": 2, "end": 1}, "start must be"),
-        ({"annotate": tmp_path / "a.gif"}, "must end in one of"),
+        ({"annotate": tmp_path / "a.gif"}, "must end in .mp4 or"),
         ({"annotate": clip}, "the one that is read"),
     ):
         with pytest.raises(ValueError, match=message):

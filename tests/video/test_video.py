@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from clip_maker import TURNS, scene, show_by, write_clip, write_sound
-from helpers import SMILING, cosine, iou, write_faces
+from helpers import SMILING, cosine, in_process, iou, write_faces
 from PIL import Image
 
 from fever_extract import ExtractionError, Frame, Status, cli
@@ -437,13 +437,10 @@ def test_a_folder_of_photographs_and_clips(extractor, clip, astronaut, tmp_path,
     ]
 
 
-def test_the_command_takes_a_clip(clip, tmp_path):
-    command = [sys.executable, "-m", "fever_extract.cli", "extract", clip, "-o"]
-    done = subprocess.run(
-        [*command, tmp_path / "clip.csv"], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "12 frames of 1 clip in" in done.stdout
+def test_the_command_takes_a_clip(clip, tmp_path, capsys):
+    code, out, err = in_process(capsys, "extract", clip, "-o", tmp_path / "clip.csv")
+    assert (code, err) == (0, "")
+    assert "12 frames of 1 clip in" in out
     header, first, *_ = (tmp_path / "clip.csv").read_text().splitlines()
     assert header.startswith("path,time,status,error,face_index,track,")
     assert first.startswith("moving.mp4,0.0,ok,,0,0,")

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from fever_extract import alignment, images
 from fever_extract._utils import progress
 from fever_extract._utils.names import printable, to_text
-from fever_extract.folders import list_images
+from fever_extract.folders import EXTENSIONS, list_images
 from fever_extract.models.config import Preprocessing
 from fever_extract.options import Options
 from fever_extract.pipeline import Pipeline
@@ -86,7 +86,7 @@ def find_classes(folder: Path) -> dict[str, list[Path]]:
                 f"class {to_text(name)!r}: no photographs in {folder / name}; add some or remove it"
             )
     for entry in sorted(folder.iterdir()):
-        if entry.is_file() and entry.suffix.lower() in images.EXTENSIONS:
+        if entry.is_file() and entry.suffix.lower() in EXTENSIONS:
             tqdm.write(f"left out: {printable(str(entry))}: in no class folder")
     return found
 

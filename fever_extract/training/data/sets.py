@@ -1,4 +1,4 @@
-"""Data sets of a run: FER+, unlabelled faces, and the tables that a recipe names."""
+"""Data sets of a run: labelled faces, unlabelled faces, and the tables that a recipe names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from fever_extract.training.data.faces import (
     Faces,
     Triplets,
     read,
-    read_ferplus,
     read_triplets,
     read_unlabelled,
 )
@@ -45,9 +44,10 @@ def read_sets(recipe: Recipe, data: Path, *, taught: bool) -> list[TrainingSet]:
         FileNotFoundError, ValueError: if a table is missing, or is none, or has blendshapes of
             its own kind; or if unlabelled faces would teach nothing.
     """
-    faces = read_ferplus(data, "train")
+    faces = read(data / recipe.labelled, "train", recipe.labelled_size)
     # Where most of the vote said "unknown" or "no face", there is nothing to learn.
-    labelled = select(faces, faces.expression.sum(axis=1) >= 0.5)
+    named = faces.expression.sum(axis=1) >= 0.5
+    labelled = select(faces, named | np.isfinite(faces.valence_arousal).all(axis=1))
     sets = [TrainingSet(labelled, recipe.batch_size)]
     if recipe.unlabelled:
         unlabelled = read_unlabelled(data)

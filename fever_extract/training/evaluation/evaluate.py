@@ -174,16 +174,20 @@ def _measure_names(
         "head_without_alignment": unaligned.head.argmax(axis=1),
         "linear_probe": probe,
     }
-    if prior := network.config.expression_prior:
-        named["head_without_prior"] = without_prior(said.mirrored, prior).argmax(axis=1)
     truth = majority(faces.expression)
     kept = truth >= 0
+    calibration = {
+        "head": calibration_error(said.head[kept], truth[kept]),
+        "head_with_mirror_image": calibration_error(said.mirrored[kept], truth[kept]),
+    }
+    if prior := network.config.expression_prior:
+        named["head_without_prior"] = without_prior(said.mirrored, prior).argmax(axis=1)
+        calibration["head_without_prior"] = calibration_error(
+            without_prior(said.head, prior)[kept], truth[kept], classes_alike=True
+        )
     return {
         **{row: figures(classes[kept], truth[kept]) for row, classes in named.items()},
-        "calibration": {
-            "head": calibration_error(said.head[kept], truth[kept]),
-            "head_with_mirror_image": calibration_error(said.mirrored[kept], truth[kept]),
-        },
+        "calibration": calibration,
     }
 
 

@@ -6,6 +6,7 @@ sets, and says whether the embeddings keep what the network knows.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
 import time
@@ -22,6 +23,7 @@ from fever_extract.models.config import EXPRESSIONS
 from fever_extract.models.inference import for_inference
 from fever_extract.models.network import build, pick_device
 from fever_extract.training.evaluation import SEED, bootstrap, probes
+from fever_extract.training.evaluation.affect import affect_measures
 from fever_extract.training.evaluation.label_probes import LabelProbes
 from fever_extract.training.evaluation.prior import ferplus_prior
 from fever_extract.training.evaluation.transfer_features import own_features, peer_features
@@ -81,7 +83,9 @@ def evaluate_transfer(
     checkpoint = hub.load(weights)
     network = build(checkpoint.config, checkpoint.state_dict)
     network = for_inference(network).to(pick_device(device))
-    sets = [read_transfer(path, limit) for path in tables or given(data)]
+    paths = tables or given(data)
+    learned = _learned_from(checkpoint.config.metadata)
+    sets = [_marked(read_transfer(path, limit), path.name in learned) for path in paths]
     prior: npt.ArrayLike | None = checkpoint.config.expression_prior or None
     if prior is None and checkpoint.config.expressions == EXPRESSIONS:
         prior = ferplus_prior(data)
@@ -92,6 +96,7 @@ def evaluate_transfer(
         features = own_features(network, table)
         missing: dict[str, str] = {}
         probabilities = features.get("probabilities")
+        felt = features.pop("valence_arousal", None)
         if peers:
             others, missing = peer_features(table, checkpoint.config.preprocessing, data)
             features.update(others)
@@ -102,6 +107,9 @@ def evaluate_transfer(
             expressions=checkpoint.config.expressions,
             prior=prior,
         )
+        if felt is not None:
+            used = slice(None) if table.learn is None else ~table.learn
+            answers["affect"] = affect_measures(felt[used], table.valence_arousal[used])
         measured.append({**answers, "missing": missing})
         seconds[table.name] = round(time.monotonic() - start, 1)
     return {
@@ -244,6 +252,21 @@ def _regress(
         learn = table.learn[known]
         folds = [(np.flatnonzero(learn), np.flatnonzero(~learn))]
     return probes.ridge(embeddings[known], targets[known], people, folds)
+
+
+def _learned_from(metadata: Mapping[str, Any]) -> set[str]:
+    """Name the tables that weights learned from, by their recipe."""
+    recipe = metadata.get("recipe")
+    if not isinstance(recipe, Mapping):
+        return set()
+    parts = recipe.get("tables")
+    tables = [part.get("table") for part in parts or () if isinstance(part, Mapping)]
+    return {str(name) for name in (recipe.get("labelled"), *tables) if name}
+
+
+def _marked(table: TransferSet, learned: bool) -> TransferSet:
+    """The set, in domain if the weights learned from its table."""
+    return dataclasses.replace(table, reference=table.reference or learned)
 
 
 def _count(table: TransferSet) -> dict[str, int]:

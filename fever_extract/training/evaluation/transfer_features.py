@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Features = dict[str, npt.NDArray[np.float32]]
 
-OWN = ("vector", "probabilities", "pooled")
+OWN = ("vector", "probabilities", "pooled", "valence_arousal")
 BATCH = 64
 
 _LUMINANCE = torch.tensor([0.299, 0.587, 0.114]).reshape(1, 3, 1, 1)  # as the network's
@@ -64,7 +64,8 @@ def own_features(network: FeverNet, table: TransferSet) -> Features:
 
     Returns:
         ``vector`` ``(n, d)``; ``probabilities`` ``(n, classes)`` of its expression head, if it
-        has one; ``pooled``, its backbone's features.
+        has one; ``pooled``, its backbone's features; ``valence_arousal`` ``(n, 2)`` of its head
+        for these, if it has one.
     """
     rows: dict[str, list[torch.Tensor]] = {}
     for batch in crops(table, network.config.preprocessing):
@@ -75,6 +76,8 @@ def own_features(network: FeverNet, table: TransferSet) -> Features:
         said = {"vector": embedding, "pooled": pooled}
         if "expression" in heads:
             said["probabilities"] = network.probabilities(heads["expression"], "training")
+        if "valence_arousal" in heads:
+            said["valence_arousal"] = heads["valence_arousal"]
         for name, values in said.items():
             rows.setdefault(name, []).append(values.float().cpu())
     return {name: torch.cat(rows[name]).numpy() for name in OWN if name in rows}

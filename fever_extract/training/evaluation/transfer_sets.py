@@ -16,6 +16,7 @@ from fever_extract.models.config import EXPRESSIONS
 from fever_extract.training.data.columns import join_faces, numbers, read_columns, read_pictures
 from fever_extract.training.data.faces import FACES, FERPLUS, majority
 from fever_extract.training.evaluation import SEED
+from fever_extract.training.evaluation.affect import NAMES
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -71,6 +72,7 @@ class TransferSet:
         blendshape_names: what their columns are.
         exact: whether blendshapes are the truth (rendered faces), not MediaPipe's estimate.
         pose: ``(n, 3)`` float32, yaw, pitch and roll in degrees; ``(n, 0)`` where unknown.
+        valence_arousal: ``(n, 2)`` float32 in -1 to 1; NaN where missing.
         reference: whether it is of the data that training saw: a yardstick, and no transfer.
         note: what was left out, for people to read.
     """
@@ -86,6 +88,7 @@ class TransferSet:
     blendshape_names: tuple[str, ...]
     exact: bool
     pose: npt.NDArray[np.float32]
+    valence_arousal: npt.NDArray[np.float32]
     reference: bool = False
     note: str = ""
 
@@ -170,6 +173,7 @@ def read_transfer(path: Path, limit: int | None = None) -> TransferSet:
         pose=np.concatenate([numbers(table, name, 1) for name in POSE if posed], axis=1)
         if posed
         else np.zeros((table.num_rows, 0), np.float32),
+        valence_arousal=np.concatenate([numbers(table, name, 1) for name in NAMES], axis=1),
         reference=path.name == FERPLUS,
         note=note,
     )

@@ -4,10 +4,9 @@
 faces with labels in training, undistorted), so that each number has mean 0 and variance 1 there;
 the heads are changed with it, and answer as before.
 
-*Probabilities*: the expression head's logits presume no prior. They are divided by the temperature
-at which FER+ valid is likeliest with its classes weighted alike (Guo et al. 2017, arXiv
-1706.04599). The config keeps FER+ train's share of each class, raised to the power at which the sum
-of logits and logarithms makes FER+ valid, as it is, likeliest.
+*Probabilities*: the expression head's logits presume no prior. They and FER+ train's share of each
+class, which the config keeps, are calibrated on FER+ valid: see
+`fever_extract.training.trainer.calibrate`.
 """
 
 from __future__ import annotations
@@ -16,11 +15,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from fever_extract.models import checkpoint
@@ -28,13 +25,10 @@ from fever_extract.models.network import FeverNet
 from fever_extract.training.general.batches import as_prior, shares
 from fever_extract.training.general.crops import views
 from fever_extract.training.general.sources import Source, Sources
+from fever_extract.training.trainer.calibrate import calibrate_head
 from fever_extract.training.trainer.state import halved
 
-if TYPE_CHECKING:
-    pass
-
 _AT_ONCE = 256
-_GRID = torch.linspace(0.3, 3, 271, dtype=torch.float64)  # of temperatures and of powers
 
 DATA = {
     "ferplus": "FER+ train: pictures of FER2013 (given out for research), votes MIT",
@@ -82,17 +76,13 @@ def release(
     standardise(network, list(reference.values()))
     _, logits = answers(network, sources.valid)
     labels = torch.from_numpy(sources.valid.expression.argmax(axis=1))
-    logits = logits.double()
-    temperature = uniform_temperature(logits, labels)
-    for parameter in network.heads["expression"].parameters():
-        parameter.data /= temperature
-    prior = as_prior(shares(sources.ferplus.expression)).double()
-    power = prior_power(logits / temperature, labels, prior)
-    tempered = prior**power / (prior**power).sum()
-    done = Release(" and ".join(reference), sum(map(len, reference.values())), temperature, power)
+    learned = as_prior(shares(sources.ferplus.expression))
+    fitted, prior = calibrate_head(network, logits, labels, tuple(learned.tolist()))
+    faces = sum(map(len, reference.values()))
+    done = Release(" and ".join(reference), faces, fitted.temperature, fitted.prior_power)
     config = dataclasses.replace(
         network.config,
-        expression_prior=tuple(round(share, 6) for share in tempered.tolist()),
+        expression_prior=prior,
         metadata={**metadata, "release": dataclasses.asdict(done)},
     )
     checkpoint.save(output, config, halved(network))
@@ -132,32 +122,6 @@ def answers(network: FeverNet, source: Source) -> tuple[torch.Tensor, torch.Tens
     """Return embeddings ``(n, d)`` and bare expression logits ``(n, 8)`` of undistorted crops."""
     embeddings = network.embedding(_features(network, source))
     return embeddings.cpu(), network.heads["expression"](embeddings).float().cpu()
-
-
-def uniform_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    """Find the divisor at which labels are likeliest, were all classes equally many; of a grid.
-
-    Args:
-        logits: ``(n, classes)`` float64.
-        labels: ``(n,)`` int64.
-    """
-    weight = 1 / torch.bincount(labels, minlength=logits.shape[1]).double().clamp(min=1)
-    return _likeliest([F.cross_entropy(logits / value, labels, weight) for value in _GRID])
-
-
-def prior_power(logits: torch.Tensor, labels: torch.Tensor, prior: torch.Tensor) -> float:
-    """Find the power of a prior whose logarithm, added to logits, makes labels likeliest.
-
-    Args:
-        logits: ``(n, classes)`` float64, which presume no prior.
-        labels: ``(n,)`` int64.
-        prior: ``(classes,)``.
-    """
-    return _likeliest([F.cross_entropy(logits + v * prior.log(), labels) for v in _GRID])
-
-
-def _likeliest(losses: list[torch.Tensor]) -> float:
-    return round(float(_GRID[torch.stack(losses).argmin()]), 2)
 
 
 @torch.inference_mode()

@@ -19,6 +19,8 @@ SHARE = 0.6
 """What `fever_extract.training.trainer.average` takes of the second weights: chosen on validation
 data, for ``covered``."""
 
+_STAGES = {"teacher", "student"}
+
 
 @dataclass(frozen=True)
 class Part:
@@ -52,7 +54,9 @@ class Recipe:
         frozen: so many of a MobileNet's first convolutions stay as they were pretrained.
         embedding_dim: length of an embedding.
         size: side of the grey crop, in pixels.
-        epochs, batch_size: passes over FER+ train; labelled faces a step.
+        labelled: table whose split ``train`` an epoch passes over, and whose ``valid`` is measured.
+        labelled_size: side that its pictures are kept at, in pixels.
+        epochs, batch_size: passes over the labelled faces; how many of them a step takes.
         unlabelled: unlabelled faces that join each step's labelled ones; 0 needs no table of them.
         tables: further tables whose faces join each step; what they have no labels for they
             don't teach.
@@ -89,6 +93,8 @@ class Recipe:
     frozen: int = 0
     embedding_dim: int = 256
     size: int = 64
+    labelled: str = "ferplus.parquet"
+    labelled_size: int = 48
     epochs: int = 20
     batch_size: int = 128
     unlabelled: int = 16
@@ -114,27 +120,37 @@ class Recipe:
     seed: int = 0
 
     @classmethod
-    def read(cls, path: str | Path) -> Recipe:
+    def read(cls, path: str | Path, *, taught: bool = False) -> Recipe:
         """Read a recipe file, or one of ours by its bare name (``base``).
+
+        Args:
+            path: the file. It may have the recipes of two stages, ``teacher`` and ``student``.
+            taught: whether there are teachers, and of two stages it is the student's.
 
         Raises:
             FileNotFoundError: if there is no such file.
             ValueError: if it is no recipe, or has a field that recipes don't have.
         """
-        values = read_fields(path, cls)
+        values = read_fields(path, cls, "student" if taught else "teacher")
         try:
             if "backbone" in values:
                 backbone = values["backbone"]
                 shape = {key: tuple(backbone.get(key, ())) for key in ("widths", "depths")}
-                values["backbone"] = Backbone(backbone["name"], **shape)
+                taps = tuple(map(tuple, backbone.get("taps", ())))
+                values["backbone"] = Backbone(backbone["name"], **shape, taps=taps)
             values["tables"] = tuple(Part(**part) for part in values.get("tables", ()))
             return cls(**values)
         except (TypeError, KeyError) as error:
             raise ValueError(f"{path}: {error}") from None
 
 
-def read_fields(path: str | Path, kind: type) -> dict[str, Any]:
+def read_fields(path: str | Path, kind: type, stage: str = "") -> dict[str, Any]:
     """Read a recipe file, or one of ours by its bare name, as the fields of a dataclass.
+
+    Args:
+        path: the file.
+        kind: the dataclass.
+        stage: which recipe to take of a file that has those of two.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -144,6 +160,8 @@ def read_fields(path: str | Path, kind: type) -> dict[str, Any]:
     if not path.suffix:
         path = RECIPES / f"{path}.json"
     values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if stage and set(values) == _STAGES:
+        values = values[stage]
     unknown = set(values) - {item.name for item in dataclasses.fields(kind)}
     if unknown:
         raise ValueError(f"{path}: unknown field(s) {', '.join(sorted(unknown))}")

@@ -42,10 +42,13 @@ class SoftTargets:
         probabilities: ``(n, 8)`` float32, means over the teachers; n is 0 without teachers.
         embeddings: ``(n, k)`` float32: the teachers' centred embeddings side by side, scaled so
             that inner products of rows are the mean of the teachers' cosines.
+        valence_arousal: ``(n, 2)`` float32, means over the teachers that have such a head; NaN
+            where none has.
     """
 
     probabilities: npt.NDArray[np.float32]
     embeddings: npt.NDArray[np.float32]
+    valence_arousal: npt.NDArray[np.float32]
 
 
 def soft_targets(
@@ -63,30 +66,44 @@ def soft_targets(
         WeightsError: if a teacher has other expressions.
     """
     if not teachers:
-        return SoftTargets(np.zeros((0, 8), np.float32), np.zeros((len(faces), 0), np.float32))
-    probabilities, embeddings = [], []
+        return SoftTargets(
+            np.zeros((0, 8), np.float32),
+            np.zeros((len(faces), 0), np.float32),
+            np.full((len(faces), 2), np.nan, np.float32),
+        )
+    probabilities, embeddings, affect = [], [], []
     for teacher in teachers:
         if teacher.config.expressions != EXPRESSIONS:
             raise WeightsError(f"{teacher.source} can't teach: it has other expressions")
-        said, seen = _answers(teacher, faces, store, device)
+        said, seen, felt = _answers(teacher, faces, store, device)
         probabilities.append(said)
+        if teacher.config.valence_arousal:
+            affect.append(felt)
         centred = seen - seen.mean(axis=0)
         length = np.linalg.norm(centred, axis=1, keepdims=True) * len(teachers) ** 0.5
         embeddings.append(centred / np.maximum(length, 1e-6))
-    return SoftTargets(np.mean(probabilities, axis=0), np.concatenate(embeddings, axis=1))
+    unknown = np.full((len(faces), 2), np.nan, np.float32)
+    return SoftTargets(
+        np.mean(probabilities, axis=0),
+        np.concatenate(embeddings, axis=1),
+        np.mean(affect, axis=0) if affect else unknown,
+    )
 
 
 def mix(faces: Faces, targets: SoftTargets, share: float) -> Faces:
-    """The faces with soft labels that are ``share`` the teachers', the rest the votes.
+    """The faces with labels that are ``share`` the teachers', the rest their own.
 
-    Faces without votes get the teachers' labels alone.
+    Faces without labels get the teachers' alone.
     """
     if not len(targets.probabilities):
         return faces
     votes = faces.expression.sum(axis=1, keepdims=True) > 0
     share_of_each = np.where(votes, np.float32(share), np.float32(1))
     mixed = (1 - share_of_each) * faces.expression + share_of_each * targets.probabilities
-    return dataclasses.replace(faces, expression=mixed)
+    own, theirs = faces.valence_arousal, targets.valence_arousal
+    theirs = np.where(np.isnan(theirs), own, theirs)
+    affect = np.where(np.isnan(own), theirs, (1 - share) * own + share * theirs)
+    return dataclasses.replace(faces, expression=mixed, valence_arousal=affect.astype(np.float32))
 
 
 def likeness(
@@ -114,27 +131,33 @@ def likeness(
 
 def _answers(
     teacher: Checkpoint, faces: Faces, store: Path, device: torch.device
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Compute probabilities ``(n, 8)`` and embeddings ``(n, d)``, means over mirror images."""
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Compute probabilities ``(n, 8)``, embeddings ``(n, d)``, valence and arousal ``(n, 2)``.
+
+    They are means over mirror images; NaN without a head for valence and arousal.
+    """
     content = hashlib.sha256(faces.images.data).hexdigest()
     path = store / f"teacher-{teacher.sha256[:12]}-{content[:12]}.npz"
     if path.exists():
         with np.load(path) as stored:
-            return stored["probabilities"], stored["vectors"]
+            # A run that began before teachers told these goes on without.
+            unknown = np.full((len(faces), 2), np.nan, np.float32)
+            felt = stored.get("valence_arousal", unknown)
+            return stored["probabilities"], stored["vectors"], felt
     network = for_inference(build(teacher.config, teacher.state_dict).to(device))
-    said, seen = _predict(network, faces, teacher.config.name)
+    said, seen, felt = _predict(network, faces, teacher.config.name)
     with replace_atomically(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, probabilities=said, vectors=seen)
-    return said, seen
+        np.savez(file, probabilities=said, vectors=seen, valence_arousal=felt)
+    return said, seen, felt
 
 
 @torch.inference_mode()
 def _predict(
     network: FeverNet, faces: Faces, name: str
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     preprocessing, device = network.config.preprocessing, network.mean.device
     matrices = augment.crop_matrices(faces, preprocessing)
-    said, seen = [], []
+    said, seen, felt = [], [], []
     batches = torch.split(torch.arange(len(faces)), _AT_ONCE)
     for indices in progress.bar(batches, desc=f"{name} looks", leave=False):
         crops = augment.sample(faces, indices, matrices[indices], preprocessing).to(device)
@@ -145,4 +168,7 @@ def _predict(
         ]
         said.append(torch.stack(chances).mean(dim=0).cpu())
         seen.append(torch.stack([o.embedding.float() for o in outputs]).mean(dim=0).cpu())
-    return torch.cat(said).numpy(), torch.cat(seen).numpy()
+        unknown = torch.full((len(crops), 2), torch.nan)
+        affect = [o.heads.get("valence_arousal", unknown).float().cpu() for o in outputs]
+        felt.append(torch.stack(affect).mean(dim=0))
+    return torch.cat(said).numpy(), torch.cat(seen).numpy(), torch.cat(felt).numpy()

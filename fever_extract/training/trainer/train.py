@@ -14,7 +14,7 @@ from fever_extract import hub
 from fever_extract._utils import progress
 from fever_extract.models import checkpoint
 from fever_extract.models.network import FeverNet, pick_device
-from fever_extract.training.data import augment, read_ferplus
+from fever_extract.training.data import augment, read
 from fever_extract.training.data.degrade import degrade
 from fever_extract.training.data.sets import read_sets
 from fever_extract.training.evaluation.evaluate import evaluate_head
@@ -104,7 +104,8 @@ class Run:
         if not teachers and (recipe.distill_weight or recipe.geometry_teachers):
             raise ValueError(f"{recipe.name} learns from teachers: give --teacher, once for each")
         sets = read_sets(recipe, data, taught=bool(teachers))
-        faces, self.valid = [one.faces for one in sets], read_ferplus(data, "valid")
+        faces = [one.faces for one in sets]
+        self.valid = read(data / recipe.labelled, "valid", recipe.labelled_size)
         self.config = make_config(recipe, faces, self.made_from)
         self.streams = []
         for one in sets:

@@ -1,6 +1,5 @@
 """Data sets in their owners' formats, small, to tables, and the tables to arrays."""
 
-import csv
 import hashlib
 import io
 import json
@@ -14,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from helpers import write_csv
 from PIL import Image
 from skimage.data import lfw_subset
 
@@ -35,13 +35,6 @@ def face(number: int, side: int = 48) -> Image.Image:
     """A face of skimage's lfw_subset, grey and cut tight."""
     grey = Image.fromarray((lfw_subset()[number] * 255).astype(np.uint8))
     return grey.resize((side, side), Image.Resampling.BICUBIC)
-
-
-def write_csv(path: Path, rows: list[list]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(rows)
-    return path
 
 
 def eyes_are_level_and_inside(landmarks: np.ndarray, side: int) -> bool:

@@ -34,8 +34,6 @@ from fever_extract.training.evaluation.face_recognition import FaceRecognition
 from fever_extract.training.evaluation.robustness import robustness
 from fever_extract.training.trainer.start import TEMPLATE
 
-pytestmark = pytest.mark.xdist_group("evaluation")  # its fixtures are dear: made once
-
 PREPROCESSING = Preprocessing(size=32, color="grey", mean=(128.0,), std=(64.0,), template=TEMPLATE)
 CONFIG = Config("tiny", PREPROCESSING, Backbone(widths=(8, 16), depths=(1, 1)), embedding_dim=8)
 
@@ -182,6 +180,20 @@ def test_a_calibrated_head_has_no_error_and_a_boaster_has_one(random):
     assert calibration_error(probabilities, truth)["error"] < 0.04
     boaster = calibration_error(np.tile([0.999, 0.001], (3000, 1)), np.arange(3000) % 2)
     assert boaster["error"] == pytest.approx(0.499, abs=1e-4)
+    assert boaster["error"] > 10 * boaster["perfect"]["interval"][1]
+
+
+def test_few_faces_of_a_class_leave_a_perfect_head_an_error(random):
+    """Labels drawn from the probabilities themselves, each class as often as it likes."""
+    probabilities = random.dirichlet(np.full(3, 0.3), 60_000)
+    truth = (probabilities.cumsum(axis=1) > random.random((60_000, 1))).argmax(axis=1)
+    few = np.concatenate([np.flatnonzero(truth == k)[:n] for k, n in enumerate((2000, 300, 15))])
+    measured = calibration_error(probabilities[few], truth[few], classes_alike=True)
+    low, high = measured["perfect"]["interval"]
+    assert low < measured["error"] < high
+    assert measured["perfect"]["error"] > 0.02, "chance alone"
+    whole = calibration_error(probabilities[:20_000], truth[:20_000], classes_alike=True)
+    assert whole["perfect"]["error"] < 0.015
 
 
 # Worse pictures

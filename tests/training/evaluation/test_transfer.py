@@ -61,6 +61,7 @@ def made_set(labels: np.ndarray, people: np.ndarray | None = None, **known: obje
         "blendshape_names": (),
         "exact": False,
         "pose": np.zeros((count, 0), np.float32),
+        "valence_arousal": np.full((count, 2), np.nan, np.float32),
     }
     return TransferSet(**{**columns, **known})
 

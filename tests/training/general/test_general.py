@@ -22,20 +22,13 @@ from fever_extract.training import __main__ as command
 from fever_extract.training.general.batches import Batches, Spans, as_prior, odds, shares
 from fever_extract.training.general.crops import views, with_room
 from fever_extract.training.general.objective import adjusted_cross_entropy, pairs_apart
-from fever_extract.training.general.release import (
-    answers,
-    prior_power,
-    standardise,
-    uniform_temperature,
-)
+from fever_extract.training.general.release import answers, standardise
 from fever_extract.training.general.sources import read_sources
 from fever_extract.training.general.start import make_config
 from fever_extract.training.general.train import Run, train_general
 from fever_extract.training.general.web_teacher import SIZE, WebTeacher
 from fever_extract.training.recipes.general import GeneralRecipe
 from fever_extract.training.trainer.plot import read_log
-
-pytestmark = pytest.mark.xdist_group("general")  # its fixtures are dear: made once
 
 RECIPE = GeneralRecipe(
     name="test",
@@ -287,22 +280,6 @@ def test_rare_classes_are_drawn_by_the_root_of_their_frequency():
     assert shares(expression, chances)[1] == pytest.approx(100 * chances[950])
     unlabelled = odds(np.concatenate([expression, np.zeros((1, 8), np.float32)]), 12)
     assert unlabelled[-1] == unlabelled[0], "the middle of all"
-
-
-def test_temperature_and_prior_are_found_again():
-    random = torch.Generator().manual_seed(0)
-    truth = torch.arange(8).repeat_interleave(1500)
-    # Two samples of one Gaussian a class: the log likelihoods are the logits.
-    centres = torch.randn(8, 5, generator=random).double() * 1.5
-    points = centres[truth] + torch.randn(len(truth), 5, generator=random)
-    logits = points @ centres.T - centres.square().sum(dim=1) / 2
-    assert uniform_temperature(logits * 1.7, truth) == pytest.approx(1.7, abs=0.08)
-    prior = as_prior(np.array([0.4, 0.25, 0.15, 0.1, 0.05, 0.03, 0.015, 0.005])).double()
-    counts = (prior / prior.max() * 1500).long().tolist()
-    kept = torch.cat([(truth == k).nonzero()[:count, 0] for k, count in enumerate(counts)])
-    assert uniform_temperature(logits[kept] * 1.7, truth[kept]) == pytest.approx(1.7, abs=0.2)
-    assert prior_power(logits[kept], truth[kept], prior) == pytest.approx(1, abs=0.1)
-    assert prior_power(logits[kept], truth[kept], prior**0.5) == pytest.approx(2, abs=0.2)
 
 
 def test_pairs_are_told_from_the_rest():

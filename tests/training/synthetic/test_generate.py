@@ -23,8 +23,6 @@ from fever_extract.training.synthetic.generate import SIDE, Job, Studio, generat
 from fever_extract.training.synthetic.scene import draw_scene
 
 # All in one process: what they share takes seconds to read.
-pytestmark = pytest.mark.xdist_group("synthetic")
-
 PART, NUMBER, SEED = 40, 52, 3
 
 

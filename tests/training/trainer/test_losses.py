@@ -78,7 +78,15 @@ def test_likeness_is_the_overlap_of_labels_and_the_teachers_cosine():
 
 def test_labels_are_mixed_and_unlabelled_faces_get_the_teachers_word(made_faces):
     said = np.full((len(made_faces), 8), 1 / 8, np.float32)
-    mixed = mix(made_faces, SoftTargets(said, np.zeros((len(said), 0), np.float32)), 0.6)
+    felt = np.full((3, 2), 0.5, np.float32)
+    targets = SoftTargets(said, np.zeros((len(said), 0), np.float32), felt)
+    made_faces.valence_arousal[0] = [-0.5, np.nan]
+    mixed = mix(made_faces, targets, 0.6)
+    expected = [[0.1, 0.5], [0.5, 0.5], [0.5, 0.5]]
+    np.testing.assert_allclose(mixed.valence_arousal, expected, atol=1e-6)
+    silent = SoftTargets(said, targets.embeddings, felt * np.nan)
+    kept = mix(made_faces, silent, 0.6).valence_arousal
+    np.testing.assert_array_equal(kept, made_faces.valence_arousal)
     expected = 0.4 * made_faces.expression[0] + 0.6 / 8
     np.testing.assert_allclose(mixed.expression[0], expected, rtol=1e-5)
     np.testing.assert_allclose(mixed.expression[-1], 1 / 8, rtol=1e-5)

@@ -167,6 +167,8 @@ def test_our_recipes_can_be_read(tmp_path):
     assert Recipe.read("base").name == "fever-base"
     ours = [path for path in RECIPES.glob("*.json") if path.stem != "general"]
     assert all(Recipe.read(path).epochs for path in ours)
+    stages = [Recipe.read("deepfever", taught=taught).name for taught in (False, True)]
+    assert stages == ["deepfever-teacher", "deepfever-student"]
     (tmp_path / "odd.json").write_text('{"name": "x", "speed": 3}')
     with pytest.raises(ValueError, match="speed"):
         Recipe.read(tmp_path / "odd.json")
