@@ -71,12 +71,12 @@ def live(chosen: argparse.Namespace) -> int:
     from fever_extract.options import Options
     from fever_extract.video.stretch import check_sampling
 
-    options = Options(**commands.face_options(chosen))
-    check_sampling(None, None, None, detect_every=chosen.detect_every, options=options)
+    options = {"detect_size": _DETECT_SIZE, **commands.face_options(chosen)}
+    every = chosen.detect_every
+    check_sampling(None, None, None, detect_every=every, options=Options(**options))
     source = Source(chosen.source, chosen.size, chosen.rate)
     if not _can_be_opened(source):
         return commands.NOTHING_READ
-    options = {"detect_size": _DETECT_SIZE, **commands.face_options(chosen)}
     extractor = commands.make_extractor(chosen, show_progress=False, **options)
     import torch
 
