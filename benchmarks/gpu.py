@@ -82,7 +82,7 @@ class Benchmark:
         yield "VGA photographs in half precision", lambda: self.photographs("VGA", dtype="bfloat16")
 
     def agreement(self) -> Iterator[Row]:
-        paths = [paths[index] for paths in self.photos.values() for index in range(8)]
+        paths = [path for paths in self.photos.values() for path in paths[:8]]
         here = self.extractor.extract_records(paths, all_faces=True, show_progress=False)
         there = Extractor(device="cpu").extract_records(paths, all_faces=True, show_progress=False)
         pairs = [pair for a, b in zip(here, there) for pair in zip(a.faces, b.faces)]

@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fever_extract.bundle.pyramid import Pyramid
+from fever_extract.detection.boxes import move, overlaps, square
 from fever_extract.detection.parameters import (
     CELL,
     LEVEL_OVERLAP,
     O_SIZE,
     OVERLAP,
     R_SIZE,
+    SAME,
     SETTLE,
     STILL,
     STRIDE,
+    SURE,
     THRESHOLD,
     Detections,
 )
@@ -88,24 +91,43 @@ class Detector:
     def _output(
         self, pyramid: Pyramid, boxes: npt.NDArray[np.float32], min_confidence: float
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """O-Net: boxes ``(k, 4)``, scores ``(k,)`` and landmarks ``(k, 5, 2)``."""
-        kept, crops = pyramid.crop(boxes, O_SIZE)
-        boxes = boxes[kept]
-        if not len(boxes):
-            return boxes, np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32)
-        boxes, scores, landmarks = self._look(boxes, crops)
+        """O-Net: boxes ``(k, 4)``, scores ``(k,)`` and landmarks ``(k, 5, 2)``.
+
+        Of candidates that overlap, the best is looked at first; the others only where it turns out
+        to be no face, or another.
+        """
+        first = suppress(boxes, -np.arange(len(boxes), dtype=float), SAME)
+        _, *found = self._look(pyramid, boxes[first])
+        sure = found[1] >= max(SURE, min_confidence)
+        waiting = np.ones(len(boxes), bool)
+        waiting[first] = False
+        waiting &= (overlaps(boxes, square(found[0][sure])) <= SAME).all(axis=1)
+        _, *more = self._look(pyramid, boxes[waiting])
+        boxes, scores, landmarks = map(np.concatenate, zip(found, more))
         likely = scores > min(THRESHOLD, min_confidence)
         boxes, scores, landmarks = boxes[likely], scores[likely], landmarks[likely]
         keep = suppress(boxes, scores, OVERLAP, over_smaller=True)
         return boxes[keep], scores[keep], landmarks[keep]
 
     def _look(
-        self, boxes: npt.NDArray[np.float32], crops: npt.NDArray[np.float32]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """O-Net on crops: moved boxes ``(k, 4)``, scores ``(k,)``, landmarks ``(k, 5, 2)``."""
+        self, pyramid: Pyramid, squares: npt.NDArray[np.float32]
+    ) -> tuple[
+        npt.NDArray[np.intp],
+        npt.NDArray[np.float32],
+        npt.NDArray[np.float32],
+        npt.NDArray[np.float32],
+    ]:
+        """O-Net on squares: moved boxes ``(k, 4)``, scores ``(k,)``, landmarks ``(k, 5, 2)``.
+
+        Before them, the indices ``(k,)`` of the squares that have a pixel in the image.
+        """
+        kept, crops = pyramid.crop(squares, O_SIZE)
+        squares = squares[kept]
+        if not len(kept):
+            return kept, squares, np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32)
         scores, offsets, points = self._onet.run(None, {"crops": crops})
-        sides = boxes[:, None, 2:] - boxes[:, None, :2] + 1
-        return move(boxes, offsets), scores, boxes[:, None, :2] - 1 + points * sides
+        sides = squares[:, None, 2:] - squares[:, None, :2] + 1
+        return kept, move(squares, offsets), scores, squares[:, None, :2] - 1 + points * sides
 
     def _settle(
         self,
@@ -119,27 +141,11 @@ class Detector:
             squares = square(boxes[moving])
             # A face that the border cuts is stretched in its crop, and would wander off.
             inside = pyramid.contains(squares)
-            moving, squares = moving[inside], squares[inside]
-            kept, crops = pyramid.crop(squares, O_SIZE)
-            moving, squares = moving[kept], squares[kept]
+            kept, moved, _, points = self._look(pyramid, squares[inside])
+            moving, squares = moving[inside][kept], squares[inside][kept]
             if not len(moving):
                 break
-            moved, _, points = self._look(squares, crops)
             steps = np.linalg.norm(points - landmarks[moving], axis=2).max(axis=1)
             boxes[moving], landmarks[moving] = moved, points
             moving = moving[steps > STILL * (squares[:, 2] - squares[:, 0])]
         return boxes, landmarks
-
-
-def move(
-    boxes: npt.NDArray[np.float32], offsets: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
-    """Corners moved by a network's answer, which is in sides of the box."""
-    return boxes + offsets * np.tile(boxes[:, 2:] - boxes[:, :2] + 1, 2)
-
-
-def square(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Boxes with their centre, and their longer side for both."""
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    half = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True) / 2
-    return np.concatenate([centres - half, centres + half], axis=1)

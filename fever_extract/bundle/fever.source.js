@@ -226,7 +226,13 @@ export class Extractor {
     let faces = suppress(await this.#propose(pyramid, n.cell / smallest), n.overlap);
     faces = await this.#look(this.rnet, pyramid, faces.map(move).map(square), n.r_size);
     faces = suppress(faces.filter(({ score }) => score > n.threshold), n.overlap);
-    faces = await this.#look(this.onet, pyramid, faces.map(move).map(square), n.o_size);
+    // Of candidates that overlap, the best first; the others only where that is no face, or another.
+    const squares = faces.map(move).map(square);
+    const first = suppress(squares, n.same);
+    const seen = await this.#look(this.onet, pyramid, first, n.o_size);
+    const sure = seen.filter(({ score }) => score >= Math.max(n.sure, least)).map(move).map(square);
+    const waiting = squares.filter((face) => !first.includes(face) && sure.every((other) => apart(face.box, other.box, n.same)));
+    faces = [...seen, ...await this.#look(this.onet, pyramid, waiting, n.o_size)];
     faces = faces.filter(({ score }) => score > Math.min(n.threshold, least)).map(move);
     faces = suppress(faces, n.overlap, true).filter(({ box, score }) => score >= least &&
       Math.max(box[2] - box[0], 0) * Math.max(box[3] - box[1], 0) >= smallest ** 2);
@@ -471,21 +477,24 @@ function planes(pixels, size) {
  * @param {Candidate[]} faces @param {number} overlap @param {boolean} [smaller] @returns {Candidate[]}
  */
 function suppress(faces, overlap, smaller = false) {
-  const last = smaller ? 1 : 0;
-  const area = (/** @type {number[]} */ [x1, y1, x2, y2]) => (x2 - x1 + last) * (y2 - y1 + last);
   /** @type {Candidate[]} */
   const kept = [];
-  for (const face of [...faces].sort((a, b) => b.score - a.score)) {
-    const own = area(face.box);
-    const apart = (/** @type {Candidate} */ { box }) => {
-      const wide = Math.min(box[2], face.box[2]) - Math.max(box[0], face.box[0]) + last;
-      const tall = Math.min(box[3], face.box[3]) - Math.max(box[1], face.box[1]) + last;
-      const shared = Math.max(wide, 0) * Math.max(tall, 0);
-      return shared <= overlap * (smaller ? Math.min(own, area(box)) : own + area(box) - shared);
-    };
-    if (kept.every(apart)) kept.push(face);
-  }
+  for (const face of [...faces].sort((a, b) => b.score - a.score))
+    if (kept.every(({ box }) => apart(box, face.box, overlap, smaller))) kept.push(face);
   return kept;
+}
+
+/**
+ * Whether boxes overlap by no more than that.
+ * @param {number[]} box @param {number[]} other @param {number} overlap @param {boolean} [smaller]
+ */
+function apart(box, other, overlap, smaller = false) {
+  const last = smaller ? 1 : 0;
+  const area = (/** @type {number[]} */ [x1, y1, x2, y2]) => (x2 - x1 + last) * (y2 - y1 + last);
+  const wide = Math.min(box[2], other[2]) - Math.max(box[0], other[0]) + last;
+  const tall = Math.min(box[3], other[3]) - Math.max(box[1], other[1]) + last;
+  const shared = Math.max(wide, 0) * Math.max(tall, 0);
+  return shared <= overlap * (smaller ? Math.min(area(other), area(box)) : area(other) + area(box) - shared);
 }
 
 /** Corners moved by a network's answer, in sides of the box. @param {Candidate} face */

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from fever_extract._utils.sampling import upload
 from fever_extract.detection._nms import nms
 from fever_extract.detection.atlas import Atlas
+from fever_extract.detection.boxes import overlaps, square
 from fever_extract.detection.mtcnn import DENSE, HEADS, POOLS, load_weights
 from fever_extract.detection.parameters import (
     CELL,
@@ -28,8 +29,10 @@ from fever_extract.detection.parameters import (
     O_SIZE,
     OVERLAP,
     R_SIZE,
+    SAME,
     SETTLE,
     STILL,
+    SURE,
     THRESHOLD,
     Detections,
 )
@@ -68,7 +71,7 @@ class BatchDetector:
         if len(owners):
             owners, squares = self._refine(atlas, owners, squares)
         moved, scores, landmarks, inside = self._look(atlas, owners, squares)
-        columns = moved, scores[:, None], owners[:, None], inside[:, None]
+        columns = moved, scores[:, None], owners[:, None], inside[:, None], squares
         rows = torch.cat(columns, dim=1).cpu().numpy()
         picked = _choose(rows, smallest, min_confidence)
         there = upload(picked, self.device)
@@ -226,11 +229,19 @@ def _choose(
     """Choose the faces among O-Net's results: indices, best first.
 
     Args:
-        rows: ``(k, 7)``: box, score, image, and whether its square had a pixel inside that.
+        rows: ``(k, 11)``: box, score, image, whether its square had a pixel inside that, and the
+            square, in the order of R-Net's scores.
         smallest, min_confidence: as in `BatchDetector.detect`.
     """
     boxes, scores, owners = rows[:, :4], rows[:, 4], rows[:, 5].astype(int)
-    (kept,) = ((scores > min(THRESHOLD, min_confidence)) & (rows[:, 6] > 0)).nonzero()
+    inside, squares = rows[:, 6] > 0, rows[:, 7:]
+    # `Detector` does not look at what overlaps a sure face: its answer there may be another.
+    first = suppress(squares, -np.arange(len(rows), dtype=float), SAME, groups=owners)
+    sure = first[inside[first] & (scores[first] >= max(SURE, min_confidence))]
+    same = overlaps(squares, square(boxes[sure])) > SAME
+    looked = ~(same & (owners[:, None] == owners[sure])).any(axis=1)
+    looked[first] = True
+    (kept,) = ((scores > min(THRESHOLD, min_confidence)) & inside & looked).nonzero()
     # A box inside a larger one is the same face: overlap over the smaller area.
     groups = owners[kept]
     kept = kept[suppress(boxes[kept], scores[kept], OVERLAP, groups=groups, over_smaller=True)]

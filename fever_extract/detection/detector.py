@@ -8,14 +8,15 @@ all of a stage's crops, of several images, in few calls.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
 from fever_extract.detection._nms import nms
+from fever_extract.detection.boxes import move, overlaps, square
 from fever_extract.detection.following import surroundings
 from fever_extract.detection.mtcnn import Mtcnn
 from fever_extract.detection.parameters import (
@@ -24,8 +25,10 @@ from fever_extract.detection.parameters import (
     O_SIZE,
     OVERLAP,
     R_SIZE,
+    SAME,
     SETTLE,
     STILL,
+    SURE,
     THRESHOLD,
     Detections,
 )
@@ -34,6 +37,22 @@ from fever_extract.detection.suppression import suppress
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+
+class _Look(NamedTuple):
+    """What O-Net says of the k of some squares that have a pixel in their image.
+
+    Attributes:
+        kept: their indices ``(k,)``.
+        boxes: as it moves them, ``(k, 4)``.
+        scores: ``(k,)``.
+        landmarks: ``(k, 5, 2)``.
+    """
+
+    kept: npt.NDArray[np.intp]
+    boxes: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    landmarks: npt.NDArray[np.float32]
 
 
 class Detector:
@@ -66,14 +85,13 @@ class Detector:
         owners, boxes = self._refine(pyramids, owners, boxes)
         owners, boxes, scores, landmarks = self._output(pyramids, owners, boxes, min_confidence)
         # The networks also find some faces below the smallest size.
-        areas = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1)
-        limits = torch.tensor([side**2 for side in smallest], device=self.device)[owners]
+        areas = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(axis=1)
+        limits = np.array([side**2 for side in smallest], np.float32)[owners]
         keep = (scores >= min_confidence) & (areas >= limits)
         owners, scores = owners[keep], scores[keep]
         boxes, landmarks, _ = self._settle(pyramids, owners, boxes[keep], landmarks[keep])
-        everything = Detections(boxes.cpu().numpy(), scores.cpu().numpy(), landmarks.cpu().numpy())
-        whose = owners.cpu().numpy()
-        return [everything.take((whose == index).nonzero()[0]) for index in range(len(images))]
+        everything = Detections(boxes, scores, landmarks)
+        return [everything.take((owners == index).nonzero()[0]) for index in range(len(images))]
 
     @torch.inference_mode()
     def locate(
@@ -92,14 +110,12 @@ class Detector:
             The faces in the order of the boxes, with these boxes; scores are O-Net's for them.
         """
         pyramids = Pyramids(images, self.device)
-        counts = torch.tensor([len(some) for some in boxes], device=self.device)
-        owners = torch.arange(len(images), device=self.device).repeat_interleave(counts)
-        squares = _square(torch.from_numpy(np.concatenate(boxes)).to(self.device))
-        _, crops = pyramids.crop(owners, squares, O_SIZE)
-        moved, scores, landmarks = self._look(squares, crops)
-        _, landmarks, _ = self._settle(pyramids, owners, moved, landmarks)
+        owners = np.repeat(np.arange(len(images)), [len(some) for some in boxes])
+        squares = square(np.concatenate(boxes))
+        look = self._look(pyramids, owners, squares)
+        _, landmarks, _ = self._settle(pyramids, owners, look.boxes, look.landmarks)
         ends = np.cumsum([len(some) for some in boxes])[:-1]
-        parts = (np.split(values.cpu().numpy(), ends) for values in (scores, landmarks))
+        parts = (np.split(values, ends) for values in (look.scores, landmarks))
         return [Detections(*found) for found in zip(boxes, *parts)]
 
     @torch.inference_mode()
@@ -129,91 +145,110 @@ class Detector:
         cut = [surroundings(image, box) for image, box in zip(pictures, boxes)]
         corners = np.array([corner for _, corner in cut], np.float32)
         pyramids = Pyramids([region for region, _ in cut], self.device)
-        owners = torch.arange(len(boxes), device=self.device)
-        places = torch.from_numpy(boxes - np.tile(corners, 2)).to(self.device)
-        points = torch.from_numpy(landmarks - corners[:, None]).to(self.device)
-        places, points, scores = self._settle(pyramids, owners, places, points)
-        scores = torch.where(pyramids.contains(owners, _square(places)), scores, torch.nan)
-        everything = Detections(
-            places.cpu().numpy() + np.tile(corners, 2),
-            scores.cpu().numpy(),
-            points.cpu().numpy() + corners[:, None],
+        shifts, owners = np.tile(corners, 2), np.arange(len(boxes))
+        boxes, landmarks, scores = self._settle(
+            pyramids, owners, boxes - shifts, landmarks - corners[:, None]
         )
+        scores[~pyramids.contains(owners, square(boxes))] = np.nan
+        everything = Detections(boxes + shifts, scores, landmarks + corners[:, None])
         starts = np.cumsum([0, *map(len, known)])
         return [everything.take(np.arange(*ends)) for ends in pairwise(starts.tolist())]
 
     def _propose(
         self, pyramids: Pyramids, smallest: Sequence[float]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
         """Run P-Net at all scales: image indices ``(k,)`` and candidate squares ``(k, 4)``."""
         proposals, count = [], 0
         for sheet in pyramids.sheets([CELL / side for side in smallest]):
-            rows, columns, scores, offsets = self._networks.propose(sheet.pixels, THRESHOLD)
+            rows, columns, scores, offsets = _arrays(
+                self._networks.propose(sheet.pixels, THRESHOLD)
+            )
             inside, levels, owners, boxes = sheet.find(rows, columns)
             proposals.append((owners, boxes, scores[inside], offsets[inside], levels + count))
             count += sheet.count
         if not proposals:
-            nothing = torch.zeros(0, 4, device=self.device)
-            return nothing[:, 0].long(), nothing
-        owners, boxes, scores, offsets, levels = map(torch.cat, zip(*proposals))
+            return np.zeros(0, np.intp), np.zeros((0, 4), np.float32)
+        owners, boxes, scores, offsets, levels = map(np.concatenate, zip(*proposals))
         keep = _suppress(boxes, scores, levels, LEVEL_OVERLAP)
         owners, boxes, scores, offsets = owners[keep], boxes[keep], scores[keep], offsets[keep]
         keep = _suppress(boxes, scores, owners, OVERLAP)
-        return owners[keep], _square(_move(boxes[keep], offsets[keep]))
+        return owners[keep], square(move(boxes[keep], offsets[keep]))
 
     def _refine(
-        self, pyramids: Pyramids, owners: torch.Tensor, boxes: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self,
+        pyramids: Pyramids,
+        owners: npt.NDArray[np.intp],
+        boxes: npt.NDArray[np.float32],
+    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
         """Run R-Net: fewer and better squares, in the form of `_propose`."""
         kept, crops = pyramids.crop(owners, boxes, R_SIZE)
         owners, boxes = owners[kept], boxes[kept]
         if not len(boxes):
             return owners, boxes
-        scores, offsets = self._networks.refine(crops)
+        scores, offsets = _arrays(self._networks.refine(crops))
         keep = scores > THRESHOLD
         owners, boxes, offsets, scores = owners[keep], boxes[keep], offsets[keep], scores[keep]
-        keep = _suppress(boxes, scores, owners, OVERLAP)
-        return owners[keep], _square(_move(boxes[keep], offsets[keep]))
+        picked = _suppress(boxes, scores, owners, OVERLAP)
+        return owners[picked], square(move(boxes[picked], offsets[picked]))
 
     def _output(
         self,
         pyramids: Pyramids,
-        owners: torch.Tensor,
-        boxes: torch.Tensor,
+        owners: npt.NDArray[np.intp],
+        boxes: npt.NDArray[np.float32],
         min_confidence: float,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    ) -> tuple[
+        npt.NDArray[np.intp],
+        npt.NDArray[np.float32],
+        npt.NDArray[np.float32],
+        npt.NDArray[np.float32],
+    ]:
         """Run O-Net: image indices and scores ``(k,)``, boxes ``(k, 4)``, landmarks ``(k, 5, 2)``.
 
-        They are in the order images, boxes, scores, landmarks.
+        They are in the order images, boxes, scores, landmarks. Most candidates are of a face that
+        others are of too: the best of those that overlap is looked at first, and the others only
+        where it turns out to be no face, or another.
         """
-        kept, crops = pyramids.crop(owners, boxes, O_SIZE)
-        owners, boxes = owners[kept], boxes[kept]
-        if not len(boxes):
-            return owners, boxes, boxes.new_zeros(0), boxes.new_zeros(0, 5, 2)
-        boxes, scores, landmarks = self._look(boxes, crops)
+        ranks = -np.arange(len(boxes), dtype=np.float32)
+        first = _suppress(boxes, ranks, owners, SAME)
+        seen = self._look(pyramids, owners[first], boxes[first])
+        sure = seen.scores >= max(SURE, min_confidence)
+        whose = owners[first[seen.kept[sure]]]
+        same = overlaps(boxes, square(seen.boxes[sure])) > SAME
+        done = (same & (owners[:, None] == whose)).any(axis=1)
+        done[first] = True
+        (others,) = (~done).nonzero()
+        more = self._look(pyramids, owners[others], boxes[others])
+        owners = owners[np.concatenate([first[seen.kept], others[more.kept]])]
+        boxes = np.concatenate([seen.boxes, more.boxes])
+        scores = np.concatenate([seen.scores, more.scores])
+        landmarks = np.concatenate([seen.landmarks, more.landmarks])
         keep = scores > min(THRESHOLD, min_confidence)
         owners, boxes, scores, landmarks = owners[keep], boxes[keep], scores[keep], landmarks[keep]
         # A box inside a larger one is the same face: overlap over the smaller area.
-        found, groups = boxes.cpu().numpy(), owners.cpu().numpy()
-        picked = suppress(found, scores.cpu().numpy(), OVERLAP, groups=groups, over_smaller=True)
-        keep = torch.from_numpy(picked).to(boxes.device)
-        return owners[keep], boxes[keep], scores[keep], landmarks[keep]
+        picked = suppress(boxes, scores, OVERLAP, groups=owners, over_smaller=True)
+        return owners[picked], boxes[picked], scores[picked], landmarks[picked]
 
     def _look(
-        self, boxes: torch.Tensor, crops: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Run O-Net on crops: new boxes ``(k, 4)``, scores ``(k,)``, landmarks ``(k, 5, 2)``."""
-        scores, offsets, points = self._networks.locate(crops)
-        sides = boxes[:, None, 2:] - boxes[:, None, :2] + 1
-        return _move(boxes, offsets), scores, boxes[:, None, :2] - 1 + points * sides
+        self, pyramids: Pyramids, owners: npt.NDArray[np.intp], squares: npt.NDArray[np.float32]
+    ) -> _Look:
+        """Run O-Net on squares ``(n, 4)``."""
+        kept, crops = pyramids.crop(owners, squares, O_SIZE)
+        squares = squares[kept]
+        if not len(kept):
+            return _Look(kept, squares, np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
+        scores, offsets, points = _arrays(self._networks.locate(crops))
+        sides = squares[:, None, 2:] - squares[:, None, :2] + 1
+        landmarks = squares[:, None, :2] - 1 + points * sides
+        return _Look(kept, move(squares, offsets), scores, landmarks)
 
     def _settle(
         self,
         pyramids: Pyramids,
-        owners: torch.Tensor,
-        boxes: torch.Tensor,
-        landmarks: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        owners: npt.NDArray[np.intp],
+        boxes: npt.NDArray[np.float32],
+        landmarks: npt.NDArray[np.float32],
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Run O-Net again on its own boxes: boxes ``(k, 4)``, landmarks ``(k, 5, 2)``, scores.
 
         Where O-Net puts the landmarks depends a little on the square that it is given, and
@@ -221,48 +256,40 @@ class Detector:
         first square, so that a face has the same landmarks in another cut of the picture.
         The scores ``(k,)`` are its last, NaN for a face that the border cuts.
         """
-        scores = torch.full_like(boxes[:, 0], torch.nan)
-        moving = torch.arange(len(boxes), device=boxes.device)
+        scores = np.full(len(boxes), np.nan, np.float32)
+        moving = np.arange(len(boxes))
         for _ in range(SETTLE):
-            squares = _square(boxes[moving])
+            squares = square(boxes[moving])
             # A face that the border cuts is stretched in its crop, and would wander off.
             whole = pyramids.contains(owners[moving], squares)
             moving, squares = moving[whole], squares[whole]
-            kept, crops = pyramids.crop(owners[moving], squares, O_SIZE)
-            moving, squares = moving[kept], squares[kept]
+            look = self._look(pyramids, owners[moving], squares)
+            moving, squares = moving[look.kept], squares[look.kept]
             if not len(moving):
                 break
-            moved, sure, points = self._look(squares, crops)
-            steps = (points - landmarks[moving]).norm(dim=2).amax(dim=1)
-            boxes[moving], landmarks[moving], scores[moving] = moved, points, sure
+            steps = np.linalg.norm(look.landmarks - landmarks[moving], axis=2).max(axis=1)
+            boxes[moving], landmarks[moving] = look.boxes, look.landmarks
+            scores[moving] = look.scores
             moving = moving[steps > STILL * (squares[:, 2] - squares[:, 0])]
         return boxes, landmarks, scores
 
 
+def _arrays(tensors: Iterable[torch.Tensor]) -> Iterator[npt.NDArray[Any]]:
+    return (tensor.cpu().numpy() for tensor in tensors)
+
+
 def _suppress(
-    boxes: torch.Tensor, scores: torch.Tensor, groups: torch.Tensor, overlap: float
-) -> torch.Tensor:
+    boxes: npt.NDArray[np.float32],
+    scores: npt.NDArray[np.float32],
+    groups: npt.NDArray[np.intp],
+    overlap: float,
+) -> npt.NDArray[np.intp]:
     """Return the indices that non-maximum suppression within each group keeps, best first.
 
     In doubles, as groups are set apart by shifts.
     """
-    return nms(_set_apart(boxes, groups), scores.double(), overlap)
-
-
-def _set_apart(boxes: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
-    """Shift boxes (as float64) so that those of different groups never overlap."""
-    boxes = boxes.double()
-    extent = boxes.max() - boxes.min() + 1 if len(boxes) else 0
-    return boxes + (groups * extent)[:, None]
-
-
-def _move(boxes: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
-    """Apply a network's box regression, whose offsets are in units of the box's sides."""
-    return boxes + offsets * (boxes[:, 2:] - boxes[:, :2] + 1).repeat(1, 2)
-
-
-def _square(boxes: torch.Tensor) -> torch.Tensor:
-    """Make boxes square: same centre, longer side."""
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    half = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1, keepdim=True) / 2
-    return torch.cat([centres - half, centres + half], dim=1)
+    corners = boxes.astype(np.float64)
+    extent = corners.max() - corners.min() + 1 if len(corners) else 0
+    corners += (groups * extent)[:, None]
+    ranks = torch.from_numpy(scores.astype(np.float64))
+    return nms(torch.from_numpy(corners), ranks, overlap).numpy()

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from fever_extract.detection.parameters import CELL, STRIDE
 
 _MEAN, _STD = 127.5, 128.0
-_STRIP = 40_000  # pixels that P-Net takes at once on a CPU: they stay in the cache
+_STRIP = 200_000  # pixels that P-Net takes at once on a CPU: 20 MB between its layers
 _R_CHUNK, _O_CHUNK = 32, 6  # and so do the crops of a chunk
 
 POOLS = {"pnet": (2, 0, 0), "rnet": (3, 3, 0), "onet": (3, 3, 2, 0)}
@@ -140,20 +140,17 @@ class _Network:
 
 
 class _PReLU:
-    """PReLU in place on ``(..., c)``, a row of pixels at a time: ``x + (slope - 1) min(x, 0)``."""
+    """PReLU on ``(..., c)``, a row of pixels at a time: for thin images many times as fast."""
 
     def __init__(self, slope: torch.Tensor) -> None:
-        self._factors = slope - 1
-        self._row = self._factors
+        self._slope = self._row = slope
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         length = x.shape[-1] * (x.shape[-2] if x.dim() > 2 else 1)
         row = self._row
         if len(row) < length:
-            row = self._row = self._factors.repeat(length // len(self._factors))
-        rows = x.view(-1, length)
-        torch.addcmul(rows, rows.clamp(max=0), row[:length], out=rows)
-        return x
+            row = self._row = self._slope.repeat(length // len(self._slope))
+        return F.prelu(x.view(-1, length), row[:length]).view(x.shape)
 
 
 def load_weights(name: str) -> dict[str, torch.Tensor]:

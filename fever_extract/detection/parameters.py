@@ -30,11 +30,13 @@ LEVEL_OVERLAP = 0.5
 """Intersection over union above which the worse of two boxes is dropped, within a level."""
 OVERLAP = 0.7
 """The same within an image; after O-Net, intersection over the smaller area."""
+SAME, SURE = 0.5, 0.9
+"""Candidates that overlap a face of this score by more (intersection over union) are the same."""
 SLACK = 0.05
 """How far a box may reach over the image's border to be refined again, in its sides."""
 SETTLE = 3
 """Further passes of O-Net over a detected face, at most."""
-STILL = 0.01
+STILL = 0.02
 """Landmarks that move less than this have settled, in sides of the face."""
 LEAST, USUAL = 20, 40
 """Smallest face to detect by default, in small pictures and in others, in pixels."""

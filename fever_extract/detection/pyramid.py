@@ -6,13 +6,14 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
+from numpy.lib.stride_tricks import as_strided
 from torch.nn import functional as F
 
 from fever_extract.detection.parameters import CELL, SCALE_STEP, SLACK, STRIDE
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
 _SMALL = 20_000  # pixels of a level whose own run of P-Net would cost more than its arithmetic
@@ -57,21 +58,22 @@ class Sheet:
         device = levels[0].pixels.device
         self.pixels = torch.zeros(shelves.height, shelves.width, 3, device=device)
         # Cells that reach over a level's border are of no level.
-        numbers = torch.full((_cells(shelves.height), _cells(shelves.width)), -1)
+        self._levels = np.full((_cells(shelves.height), _cells(shelves.width)), -1)
         for number, (level, (top, left)) in enumerate(zip(levels, corners)):
             tall, wide = level.pixels.shape[:2]
             self.pixels[top : top + tall, left : left + wide] = level.pixels
             row, column = top // STRIDE, left // STRIDE
-            numbers[row : row + _cells(tall), column : column + _cells(wide)] = number
-        self._levels = numbers.to(device)
-        self._corners = torch.tensor([(left, top) for top, left in corners], device=device)
-        self._steps = torch.tensor([level.steps for level in levels], device=device)
-        self._images = torch.tensor([level.image for level in levels], device=device)
+            self._levels[row : row + _cells(tall), column : column + _cells(wide)] = number
+        self._corners = np.array([(left, top) for top, left in corners])
+        self._steps = np.array([level.steps for level in levels], np.float32)
+        self._images = np.array([level.image for level in levels])
         self.count = len(levels)
 
     def find(
-        self, rows: torch.Tensor, columns: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        self, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]
+    ) -> tuple[
+        npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]
+    ]:
         """Map P-Net's cells to boxes in the images.
 
         Args:
@@ -81,12 +83,13 @@ class Sheet:
             Which of them are of one level ``(k,)``, these levels ``(k,)``, their images ``(k,)``
             and boxes ``(k, 4)``.
         """
-        (inside,) = (self._levels[rows, columns] >= 0).nonzero(as_tuple=True)
-        rows, columns = rows[inside], columns[inside]
         levels = self._levels[rows, columns]
-        corners = STRIDE * torch.stack([columns, rows], dim=1) - self._corners[levels]
+        (inside,) = (levels >= 0).nonzero()
+        rows, columns, levels = rows[inside], columns[inside], levels[inside]
+        corners = STRIDE * np.stack([columns, rows], axis=1) - self._corners[levels]
+        corners = corners.astype(np.float32)
         steps = self._steps[levels]
-        boxes = torch.cat([(corners + 1) * steps, (corners + CELL) * steps], dim=1)
+        boxes = np.concatenate([(corners + 1) * steps, (corners + CELL) * steps], axis=1)
         return inside, levels, self._images[levels], boxes
 
 
@@ -162,9 +165,10 @@ class Pyramids:
     """
 
     def __init__(self, images: Sequence[npt.NDArray[np.uint8]], device: torch.device) -> None:
+        self._device = device
         self._pyramids = [Pyramid(image, device) for image in images]
         sizes = [(pyramid.width, pyramid.height) for pyramid in self._pyramids]
-        self._sizes = torch.tensor(sizes, dtype=torch.float32, device=device).reshape(-1, 2)
+        self._sizes = np.array(sizes, np.float32).reshape(-1, 2)
 
     def sheets(self, scales: Sequence[float]) -> Iterator[Sheet]:
         """Each whole image at its scale and smaller."""
@@ -180,7 +184,9 @@ class Pyramids:
         if small:
             yield Sheet(small)
 
-    def contains(self, owners: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+    def contains(
+        self, owners: npt.NDArray[np.intp], boxes: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.bool_]:
         """Tell which boxes lie within their images, or nearly so.
 
         Args:
@@ -190,13 +196,14 @@ class Pyramids:
         Returns:
             ``(k,)`` bool.
         """
-        slack = SLACK * (boxes[:, 2:] - boxes[:, :2])
+        slack = np.float32(SLACK) * (boxes[:, 2:] - boxes[:, :2])
         inside = (boxes[:, :2] >= -slack) & (boxes[:, 2:] <= self._sizes[owners] + slack)
-        return inside.all(dim=1)
+        within: npt.NDArray[np.bool_] = inside.all(axis=1)
+        return within
 
     def crop(
-        self, owners: torch.Tensor, boxes: torch.Tensor, size: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, owners: npt.NDArray[np.intp], boxes: npt.NDArray[np.float32], size: int
+    ) -> tuple[npt.NDArray[np.intp], torch.Tensor]:
         """Resample boxes to ``size``.
 
         What reaches over the image's border is cut off and the rest is stretched, as in
@@ -210,67 +217,90 @@ class Pyramids:
         Returns:
             Indices of the boxes that remain ``(k,)``, and crops ``(k, size, size, 3)`` float32.
         """
-        limits = self._sizes[owners].repeat(1, 2)
-        edges = (boxes - boxes.new_tensor([1, 1, 0, 0])).clamp(min=0).minimum(limits)
-        (kept,) = (edges[:, 2:] > edges[:, :2]).all(dim=1).nonzero(as_tuple=True)
+        limits = np.tile(self._sizes[owners], 2)
+        edges = np.minimum(np.maximum(boxes - np.array([1, 1, 0, 0], np.float32), 0), limits)
+        (kept,) = (edges[:, 2:] > edges[:, :2]).all(axis=1).nonzero()
         owners, edges = owners[kept], edges[kept]
-        octaves = ((edges[:, 2:] - edges[:, :2]).amax(dim=1) / size).log2().floor().clamp(min=0)
-        sources = owners * _OCTAVES + octaves.long()
-        crops = edges.new_empty(len(kept), size, size, 3)
-        order = sources.argsort()
+        octaves = np.log2((edges[:, 2:] - edges[:, :2]).max(axis=1) / size)
+        sources = owners * _OCTAVES + np.maximum(octaves, 0).astype(np.intp)
+        crops = torch.empty(len(kept), 3, size, size, device=self._device)
+        order = sources.argsort(kind="stable")
         for start in range(0, len(order), _AT_ONCE):
             some = order[start : start + _AT_ONCE]
-            crops[some] = self._sample(sources[some], edges[some], size)
-        return kept, crops
+            crops[torch.from_numpy(some)] = self._sample(sources[some], edges[some], size)
+        return kept, crops.permute(0, 2, 3, 1)
 
-    def _sample(self, sources: torch.Tensor, edges: torch.Tensor, size: int) -> torch.Tensor:
-        """Sample crops ``(k, size, size, 3)`` bilinearly, each from its own image and octave.
+    def _sample(
+        self, sources: npt.NDArray[np.intp], edges: npt.NDArray[np.float32], size: int
+    ) -> torch.Tensor:
+        """Sample crops ``(k, 3, size, size)`` bilinearly, each from its own image and octave.
 
-        Only the pixels that are needed are read, as bytes: as ``roi_align`` would have it, all
-        that lies between the crops would become floats first, which takes longer than the rest.
+        Around each crop a region of one size is copied, as bytes, and multiplied by a matrix of
+        weights from either side.
+
+        Args:
+            sources: ``(k,)``, image and octave in one number, ascending.
+            edges: ``(k, 4)``, in the images' pixels.
+            size: side of a crop.
         """
-        chosen, counts = torch.unique_consecutive(sources, return_counts=True)
-        images = [divmod(source, _OCTAVES) for source in chosen.tolist()]
-        octaves = [self._pyramids[image].octave(index)[0] for image, index in images]
-        shapes = [(pixels.shape[2], pixels.shape[1]) for pixels in octaves]
-        limits = torch.tensor(shapes, device=edges.device).repeat_interleave(counts, dim=0)
-        edges = edges * (limits / self._sizes[sources // _OCTAVES]).repeat(1, 2)
-        left, right, x = _ticks(edges[:, 0::2], size, limits[:, :1])
-        upper, lower, y = _ticks(edges[:, 1::2], size, limits[:, 1:])
-        rows = torch.stack([upper, lower], dim=1)[:, :, None, :, None]
-        columns = torch.stack([left, right], dim=1)[:, None, :, None, :]
-        places = rows * limits[:, :1, None, None, None] + columns
-        near = torch.cat(
-            [
-                pixels.permute(1, 2, 0).reshape(-1, 3).index_select(0, part.reshape(-1))
-                for pixels, part in zip(octaves, torch.split(places, counts.tolist()))
-            ]
-        )
-        near = near.view(*places.shape, 3).float()
-        across = near[:, :, 0].lerp(near[:, :, 1], x[:, None, None, :, None])
-        return across[:, 0].lerp(across[:, 1], y[:, :, None, None])
+        begins = np.flatnonzero(np.diff(sources, prepend=-1))
+        octaves = [
+            self._pyramids[source // _OCTAVES].octave(source % _OCTAVES)[0].permute(1, 2, 0)
+            for source in sources[begins].tolist()
+        ]
+        counts = np.diff(begins, append=len(sources))
+        limits = np.array([(image.shape[1], image.shape[0]) for image in octaves], np.float32)
+        limits = limits.repeat(counts, axis=0)
+        scales = limits / self._sizes[sources // _OCTAVES]
+        first, last = edges[:, :2] * scales, edges[:, 2:] * scales
+        # Centres of equal parts; beyond the outermost pixels' the nearest counts.
+        steps = ((np.arange(size) + 0.5) / size).astype(np.float32)
+        places = first[:, :, None] + steps * (last - first)[:, :, None] - np.float32(0.5)
+        places = np.minimum(np.maximum(places, 0), limits[:, :, None] - 1)
+        starts = np.floor(places[:, :, 0])
+        side = int((places[:, :, -1] - starts).max()) + 2
+        starts = np.minimum(starts, np.maximum(limits - side, 0))
+        places -= starts[:, :, None]
+        regions = octaves[0].new_zeros(len(edges), side, side, 3)
+        corners = starts.astype(np.intp)
+        for image, begin, count in zip(octaves, begins.tolist(), counts.tolist()):
+            some = slice(begin, begin + count)
+            _copy_windows(image, corners[some], regions[some])
+        weights = torch.arange(side, device=regions.device) - torch.from_numpy(places).to(
+            regions.device
+        ).unsqueeze(-1)
+        columns, rows = weights.abs_().neg_().add_(1).clamp_(min=0).unbind(1)
+        sampled = rows @ regions.float().flatten(2)
+        sampled = sampled.view(len(edges), size, side, 3).permute(0, 3, 1, 2)
+        sampled = sampled.reshape(len(edges), 3 * size, side) @ columns.transpose(1, 2)
+        crops: torch.Tensor = sampled.view(len(edges), 3, size, size)
+        return crops
 
 
-def _ticks(
-    ends: torch.Tensor, count: int, limits: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Locate the centres of ``count`` equal parts of each interval, between pixel centres.
+def _copy_windows(
+    image: torch.Tensor, corners: npt.NDArray[np.intp], regions: torch.Tensor
+) -> None:
+    """Copy square windows of an image ``(h, w, 3)`` into regions ``(k, side, side, 3)``.
+
+    What is beyond the image stays as it is.
 
     Args:
-        ends: ``(k, 2)``, where each begins and ends.
-        count: of parts.
-        limits: ``(k, 1)``, of pixels; beyond the outermost centres the nearest counts.
-
-    Returns:
-        ``(k, count)`` each: the pixel before, the one after, and how far it is from the first
-        towards the second, 0 to 1.
+        image: contiguous.
+        corners: ``(k, 2)``, left and top of each.
+        regions: where to.
     """
-    steps = (torch.arange(count, device=ends.device) + 0.5) / count
-    places = ends[:, :1] + steps * (ends[:, 1:] - ends[:, :1]) - 0.5
-    places = places.clamp(min=0).minimum(limits - 1)
-    before = places.floor()
-    after = (before + 1).minimum(limits - 1)
-    return before.long(), after.long(), places - before
+    height, width = (min(side, regions.shape[1]) for side in image.shape[:2])
+    left, top = corners.T
+    if image.is_cuda:
+        every = image.unfold(0, height, 1).unfold(1, width, 1)
+        places = (torch.from_numpy(some).to(image.device) for some in (top, left))
+        regions[:, :height, :width] = every[tuple(places)].permute(0, 2, 3, 1)
+        return
+    pixels = image.numpy()
+    shape = (*(1 + a - b for a, b in zip(pixels.shape, (height, width))), height, width, 3)
+    # NumPy copies a window's rows whole.
+    windows = as_strided(pixels, shape, (*pixels.strides[:2], *pixels.strides))
+    regions.numpy()[:, :height, :width] = windows[top, left]
 
 
 def _resize(image: torch.Tensor, height: int, width: int) -> torch.Tensor:

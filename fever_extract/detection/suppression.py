@@ -15,7 +15,7 @@ def suppress(
     scores: npt.NDArray[np.floating],
     overlap: float,
     *,
-    groups: npt.NDArray[np.floating] | None = None,
+    groups: npt.NDArray[np.generic] | None = None,
     over_smaller: bool = False,
 ) -> npt.NDArray[np.intp]:
     """Return the indices of the boxes that non-maximum suppression keeps, best first.

@@ -10,7 +10,8 @@ from PIL import Image
 from torchvision.ops import batched_nms
 
 from fever_extract import images
-from fever_extract.detection import pyramid
+from fever_extract.detection import detector as detector_module
+from fever_extract.detection import mtcnn, pyramid
 from fever_extract.detection.batched import BatchDetector
 from fever_extract.detection.detector import Detector, _suppress
 from fever_extract.detection.mtcnn import Mtcnn
@@ -113,17 +114,48 @@ def test_images_that_are_searched_together_have_the_faces_that_they_have_alone(d
         np.testing.assert_allclose(found.landmarks, alone.landmarks, atol=0.01)
 
 
+def test_a_face_of_several_candidates_is_looked_at_once(detector, photos, monkeypatch):
+    """The same faces as by looking at all, and so where the first look is never sure."""
+    pixels = images.read(photos / "group_1.jpg")
+    locate, looks = detector._networks.locate, []
+
+    def counted(crops):
+        looks.append(len(crops))
+        return locate(crops)
+
+    def detect():
+        looks.clear()
+        (faces,) = detector.detect([pixels], [40])
+        return faces, sum(looks)
+
+    monkeypatch.setattr(detector._networks, "locate", counted)
+    once, few = detect()
+    monkeypatch.setattr(detector_module, "SURE", 2)
+    unsure, many = detect()
+    monkeypatch.setattr(detector_module, "SAME", 1)
+    every, most = detect()
+    assert few < many == most
+    np.testing.assert_allclose(unsure.boxes, every.boxes, atol=0.01)
+    np.testing.assert_allclose(unsure.landmarks, every.landmarks, atol=0.01)
+    assert len(once) == len(every) > 1
+    for box, points in zip(once.boxes, once.landmarks):
+        overlaps = [iou(box, other) for other in every.boxes]
+        assert max(overlaps) > 0.9
+        apart = np.linalg.norm(every.landmarks[np.argmax(overlaps)] - points, axis=1).mean()
+        assert apart < 0.03 * (box[2] - box[0])
+
+
 def test_crops_are_the_pixels_of_their_boxes():
     """Of a picture whose colours tell where they are, at any size and at the borders."""
     y, x = np.mgrid[:101, :151]
     pixels = np.stack([x, y, np.full_like(x, 7)], axis=2).astype(np.uint8)
     inside, over_the_border, beyond = [11, 21, 34, 44], [120, 60, 170, 110], [160, 0, 170, 9]
-    boxes = torch.tensor([inside, [1, 1, 101, 101], over_the_border, beyond]).float()
+    boxes = np.array([inside, [1, 1, 101, 101], over_the_border, beyond], np.float32)
     black = np.zeros((40, 50, 3), np.uint8)
-    owners = torch.ones(4, dtype=torch.long)
+    owners = np.ones(4, np.intp)
     kept, crops = Pyramids([black, pixels], torch.device("cpu")).crop(owners, boxes, 24)
     assert kept.tolist() == [0, 1, 2], "the last has no pixel inside"
-    edges = boxes[kept].minimum(torch.tensor([151.0, 101.0] * 2)).tolist()
+    edges = np.minimum(boxes[kept], [151, 101] * 2).tolist()
     for (left, top, right, bottom), crop in zip(edges, crops):
         steps = (np.arange(24) + 0.5) / 24
         across = left - 1 + steps * (right - left + 1) - 0.5
@@ -134,7 +166,8 @@ def test_crops_are_the_pixels_of_their_boxes():
         np.testing.assert_allclose(crop[:, :, 2], 7)
 
 
-def test_the_networks_are_those_of_facenet_pytorch():
+def test_the_networks_are_those_of_facenet_pytorch(monkeypatch):
+    monkeypatch.setattr(mtcnn, "_STRIP", 40_000)
     random = np.random.default_rng(0)
 
     def pictures(*shape):
@@ -211,10 +244,10 @@ def test_suppression_is_torchvisions_and_facenets():
     boxes = torch.cat([corners, corners + 5 + torch.rand(400, 2, generator=generator) * 30], 1)
     scores = torch.rand(400, generator=generator)
     groups = torch.arange(400) % 3
-    kept = _suppress(boxes, scores, groups, 0.4)
+    arrays = boxes.numpy(), scores.numpy()
+    kept = _suppress(*arrays, groups.numpy(), 0.4)
     assert kept.tolist() == batched_nms(boxes.double(), scores.double(), groups, 0.4).tolist()
     assert len(kept) < 300
-    arrays = boxes.numpy(), scores.numpy()
     assert suppress(*arrays, 0.4, groups=groups.numpy()).tolist() == kept.tolist()
     smaller = suppress(*arrays, 0.6, over_smaller=True)
     assert smaller.tolist() == nms_numpy(*arrays, 0.6, "Min").tolist()

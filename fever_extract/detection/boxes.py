@@ -1,0 +1,36 @@
+"""Box arithmetic in NumPy, shared by the package's detector and a bundle's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+
+def move(
+    boxes: npt.NDArray[np.float32], offsets: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Apply a network's box regression, whose offsets are in units of the box's sides."""
+    return boxes + offsets * np.tile(boxes[:, 2:] - boxes[:, :2] + 1, 2)
+
+
+def square(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Make boxes square: same centre, longer side."""
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True) / 2
+    return np.concatenate([centres - half, centres + half], axis=1)
+
+
+def overlaps(
+    boxes: npt.NDArray[np.float32], others: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Compute intersection over union of boxes ``(n, 4)`` and others ``(m, 4)``: ``(n, m)``."""
+    low = np.maximum(boxes[:, None, :2], others[:, :2])
+    high = np.minimum(boxes[:, None, 2:], others[:, 2:])
+    shared = np.maximum(high - low, 0).prod(axis=2)
+    areas, their_areas = ((some[:, 2:] - some[:, :2]).prod(axis=1) for some in (boxes, others))
+    ratio: npt.NDArray[np.float32] = shared / (areas[:, None] + their_areas - shared)
+    return ratio
