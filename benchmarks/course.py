@@ -1,6 +1,6 @@
 """Courses against two clips that were labelled by eye, frame by frame.
 
-python benchmarks/course.py ../shared/photos
+python benchmarks/course.py ../shared/photos [DETECT_EVERY]
 
 The labels were written before the network's outputs were looked at. Frames in which the eye is not
 sure either (a mouth that begins to smile, or speaks) are left out.
@@ -34,10 +34,11 @@ def within(times: np.ndarray, stretches: list[tuple[float, float]]) -> np.ndarra
     return np.logical_or.reduce([np.zeros(len(times), bool), *inside])
 
 
-def main(folder: str) -> None:
+def main(folder: str, detect_every: str = "1") -> None:
     extractor = Extractor(device="cpu")
     for name, smiling in SMILING.items():
-        course = extractor.extract_course(Path(folder) / name, step=1.0)
+        clip = Path(folder) / name
+        course = extractor.extract_course(clip, step=1.0, detect_every=int(detect_every))
         print(f"{name}: {course.frames} frames, face {course.faces}")
         for signal in ("smile", "happiness"):
             times, values = course.signal(0, signal)

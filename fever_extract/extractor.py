@@ -269,6 +269,34 @@ class Extractor:
             raise ExtractionError(record.status, str(record.error))
         return list(record.faces)
 
+    def extract_next(
+        self, frame: ImageLike, before: Record | None, **options: Unpack[OptionArguments]
+    ) -> Record:
+        """Extract every face of a frame, following those of the frame before: for live pictures.
+
+        Faces are detected if one can't be followed, or there was none: what is lost is never
+        made up, but a face that comes to others is not looked for. So give None now and then.
+
+        Args:
+            frame: one image.
+            before: what this gave for the frame before; None to detect faces.
+            options: any of `fever_extract.Options`, for this call.
+
+        Raises:
+            ExtractionError: if the image can't be read.
+            TypeError, ValueError: as in `extract`, or for options with which faces can't be
+                followed.
+        """
+        from fever_extract._utils.threads import one_thread
+        from fever_extract.video.stretch import check_sampling
+
+        chosen = self._chosen(options)
+        check_sampling(None, None, None, detect_every=2, options=chosen)
+        with one_thread():
+            known = () if before is None else (before,)
+            (record,) = self._pipeline.follow([[images.read(frame)]], chosen, known)
+        return record
+
     def extract_video(
         self,
         clip: ClipLike,
@@ -276,6 +304,7 @@ class Extractor:
         fps: float | None = None,
         start: float | None = None,
         end: float | None = None,
+        detect_every: int = 1,
         all_faces: bool = True,
         **options: Unpack[OptionArguments],
     ) -> Iterator[Frame]:
@@ -289,6 +318,9 @@ class Extractor:
             clip: a path, a URL, an open binary file, or a container from ``av.open``.
             fps: frames per second to take, each the nearest in time; None for every frame.
             start, end: take frames from ``start`` up to, but not at, ``end``; in seconds.
+            detect_every: detect faces in every so many frames only, counted anew each second, and
+                follow them between, which is faster; docs/video.md says what it costs. A face
+                that comes to others is seen one frame less than that later, at most.
             all_faces: keep every face of a frame, in the order of ``select``.
             options: any of `fever_extract.Options`, for this call.
 
@@ -303,10 +335,17 @@ class Extractor:
         """
         from fever_extract.video import frames
 
-        _check_clip(clip, fps, start, end)
         chosen = self._chosen(options)
+        _check_clip(clip, fps, start, end, detect_every=detect_every, options=chosen)
         return frames.extract(
-            self._pipeline, clip, chosen, all_faces=all_faces, fps=fps, start=start, end=end
+            self._pipeline,
+            clip,
+            chosen,
+            all_faces=all_faces,
+            fps=fps,
+            start=start,
+            end=end,
+            detect_every=detect_every,
         )
 
     def extract_course(
@@ -317,6 +356,7 @@ class Extractor:
         fps: float | None = None,
         start: float | None = None,
         end: float | None = None,
+        detect_every: int = 1,
         annotate: str | os.PathLike[str] | None = None,
         keep_frames: bool = True,
         **options: Unpack[OptionArguments],
@@ -324,7 +364,8 @@ class Extractor:
         """Extract how the faces of a clip change over time; needs PyAV.
 
         Args:
-            clip, fps, start, end: as in `extract_video`. Blinks are short: they need every frame.
+            clip, fps, start, end, detect_every: as in `extract_video`. Blinks are short: they need
+                every frame.
             step: length in seconds of the steps over which means are taken.
             annotate: an ``.mp4``, ``.mov`` or ``.mkv`` file to write, on the way: the clip with
                 boxes, ids, expressions and a band at its foot that shows the last ten seconds.
@@ -343,11 +384,12 @@ class Extractor:
         """
         from fever_extract.video import annotation
 
-        _check_clip(clip, fps, start, end)
+        chosen = self._chosen(options)
+        _check_clip(clip, fps, start, end, detect_every=detect_every, options=chosen)
         return annotation.course(
             self._pipeline,
             clip,
-            self._chosen(options),
+            chosen,
             step=step,
             annotate=annotate,
             keep_frames=keep_frames,
@@ -355,6 +397,7 @@ class Extractor:
             fps=fps,
             start=start,
             end=end,
+            detect_every=detect_every,
         )
 
     def extract_folder(
@@ -371,6 +414,7 @@ class Extractor:
         fps: float | None = None,
         start: float | None = None,
         end: float | None = None,
+        detect_every: int = 1,
         no_clips: bool = False,
         only_clips: bool = False,
         retry_failed: bool = False,
@@ -401,6 +445,7 @@ class Extractor:
                 start. With 1, one table is extracted in this process. See docs/scale.md.
             fps: of clips, the frames nearest to this many times a second; None for every frame.
             start, end: of clips, from ``start`` to before ``end``, in seconds.
+            detect_every: of clips, as in `extract_video`.
             no_clips, only_clips: take photographs only, or clips only.
             retry_failed: retry what could not be read or crashed, in a folder of shards that is
                 resumed.
@@ -430,6 +475,7 @@ class Extractor:
             fps=fps,
             start=start,
             end=end,
+            detect_every=detect_every,
             no_clips=no_clips,
             only_clips=only_clips,
             retry_failed=retry_failed,
@@ -538,12 +584,20 @@ class Extractor:
                 bar.update()
 
 
-def _check_clip(clip: ClipLike, fps: float | None, start: float | None, end: float | None) -> None:
+def _check_clip(
+    clip: ClipLike,
+    fps: float | None,
+    start: float | None,
+    end: float | None,
+    *,
+    detect_every: int,
+    options: Options,
+) -> None:
     from fever_extract.video import decoding
     from fever_extract.video.stretch import check_sampling
 
     decoding.check(clip)
-    check_sampling(fps, start, end)
+    check_sampling(fps, start, end, detect_every=detect_every, options=options)
 
 
 @lru_cache(maxsize=2)  # `pool.map(extractor.extract, ...)` pickles the extractor for each task

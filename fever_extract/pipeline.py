@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from threading import BoundedSemaphore
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from fever_extract._utils.threads import map_batches, one_thread, prepare_for_fo
 from fever_extract.detection import outcomes, turning
 from fever_extract.detection.batched import BatchDetector
 from fever_extract.detection.detector import Detector
+from fever_extract.detection.following import are_cut, is_lost
 from fever_extract.detection.given import Given
 from fever_extract.detection.parameters import Detections, smallest_face, whole_picture
 from fever_extract.images import ImageLike
@@ -112,7 +114,9 @@ class Pipeline:
         self._batched = self.device.type == "cuda" if batched is None else batched
         self._turn = BoundedSemaphore(_BATCHES_ON_GPU)
         # Overlaps are computed in doubles, which devices other than CUDA's lack.
-        self._detector = BatchDetector(self.device) if self._batched else Detector("cpu")
+        plain = Detector("cpu")
+        self._detector = BatchDetector(self.device) if self._batched else plain
+        self._follower = plain  # a few small crops a frame: not worth a GPU's time to be asked
 
     def network(self) -> FeverNet:
         """Build a separate network, as it was trained, on this device."""
@@ -153,7 +157,45 @@ class Pipeline:
             options: how to process them.
             all_faces: keep every face of an image instead of the first.
         """
-        items = list(self._find(batch, options, all_faces))
+        return self._records(list(self._find(batch, options, all_faces)), options)
+
+    def follow(
+        self,
+        sequences: Sequence[Sequence[npt.NDArray[np.uint8]]],
+        options: Options,
+        before: Sequence[Record] = (),
+    ) -> list[Record]:
+        """Process consecutive frames: detect faces in the first, and follow them from there.
+
+        Faces are detected too in a frame into which one can't be followed, or before which there
+        was none: see `fever_extract.detection.following`. So nothing that is lost is made up, but
+        a face that comes to others is not seen before it is detected.
+
+        Args:
+            sequences: each of frames ``(h, w, 3)`` uint8 RGB of one size.
+            options: how to process them; not ``aligned`` or ``any_orientation``.
+            before: of the frame before each sequence, so that the first too is followed into.
+
+        Returns:
+            A record per frame with all its faces, sequence by sequence.
+        """
+        known = list(map(_known, before)) or [None] * len(sequences)
+        items: list[list[_Cropped | Record]] = [[] for _ in sequences]
+        for step in range(max(map(len, sequences), default=0)):
+            # All sequences together: their faces are a batch.
+            running = [n for n, frames in enumerate(sequences) if step < len(frames)]
+            opened = [self._open_or_fail(sequences[n][step], options) for n in running]
+            with self._computing():
+                found = self._trace(opened, [known[n] for n in running], options)
+                cropped = self._crop(opened, found, options, all_faces=True)
+            for n, item in zip(running, cropped):
+                items[n].append(item)
+            for n, faces in zip(running, found):
+                known[n] = faces if isinstance(faces, Detections) and len(faces) else None
+        return self._records(list(chain.from_iterable(items)), options)
+
+    def _records(self, items: list[_Cropped | Record], options: Options) -> list[Record]:
+        """Embed all crops, and make them records."""
         crops = [item.crops for item in items if isinstance(item, _Cropped)]
         outputs = self._embed(crops, options)
         return [
@@ -174,17 +216,19 @@ class Pipeline:
         opened: list[_Picture | _Cropped | Record] = []
         pixels = 0
         for image in batch:
-            try:
-                item = self._open(image, options)
-            except ExtractionError as error:
-                opened.append(_failed(error))
-                continue
+            item = self._open_or_fail(image, options)
             opened.append(item)
             pixels += item.pixels.size // 3 if isinstance(item, _Picture) else 0
             if pixels >= limit:
                 yield from self._search(opened, options, all_faces)
                 opened, pixels = [], 0
         yield from self._search(opened, options, all_faces)
+
+    def _open_or_fail(self, image: Input, options: Options) -> _Picture | _Cropped | Record:
+        try:
+            return self._open(image, options)
+        except ExtractionError as error:
+            return _failed(error)
 
     def _open(self, image: Input, options: Options) -> _Picture | _Cropped:
         """Read one image."""
@@ -213,14 +257,29 @@ class Pipeline:
         pictures = [item for item in opened if isinstance(item, _Picture)]
         with self._computing():
             answers = iter(self._detect(pictures, options))
-            items = [
-                self._choose(item, next(answers), options, all_faces)
-                if isinstance(item, _Picture)
-                else item
-                for item in opened
-            ]
-            crops = iter(self._cut_out([item for item in items if isinstance(item, _Chosen)]))
-        return [next(crops) if isinstance(item, _Chosen) else item for item in items]
+            found = [next(answers) if isinstance(item, _Picture) else None for item in opened]
+            return self._crop(opened, found, options, all_faces)
+
+    def _crop(
+        self,
+        opened: Sequence[_Picture | _Cropped | Record],
+        found: Sequence[Detections | Record | None],
+        options: Options,
+        all_faces: bool,
+    ) -> list[_Cropped | Record]:
+        """Crop the faces that were found in pictures; pass the other items on."""
+        items = [
+            self._choose(item, faces, options, all_faces)
+            if isinstance(item, _Picture) and faces is not None
+            else item
+            for item, faces in zip(opened, found)
+        ]
+        crops = iter(self._cut_out([item for item in items if isinstance(item, _Chosen)]))
+        return [
+            next(crops) if isinstance(item, _Chosen) else item
+            for item in items
+            if not isinstance(item, _Picture)
+        ]
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
@@ -230,6 +289,43 @@ class Pipeline:
             return
         with self._turn, full_precision():
             yield
+
+    def _trace(
+        self,
+        opened: Sequence[_Picture | _Cropped | Record],
+        known: Sequence[Detections | None],
+        options: Options,
+    ) -> list[Detections | Record | None]:
+        """Follow known faces into pictures, or detect them; None for what is no picture."""
+        found: list[Detections | Record | None] = [None] * len(opened)
+        pictures = {n: item for n, item in enumerate(opened) if isinstance(item, _Picture)}
+        before = {n: faces for n in pictures if (faces := known[n]) is not None}
+        pixels = [pictures[n].pixels for n in before]
+        followed = self._follower.follow(pixels, [*before.values()]) if before else []
+        for (n, faces), now in zip(before.items(), followed):
+            smallest = pictures[n].smallest / pictures[n].reduction
+            if not is_lost(faces, now, smallest, options.min_confidence):
+                found[n] = now
+        lost = [n for n in pictures if found[n] is None]
+        for n, answer in zip(lost, self._detect([pictures[n] for n in lost], options)):
+            found[n] = answer
+            if isinstance(answer, Detections):
+                found[n] = self._settle_cut(pictures[n], answer, options)
+        return found
+
+    def _settle_cut(self, picture: _Picture, faces: Detections, options: Options) -> Detections:
+        """Place detected faces that the border cuts as they are followed from there."""
+        cut = are_cut(faces.boxes, *picture.pixels.shape[:2])
+        if not len(cut):
+            return faces
+        before = faces.take(cut)
+        (now,) = self._follower.follow([picture.pixels], [before])
+        smallest = picture.smallest / picture.reduction
+        if is_lost(before, now, smallest, options.min_confidence):
+            return faces
+        boxes, landmarks = faces.boxes.copy(), faces.landmarks.copy()
+        boxes[cut], landmarks[cut] = now.boxes, now.landmarks
+        return Detections(boxes, faces.scores, landmarks)
 
     def _detect(self, pictures: list[_Picture], options: Options) -> list[Detections | Record]:
         """Detect all faces of each image, in the pixels it was decoded to."""
@@ -461,6 +557,18 @@ class Pipeline:
                 exposure=exposure,
                 outside=float(cropped.outside[index]),
             )
+
+
+def _known(record: Record) -> Detections | None:
+    """The detected faces of a frame, to be followed; None if there are none."""
+    faces = [face for face in record.faces if face.detected]
+    if not faces:
+        return None
+    return Detections(
+        np.stack([face.box for face in faces]),
+        np.array([face.score for face in faces], np.float32),
+        np.stack([face.landmarks for face in faces]),
+    )
 
 
 def _not_cut_out(error: Exception) -> Record:

@@ -49,9 +49,15 @@ def map_batches(
             del batch
             yield from results
         return
+    yield from map_in_threads(work, _shared_out(inputs, size, threads))
+
+
+def map_in_threads(work: Callable[[list[T]], list[R]], batches: Iterable[list[T]]) -> Iterator[R]:
+    """Yield the results of batches, in order, a batch a thread; as in `map_batches`."""
     waiting: deque[Future[list[R]]] = deque()
+    threads = torch.get_num_threads()
     with thread_pool("fever") as pool:
-        for batch in _shared_out(inputs, size, threads):
+        for batch in batches:
             waiting.append(pool.submit(work, batch))
             del batch
             if len(waiting) > threads:

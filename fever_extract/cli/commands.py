@@ -29,7 +29,7 @@ _PACKAGES = (
 ).split()
 _JOB = (
     "sources output all_faces embedding device engine address workers overwrite save_crops "
-    "fps start end no_clips only_clips retry_failed"
+    "fps start end detect_every no_clips only_clips retry_failed"
 ).split()
 _tell = partial(say, required=True)
 _SHOWN_FAILURES = 10  # of each status
@@ -250,6 +250,17 @@ def add_face_options(parser: argparse.ArgumentParser) -> None:
         "--any-orientation",
         action="store_true",
         help="also detect faces on their side or upside down: four times as slow",
+    )
+
+
+def add_detect_every(parser: argparse._ActionsContainer) -> None:
+    """Add the option of how often faces of clips are detected."""
+    parser.add_argument(
+        "--detect-every",
+        type=int,
+        default=1,
+        metavar="N",
+        help="detect faces in every n-th frame, and follow them between: faster (default: 1)",
     )
 
 

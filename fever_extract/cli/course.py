@@ -68,6 +68,7 @@ def add(
     )
     part = command.add_argument_group("part of a clip")
     commands.add_clip_options(part)
+    commands.add_detect_every(part)
     part.add_argument("--prior", choices=PRIORS[1:], help="as in extract")
     commands.add_face_options(command)
     command.set_defaults(run=course)
@@ -122,6 +123,7 @@ def _check(chosen: argparse.Namespace) -> None:
     if chosen.annotate is not None:
         writing.check_output(chosen.annotate, chosen.clips[0])
     given = [n for n in ("annotate", "fps", "start", "end") if getattr(chosen, n) is not None]
+    given += ["detect-every"] if chosen.detect_every > 1 else []
     if tables and given:
         raise ValueError(f"--{given[0]} is for clips, and {tables[0]} is a table")
     outputs = [chosen.output, chosen.events, chosen.plot, chosen.annotate]
@@ -158,6 +160,7 @@ def _courses(chosen: argparse.Namespace) -> Iterator[Course]:
             fps=chosen.fps,
             start=chosen.start,
             end=chosen.end,
+            detect_every=chosen.detect_every,
             annotate=chosen.annotate,
             **options,
         )

@@ -45,13 +45,7 @@ def add(
         "--size", type=_size, default="640x480", metavar="WxH", help="asked of a camera"
     )
     command.add_argument("--rate", type=float, metavar="FPS", help="asked of a camera")
-    command.add_argument(
-        "--detect-every",
-        type=int,
-        default=1,
-        metavar="N",
-        help="look for faces in every n-th frame, and follow them between (default: 1)",
-    )
+    commands.add_detect_every(command)
     command.add_argument("--threads", type=int, metavar="N", help="that analyse, a frame each")
     commands.add_face_options(command)
     command.set_defaults(run=live)
@@ -74,11 +68,15 @@ def live(chosen: argparse.Namespace) -> int:
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
     from fever_extract.live.sources import Source
+    from fever_extract.options import Options
+    from fever_extract.video.stretch import check_sampling
 
+    options = {"detect_size": _DETECT_SIZE, **commands.face_options(chosen)}
+    every = chosen.detect_every
+    check_sampling(None, None, None, detect_every=every, options=Options(**options))
     source = Source(chosen.source, chosen.size, chosen.rate)
     if not _can_be_opened(source):
         return commands.NOTHING_READ
-    options = {"detect_size": _DETECT_SIZE, **commands.face_options(chosen)}
     extractor = commands.make_extractor(chosen, show_progress=False, **options)
     import torch
 

@@ -187,6 +187,7 @@ def _add_extract(
     network.add_argument("--batch-size", type=int, metavar="N", help="images per batch")
     clips = extract.add_argument_group("clips")
     commands.add_clip_options(clips)
+    commands.add_detect_every(clips)
     clips.add_argument("--no-clips", action="store_true", help="take photographs only")
     clips.add_argument("--only-clips", action="store_true", help="take clips only")
     shards = extract.add_argument_group("when the output is a folder of shards")

@@ -9,6 +9,7 @@ all of a stage's crops, of several images, in few calls.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 
 from fever_extract.detection._nms import nms
 from fever_extract.detection.boxes import move, overlaps, square
+from fever_extract.detection.following import surroundings
 from fever_extract.detection.mtcnn import Mtcnn
 from fever_extract.detection.parameters import (
     CELL,
@@ -87,7 +89,7 @@ class Detector:
         limits = np.array([side**2 for side in smallest], np.float32)[owners]
         keep = (scores >= min_confidence) & (areas >= limits)
         owners, scores = owners[keep], scores[keep]
-        boxes, landmarks = self._settle(pyramids, owners, boxes[keep], landmarks[keep])
+        boxes, landmarks, _ = self._settle(pyramids, owners, boxes[keep], landmarks[keep])
         everything = Detections(boxes, scores, landmarks)
         return [everything.take((owners == index).nonzero()[0]) for index in range(len(images))]
 
@@ -111,10 +113,46 @@ class Detector:
         owners = np.repeat(np.arange(len(images)), [len(some) for some in boxes])
         squares = square(np.concatenate(boxes))
         look = self._look(pyramids, owners, squares)
-        _, landmarks = self._settle(pyramids, owners, look.boxes, look.landmarks)
+        _, landmarks, _ = self._settle(pyramids, owners, look.boxes, look.landmarks)
         ends = np.cumsum([len(some) for some in boxes])[:-1]
         parts = (np.split(values, ends) for values in (look.scores, landmarks))
         return [Detections(*found) for found in zip(boxes, *parts)]
+
+    @torch.inference_mode()
+    def follow(
+        self, images: Sequence[npt.NDArray[np.uint8]], known: Sequence[Detections]
+    ) -> list[Detections]:
+        """Find faces again that were known a moment ago, by O-Net alone.
+
+        O-Net looks where each was, and at its own answer until that is still, as `detect` does in
+        the end. Whether what it finds is the same face, or any, is for
+        `fever_extract.detection.following` to judge.
+
+        Args:
+            images: as in `detect`.
+            known: the faces of each, as they were.
+
+        Returns:
+            The same faces as they are now; scores are O-Net's last, and NaN where the border cuts
+            a face, or it left its surroundings.
+        """
+        boxes, landmarks = (
+            np.concatenate(parts)
+            for parts in ([some.boxes for some in known], [some.landmarks for some in known])
+        )
+        pictures = [image for image, some in zip(images, known) for _ in range(len(some))]
+        # Of a large picture, little is resampled.
+        cut = [surroundings(image, box) for image, box in zip(pictures, boxes)]
+        corners = np.array([corner for _, corner in cut], np.float32)
+        pyramids = Pyramids([region for region, _ in cut], self.device)
+        shifts, owners = np.tile(corners, 2), np.arange(len(boxes))
+        boxes, landmarks, scores = self._settle(
+            pyramids, owners, boxes - shifts, landmarks - corners[:, None]
+        )
+        scores[~pyramids.contains(owners, square(boxes))] = np.nan
+        everything = Detections(boxes + shifts, scores, landmarks + corners[:, None])
+        starts = np.cumsum([0, *map(len, known)])
+        return [everything.take(np.arange(*ends)) for ends in pairwise(starts.tolist())]
 
     def _propose(
         self, pyramids: Pyramids, smallest: Sequence[float]
@@ -210,13 +248,15 @@ class Detector:
         owners: npt.NDArray[np.intp],
         boxes: npt.NDArray[np.float32],
         landmarks: npt.NDArray[np.float32],
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Run O-Net again on its own boxes: boxes ``(k, 4)``, landmarks ``(k, 5, 2)``.
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Run O-Net again on its own boxes: boxes ``(k, 4)``, landmarks ``(k, 5, 2)``, scores.
 
         Where O-Net puts the landmarks depends a little on the square that it is given, and
         that on how the pyramid's levels fell. Looking at its own answer again forgets the
         first square, so that a face has the same landmarks in another cut of the picture.
+        The scores ``(k,)`` are its last, NaN for a face that the border cuts.
         """
+        scores = np.full(len(boxes), np.nan, np.float32)
         moving = np.arange(len(boxes))
         for _ in range(SETTLE):
             squares = square(boxes[moving])
@@ -229,8 +269,9 @@ class Detector:
                 break
             steps = np.linalg.norm(look.landmarks - landmarks[moving], axis=2).max(axis=1)
             boxes[moving], landmarks[moving] = look.boxes, look.landmarks
+            scores[moving] = look.scores
             moving = moving[steps > STILL * (squares[:, 2] - squares[:, 0])]
-        return boxes, landmarks
+        return boxes, landmarks, scores
 
 
 def _arrays(tensors: Iterable[torch.Tensor]) -> Iterator[npt.NDArray[Any]]:

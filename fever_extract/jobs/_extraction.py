@@ -131,6 +131,7 @@ class Extraction:
                 job.options,
                 all_faces=job.all_faces,
                 fps=job.fps,
+                detect_every=job.detect_every,
                 start=job.start,
                 end=job.end,
             )

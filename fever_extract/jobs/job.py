@@ -57,6 +57,7 @@ class Job:
         save_crops: a folder for the aligned faces; for one table.
         fps: of clips, the frames nearest to this many times a second; None for every frame.
         start, end: of clips, from ``start`` to before ``end``, in seconds.
+        detect_every: of clips, detect faces in every so many frames, and follow them between.
         no_clips, only_clips: take photographs only, or clips only.
         retry_failed: of a folder of shards, do again what has one of the statuses `FAILED`.
     """
@@ -75,6 +76,7 @@ class Job:
     fps: float | None = None
     start: float | None = None
     end: float | None = None
+    detect_every: int = 1
     no_clips: bool = False
     only_clips: bool = False
     retry_failed: bool = False
@@ -95,9 +97,17 @@ class Job:
             raise ValueError(
                 "workers is for an engine by name; give this one its number where it is made"
             )
-        check_sampling(self.fps, self.start, self.end)
+        check_sampling(
+            self.fps,
+            self.start,
+            self.end,
+            detect_every=self.detect_every,
+            options=self.options,
+        )
         if self.no_clips and (self.only_clips or self._sampling()):
-            raise ValueError("only_clips, fps, start and end are for clips: leave out no_clips")
+            raise ValueError(
+                "only_clips, fps, start, end and detect_every are for clips: leave out no_clips"
+            )
         if self.retry_failed and self.overwrite:
             raise ValueError("overwrite does everything again: leave out retry_failed")
         if is_shard_folder(self.output):
@@ -148,6 +158,7 @@ class Job:
             embedding=self.embedding,
             fps=self.fps,
             start=self.start,
+            detect_every=self.detect_every,
             records=records,
         )
 
@@ -160,5 +171,6 @@ class Job:
 
     def _sampling(self) -> dict[str, float]:
         """Return what was chosen of clips, by name."""
-        chosen = {"fps": self.fps, "start": self.start, "end": self.end}
+        every = self.detect_every if self.detect_every > 1 else None
+        chosen = {"fps": self.fps, "start": self.start, "end": self.end, "detect_every": every}
         return {name: value for name, value in chosen.items() if value is not None}

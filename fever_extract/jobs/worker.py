@@ -60,7 +60,7 @@ class Work:
         device: torch device; None for the default.
         threads: for torch to use; None leaves that to torch.
         embedding: whether rows have their embedding.
-        fps, start: of clips, as in `fever_extract.jobs.job.Job`.
+        fps, start, detect_every: of clips, as in `fever_extract.jobs.job.Job`.
         records: answer with records of photographs, not with rows for a shard.
     """
 
@@ -75,6 +75,7 @@ class Work:
     embedding: bool = True
     fps: float | None = None
     start: float | None = None
+    detect_every: int = 1
     records: bool = False
 
 
@@ -133,6 +134,7 @@ def _stretch(
             item.stretch,
             all_faces=work.all_faces,
             fps=work.fps,
+            detect_every=work.detect_every,
             origin=work.start or 0.0,
             alive=alive,
         )

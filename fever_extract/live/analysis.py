@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fever_extract.detection.given import box_around
 from fever_extract.live.reader import Reader, Shot
 from fever_extract.live.sources import Source
-from fever_extract.records import ExtractionError, Face, Record
+from fever_extract.records import ExtractionError, Record
 from fever_extract.serve.answers import face_fields
 from fever_extract.video.tracking import Tracker
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from fever_extract.extractor import Extractor
 
 _WINDOW = 2.0  # seconds over which frames a second are counted
-_SURE = 0.9  # score of a followed face, from O-Net; below, faces are looked for again
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +85,7 @@ class Analysis:
         self._tracker = Tracker()
         self._turn = threading.Condition()
         self._next = first
-        self._known: tuple[Face, ...] = ()
+        self._last: Record | None = None
         self._times: deque[float] = deque()
         self._running = threads
         self._threads = [
@@ -150,23 +148,11 @@ class Analysis:
             self._running -= 1
 
     def _analyse(self, shot: Shot, pixels: npt.NDArray[np.uint8]) -> Record:
-        known = self._known
-        if known and shot.number % self._detect_every:
-            followed = self._follow(pixels, known)
-            if followed is not None:
-                return followed
+        before = self._last if shot.number % self._detect_every else None
+        if before is not None:
+            return self._extractor.extract_next(pixels, before)
         (record,) = self._extractor.extract_records([pixels], all_faces=True)
         return record
-
-    def _follow(self, pixels: npt.NDArray[np.uint8], known: tuple[Face, ...]) -> Record | None:
-        """Find faces near where they were; None if one is not there any more."""
-        boxes = np.stack([face.box for face in known])
-        (record,) = self._extractor.extract_records([pixels], boxes=[boxes], all_faces=True)
-        if len(record.faces) < len(known) or min(face.score for face in record.faces) < _SURE:
-            return None
-        moved = box_around(np.stack([face.landmarks for face in record.faces]))
-        faces = tuple(dataclasses.replace(face, box=box) for face, box in zip(record.faces, moved))
-        return dataclasses.replace(record, faces=faces)
 
     def _result(self, shot: Shot, record: Record, pixels: npt.NDArray[np.uint8] | None) -> Result:
         boxes = np.array([face.box for face in record.faces], np.float32).reshape(-1, 4)
@@ -174,7 +160,7 @@ class Analysis:
         faces = tuple(
             dataclasses.replace(face, track=track) for face, track in zip(record.faces, tracks)
         )
-        self._known = faces
+        self._last = record
         now = time.monotonic()
         self._times.append(now)
         while now - self._times[0] > _WINDOW:

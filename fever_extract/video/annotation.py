@@ -30,11 +30,23 @@ def course(
     annotate: str | os.PathLike[str] | None,
     keep_frames: bool,
     about: Mapping[str, Any],
-    **range_: float | None,
+    fps: float | None,
+    start: float | None,
+    end: float | None,
+    detect_every: int,
 ) -> Course:
     """See `Extractor.extract_course`."""
     name = os.fspath(clip) if isinstance(clip, (str, os.PathLike)) else ""
-    pairs = frames.with_pixels(pipeline, clip, options, all_faces=True, **range_)
+    pairs = frames.with_pixels(
+        pipeline,
+        clip,
+        options,
+        all_faces=True,
+        fps=fps,
+        start=start,
+        end=end,
+        detect_every=detect_every,
+    )
     writing = nullcontext() if annotate is None else ClipWriter(annotate, clip)
     shown = progress.bar(show=options.show_progress, total=None, unit="frame")
     with writing as writer, shown as bar:

@@ -14,6 +14,7 @@ import torch
 
 from fever_extract.options import Options
 from fever_extract.records import ExtractionError, Frame, Record
+from fever_extract.video import segments
 from fever_extract.video.decoding import Clip, ClipLike, describe_problems, upright
 from fever_extract.video.stretch import Stretch
 from fever_extract.video.tracking import MAX_GAP, Tracker
@@ -41,10 +42,18 @@ def extract(
     fps: float | None = None,
     start: float | None = None,
     end: float | None = None,
+    detect_every: int = 1,
 ) -> Iterator[Frame]:
     """See `Extractor.extract_video`."""
     for _, frame in with_pixels(
-        pipeline, clip, options, all_faces=all_faces, fps=fps, start=start, end=end
+        pipeline,
+        clip,
+        options,
+        all_faces=all_faces,
+        fps=fps,
+        start=start,
+        end=end,
+        detect_every=detect_every,
     ):
         yield frame
 
@@ -58,13 +67,16 @@ def with_pixels(
     fps: float | None = None,
     start: float | None = None,
     end: float | None = None,
+    detect_every: int = 1,
 ) -> Iterator[tuple[npt.NDArray[np.uint8] | None, Frame]]:
     """Yield each frame of `extract` with the picture that its boxes are in.
 
     The pictures are ``(h, w, 3)`` uint8 RGB; where the clip could not be read, there is none.
     """
     whole = Stretch(start or 0.0, end)
-    for _, pixels, frame in _followed(pipeline, clip, options, whole, fps=fps, origin=whole.start):
+    for _, pixels, frame in _followed(
+        pipeline, clip, options, whole, fps=fps, detect_every=detect_every, origin=whole.start
+    ):
         yield pixels, frame if all_faces else dataclasses.replace(frame, faces=frame.faces[:1])
 
 
@@ -94,13 +106,14 @@ def extract_stretch(
     *,
     all_faces: bool,
     fps: float | None,
+    detect_every: int = 1,
     origin: float,
     alive: Callable[[], None],
 ) -> tuple[list[Frame], Links]:
     """Extract one stretch of a clip: the frames that `extract` yields in that time.
 
     Args:
-        pipeline, clip, options, all_faces, fps: as in `extract`.
+        pipeline, clip, options, all_faces, fps, detect_every: as in `extract`.
         stretch: which; ids of faces are its own, from 0.
         origin: ``start`` of all that is taken of the clip, in seconds.
         alive: called for each frame that was decoded.
@@ -112,8 +125,16 @@ def extract_stretch(
     frames: list[Frame] = []
     links = Links()
     seen: dict[int, list[float]] = {}
-    arguments = (pipeline, clip, options, stretch)
-    for own, _, frame in _followed(*arguments, fps=fps, origin=origin, alive=alive):
+    for own, _, frame in _followed(
+        pipeline,
+        clip,
+        options,
+        stretch,
+        fps=fps,
+        detect_every=detect_every,
+        origin=origin,
+        alive=alive,
+    ):
         if own:
             if not frames:
                 links.entry = [[track, *last] for track, last in seen.items()]
@@ -137,6 +158,7 @@ def _followed(
     stretch: Stretch,
     *,
     fps: float | None,
+    detect_every: int = 1,
     origin: float,
     alive: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[bool, npt.NDArray[np.uint8] | None, Frame]]:
@@ -148,7 +170,7 @@ def _followed(
     waiting: deque[tuple[float, npt.NDArray[np.uint8]]] = deque()
     problem: ExtractionError | None = None
 
-    def pictures() -> Iterator[npt.NDArray[np.uint8]]:
+    def pictures() -> Iterator[tuple[float, npt.NDArray[np.uint8]]]:
         nonlocal problem
         try:
             with Clip(clip, torch.get_num_threads()) as opened:
@@ -156,15 +178,19 @@ def _followed(
                 for time, (frame, pixel_aspect) in reading.taken(fps):
                     pixels = upright(frame, pixel_aspect)
                     waiting.append((time, pixels))
-                    yield pixels
+                    yield time, pixels
                 problem = reading.problem()
         except ExtractionError as error:
             problem = error  # after the frames before it
 
-    at_once = _FRAMES_AT_ONCE if pipeline.device.type == "cpu" else _FRAMES_ON_GPU
-    few = options.replace({"batch_size": min(options.batch_size, at_once)})
-    # All faces are followed, so that an id does not depend on which is chosen.
-    for record in pipeline.stream(pictures(), few, all_faces=True):
+    if detect_every > 1:
+        records = segments.follow(pipeline, pictures(), options, detect_every)
+    else:
+        at_once = _FRAMES_AT_ONCE if pipeline.device.type == "cpu" else _FRAMES_ON_GPU
+        few = options.replace({"batch_size": min(options.batch_size, at_once)})
+        # All faces are followed, so that an id does not depend on which is chosen.
+        records = pipeline.stream((pixels for _, pixels in pictures()), few, all_faces=True)
+    for record in records:
         time, pixels = waiting.popleft()
         yield time >= stretch.start, pixels, _follow(record, time, pixels, tracker)
     if problem is not None:

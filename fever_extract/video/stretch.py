@@ -8,6 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Integral
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fever_extract.options import Options
 
 SECONDS = 30.0
 """A stretch is this long, or longer where few frames a second are taken."""
@@ -46,8 +51,19 @@ class Stretch:
         return f"{self.start:.2f} to {'the end' if self.end is None else f'{self.end:.2f} s'}"
 
 
-def check_sampling(fps: float | None, start: float | None, end: float | None) -> None:
-    """Refuse a rate or a range of time that no clip has.
+def check_sampling(
+    fps: float | None,
+    start: float | None,
+    end: float | None,
+    *,
+    detect_every: int = 1,
+    options: Options | None = None,
+) -> None:
+    """Refuse a rate or a range of time that no clip has, or what ``detect_every`` can't do.
+
+    Args:
+        fps, start, end, detect_every: as in `fever_extract.Extractor.extract_video`.
+        options: that go with them.
 
     Raises:
         ValueError: saying what is expected.
@@ -56,6 +72,11 @@ def check_sampling(fps: float | None, start: float | None, end: float | None) ->
         raise ValueError(f"fps must be more than 0, not {fps}")
     if not 0 <= (start or 0) < (math.inf if end is None else end):
         raise ValueError(f"start must be at least 0 and before end, not {start} and {end}")
+    if not isinstance(detect_every, Integral) or detect_every < 1:
+        raise ValueError(f"detect_every must be a whole number from 1 on, not {detect_every!r}")
+    for name in ("aligned", "any_orientation"):
+        if detect_every > 1 and options is not None and getattr(options, name):
+            raise ValueError(f"{name} is for detect_every=1: faces can't be followed with it")
 
 
 def count(

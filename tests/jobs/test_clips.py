@@ -214,12 +214,12 @@ def test_stretches_without_a_frame(extractor, pictures, tmp_path):
 
 def test_fps_start_and_end(extractor, pictures, tmp_path):
     write_clip(tmp_path / "a.mp4", pictures)
-    sampling = {"fps": 3, "start": 0.55, "end": 2.45, "all_faces": True}
+    sampling = {"fps": 3, "start": 0.55, "end": 2.45, "detect_every": 2, "all_faces": True}
     table(extractor, tmp_path / "a.mp4", tmp_path / "f.parquet", **sampling)
     summary = run(extractor, tmp_path / "a.mp4", tmp_path / "out", **sampling)
     assert_same(tmp_path / "out", tmp_path / "f.parquet")
     assert 5 <= summary.frames <= 7
-    with pytest.raises(ValueError, match=r"fps was 3, is 5; start was 0\.55, is None"):
+    with pytest.raises(ValueError, match=r"detect_every was 2, is None; fps was 3, is 5; "):
         run(extractor, tmp_path / "a.mp4", tmp_path / "out", fps=5, end=2.45, all_faces=True)
     ((_, _, error),) = run(extractor, tmp_path / "a.mp4", tmp_path / "late", start=99).failures
     assert error == "no frame in it from 99 s on"
@@ -336,6 +336,8 @@ def test_photographs_only_or_clips_only(extractor, pictures, astronaut, tmp_path
         ({"start": 2, "end": 2}, "start must be at least 0 and before end"),
         ({"no_clips": True, "only_clips": True}, "leave out no_clips"),
         ({"no_clips": True, "fps": 2}, "leave out no_clips"),
+        ({"no_clips": True, "detect_every": 2}, "leave out no_clips"),
+        ({"detect_every": 2, "aligned": True}, "aligned is for detect_every=1"),
         ({"overwrite": True, "retry_failed": True}, "leave out retry_failed"),
     ],
 )

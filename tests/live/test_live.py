@@ -128,6 +128,8 @@ def test_the_page_s_commands_work(capsys, short, tmp_path, monkeypatch):
     for _, *arguments in map(shlex.split, commands):
         code, _, err = in_process(capsys, *arguments, "--detect-every", 0)
         assert (code, err) == (2, "fever-extract: --detect-every must be at least 1\n")
+    code, _, err = in_process(capsys, *arguments, "--detect-every", 2, "--any-orientation")
+    assert (code, err.split(":")[1]) == (2, " any_orientation is for detect_every=1")
     code, out, _ = in_process(capsys, *arguments)  # the last is the clip as lines of JSON
     assert code == 0
     assert json.loads(out.splitlines()[0])["faces"][0]["track"] == 0

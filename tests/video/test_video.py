@@ -381,6 +381,8 @@ def test_what_is_no_clip(extractor, tmp_path, clip):
         ({"start": -1}, ValueError, "start must be at least 0"),
         ({"start": 2, "end": 1}, ValueError, "before end"),
         ({"batch_size": 0}, ValueError, "batch_size"),
+        ({"detect_every": 0}, ValueError, "detect_every must be a whole number from 1 on, not 0"),
+        ({"detect_every": 2, "any_orientation": True}, ValueError, "any_orientation is for detect"),
         ({"clip": np.zeros((4, 4, 3))}, TypeError, "expected a clip's path"),
     ],
 )
