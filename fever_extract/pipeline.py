@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
-from threading import BoundedSemaphore
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from fever_extract import alignment, images
+from fever_extract._utils.device_thread import DeviceThread
 from fever_extract._utils.precision import full_precision
 from fever_extract._utils.sampling import upload
 from fever_extract._utils.threads import map_batches, one_thread, prepare_for_forks
@@ -41,7 +40,6 @@ _AT_ONCE = 16  # images a thread takes at a time on the CPU: enough faces for a 
 _FACES = 16  # that are embedded at a time on the CPU: more would leave its cache
 _PIXELS = 8_000_000  # of images that are searched together on the CPU: more won't be faster
 _PIXELS_ON_GPU = 16_000_000  # the same there: about 1 GB of its memory
-_BATCHES_ON_GPU = 3  # at a time: it computes one while the next are prepared
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ class Pipeline:
         self._plain: dict[torch.device, FeverNet] = {}
         self._networks = {"float32": self._network}
         self._batched = self.device.type == "cuda" if batched is None else batched
-        self._turn = BoundedSemaphore(_BATCHES_ON_GPU)
+        self._device_thread = DeviceThread(own=self._batched)
         # Overlaps are computed in doubles, which devices other than CUDA's lack.
         plain = Detector("cpu")
         self._detector = BatchDetector(self.device) if self._batched else plain
@@ -185,9 +183,8 @@ class Pipeline:
             # All sequences together: their faces are a batch.
             running = [n for n, frames in enumerate(sequences) if step < len(frames)]
             opened = [self._open_or_fail(sequences[n][step], options) for n in running]
-            with self._computing():
-                found = self._trace(opened, [known[n] for n in running], options)
-                cropped = self._crop(opened, found, options, all_faces=True)
+            found = self._trace(opened, [known[n] for n in running], options)
+            cropped = self._crop(opened, found, options, all_faces=True)
             for n, item in zip(running, cropped):
                 items[n].append(item)
             for n, faces in zip(running, found):
@@ -255,10 +252,9 @@ class Pipeline:
     ) -> list[_Cropped | Record]:
         """Detect and crop the faces of decoded images; pass the other items on."""
         pictures = [item for item in opened if isinstance(item, _Picture)]
-        with self._computing():
-            answers = iter(self._detect(pictures, options))
-            found = [next(answers) if isinstance(item, _Picture) else None for item in opened]
-            return self._crop(opened, found, options, all_faces)
+        answers = iter(self._detect(pictures, options))
+        found = [next(answers) if isinstance(item, _Picture) else None for item in opened]
+        return self._crop(opened, found, options, all_faces)
 
     def _crop(
         self,
@@ -274,21 +270,13 @@ class Pipeline:
             else item
             for item, faces in zip(opened, found)
         ]
-        crops = iter(self._cut_out([item for item in items if isinstance(item, _Chosen)]))
+        chosen = [item for item in items if isinstance(item, _Chosen)]
+        crops = iter(self._device_thread.run(lambda: self._cut_out(chosen)))
         return [
             next(crops) if isinstance(item, _Chosen) else item
             for item in items
             if not isinstance(item, _Picture)
         ]
-
-    @contextmanager
-    def _computing(self) -> Iterator[None]:
-        """Hold one of the turns on a GPU, and its full precision; nothing on a CPU."""
-        if self.device.type != "cuda":
-            yield
-            return
-        with self._turn, full_precision():
-            yield
 
     def _trace(
         self,
@@ -332,8 +320,10 @@ class Pipeline:
         if not pictures:
             return []
         try:
-            given = iter(self._look_at([one for one in pictures if one.given is not None]))
-            found = iter(self._look_for([one for one in pictures if one.given is None], options))
+            known = [one for one in pictures if one.given is not None]
+            given = iter(self._device_thread.run(lambda: self._look_at(known)))
+            new = [one for one in pictures if one.given is None]
+            found = iter(self._device_thread.run(lambda: self._look_for(new, options)))
             return [next(found if one.given is None else given) for one in pictures]
         except Exception as error:
             # Out of memory, for example: the fault of one image, which must not cost the others.
@@ -473,7 +463,6 @@ class Pipeline:
             embeddings = self._plain[crops.device].embed(crops)
         return torch.nn.functional.normalize(embeddings) if normalize else embeddings
 
-    @torch.inference_mode()
     def _embed(
         self, crops: Sequence[torch.Tensor], options: Options
     ) -> Iterator[tuple[npt.NDArray[np.float32], dict[str, list[float]]]]:
@@ -483,6 +472,14 @@ class Pipeline:
         """
         if not sum(map(len, crops)):
             return iter(())
+        rows, widths = self._device_thread.run(lambda: self._embedded(crops, options))
+        return self._split(rows, widths | {"crop": 2})
+
+    @torch.inference_mode()
+    def _embedded(
+        self, crops: Sequence[torch.Tensor], options: Options
+    ) -> tuple[npt.NDArray[np.float32], dict[str, int]]:
+        """Return a row per crop, and how many numbers each head has in it."""
         if options.dtype not in self._networks:
             self._networks[options.dtype] = in_dtype(self._network, options.dtype)
         network = self._networks[options.dtype]
@@ -491,20 +488,18 @@ class Pipeline:
             size = min(size, _FACES)
         parts: list[torch.Tensor] = []
         widths: dict[str, int] = {}
-        with self._computing():
-            for chunk in torch.split(self._gathered(crops), size):
-                output = network(self._rounded_up(chunk))
-                heads = dict(output.heads)
-                if "expression" in heads:
-                    heads["expression"] = network.probabilities(heads["expression"], options.prior)
-                embeddings = output.embedding
-                if options.normalize:
-                    embeddings = torch.nn.functional.normalize(embeddings)
-                widths = {name: values.shape[1] for name, values in heads.items()}
-                together = torch.cat([embeddings, *heads.values()], dim=1)[: len(chunk)]
-                parts.append(torch.cat([together, sharpness_and_exposure(chunk)], dim=1))
-            rows = torch.cat(parts).cpu().numpy()
-        return self._split(rows, widths | {"crop": 2})
+        for chunk in torch.split(self._gathered(crops), size):
+            output = network(self._rounded_up(chunk))
+            heads = dict(output.heads)
+            if "expression" in heads:
+                heads["expression"] = network.probabilities(heads["expression"], options.prior)
+            embeddings = output.embedding
+            if options.normalize:
+                embeddings = torch.nn.functional.normalize(embeddings)
+            widths = {name: values.shape[1] for name, values in heads.items()}
+            together = torch.cat([embeddings, *heads.values()], dim=1)[: len(chunk)]
+            parts.append(torch.cat([together, sharpness_and_exposure(chunk)], dim=1))
+        return torch.cat(parts).cpu().numpy(), widths
 
     def _gathered(self, crops: Sequence[torch.Tensor]) -> torch.Tensor:
         """Join crops on this device; those that are elsewhere go there in one transfer."""

@@ -69,7 +69,7 @@ def map_in_threads(work: Callable[[list[T]], list[R]], batches: Iterable[list[T]
 @contextmanager
 def thread_pool(name: str) -> Iterator[ThreadPoolExecutor]:
     """Open a pool of torch's number of threads, each limited to one; pending work is cancelled."""
-    pool = ThreadPoolExecutor(torch.get_num_threads(), name, _limit)
+    pool = ThreadPoolExecutor(torch.get_num_threads(), name, limit_thread)
     try:
         yield pool
     finally:
@@ -87,11 +87,11 @@ def one_thread() -> Iterator[None]:
     if before == 1:
         yield
         return
-    before_in_mkl = _limit()
+    before_in_mkl = limit_thread()
     try:
         yield
     finally:
-        _limit(before, before_in_mkl)
+        limit_thread(before, before_in_mkl)
 
 
 @lru_cache(maxsize=1)
@@ -104,7 +104,7 @@ def prepare_for_forks() -> None:
         os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
-def _limit(count: int = 1, count_in_mkl: int = 1) -> int:
+def limit_thread(count: int = 1, count_in_mkl: int = 1) -> int:
     """Set the calling thread's number of threads; return MKL's previous one (0 if unset)."""
     torch.get_num_threads()  # sets this thread's default, if nothing has yet
     setters = _setters()

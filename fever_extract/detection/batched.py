@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from fever_extract._utils.precision import full_precision
 from fever_extract._utils.sampling import upload
 from fever_extract.detection._nms import nms
 from fever_extract.detection.atlas import Atlas
@@ -59,6 +60,7 @@ class BatchDetector:
         )
 
     @torch.inference_mode()
+    @full_precision()
     def detect(
         self,
         images: Sequence[npt.NDArray[np.uint8]],
@@ -83,6 +85,7 @@ class BatchDetector:
         return [everything.take((whose == index).nonzero()[0]) for index in range(len(images))]
 
     @torch.inference_mode()
+    @full_precision()
     def locate(
         self,
         images: Sequence[npt.NDArray[np.uint8]],
