@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -110,6 +111,12 @@ class Job:
             )
         if self.retry_failed and self.overwrite:
             raise ValueError("overwrite does everything again: leave out retry_failed")
+        first = Path(self.output).parts[:1]
+        if first and re.fullmatch(r"\w[\w+]+:", first[0]):  # a path has one slash for two
+            raise ValueError(
+                f"output {self.output}: {first[0]}// addresses can't be written to; give a folder "
+                "or file of this machine, and copy it"
+            )
         if is_shard_folder(self.output):
             self._check_shards()
         else:

@@ -16,6 +16,8 @@ REFUSED = [
     ("f.npz", {"engine": "ray"}, "engine is for shards, and output f.npz is one file"),
     ("f.npz", {"engine": local(1)}, "engine is for shards"),
     ("f.npz", {"workers": 0}, "workers must be at least 1, not 0"),
+    ("s3://bucket/out", {}, "s3:// addresses can't be written to; give a folder or file of this"),
+    ("s3://", {}, "s3:// addresses can't be written to"),
     ("out/", {"engine": "spark"}, "engine must be 'local', 'ray' or an engine, not 'spark'"),
     ("out/", {"engine": local(1), "workers": 2}, "workers is for an engine by name"),
     ("out/", {"save_crops": "crops"}, "save_crops is for one table: .* not the folder out/"),
