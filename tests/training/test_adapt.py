@@ -59,7 +59,7 @@ def test_fine_tuned_weights_tell_unseen_faces_apart(tuned, unseen, extractor):
     assert adapted.config.expressions == ("serious", "smiling")
     assert right(adapted, unseen) >= 7, "of 8"
     made = adapted.config.metadata["adapted"]
-    assert made["from"] == {"name": "fever-general", "sha256": extractor.sha256}
+    assert made["from"] == {"name": extractor.config.name, "sha256": extractor.sha256}
     assert made["faces"] == {"serious": 8, "smiling": 8}
     assert made["validation"]["faces"] == 4
     assert made["validation"]["accuracy"] >= 0.75
