@@ -55,7 +55,7 @@ def bundle(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not longer: other tests look for, and kill, child processes
 def browser(tmp_path_factory) -> Iterator[Chrome]:
     with chromium(tmp_path_factory.mktemp("profile")) as running:
         yield running

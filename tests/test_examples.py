@@ -217,7 +217,8 @@ def test_the_video_benchmark(tmp_path, script):
     write_clip(tmp_path / "clip.mp4", [np.full((120, 160, 3), 128, np.uint8)] * 4)
     lines = script("benchmarks/video.py", "clip.mp4").splitlines()
     assert lines[0].startswith("160x120, ")
-    assert [line.endswith(" 4 frames") for line in lines[1:]] == [True] * 3
+    rates = [line for line in lines if " frames/s, " in line]
+    assert len(rates) == 2 + 2 * 4, "decoding, and extraction of frames and from the file"
 
 
 def test_the_readmes_python(tmp_path, astronaut, script):

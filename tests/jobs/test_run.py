@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -38,7 +39,7 @@ def here(tmp_path, astronaut_path, monkeypatch):
 @pytest.fixture(scope="module")
 def old():
     """Weights that don't say which prior they learned."""
-    return Extractor("tests/checkpoints/v1", device="cpu")
+    return Extractor(Path(__file__).parents[1] / "checkpoints" / "v1", device="cpu")
 
 
 @pytest.mark.parametrize(("output", "arguments", "message"), REFUSED)
