@@ -9,6 +9,7 @@ import sys
 import tarfile
 import threading
 import time
+from pathlib import Path
 
 import duckdb
 import hostile
@@ -173,7 +174,7 @@ def test_other_settings_are_refused(extractor, photos_folder, whole, tmp_path):
     _, output = whole
     with pytest.raises(ValueError, match=r"normalize was False, is True.*--overwrite"):
         extractor.extract_folder(photos_folder, output, normalize=True)
-    other = fever_extract.Extractor("tests/checkpoints/v1", device="cpu")
+    other = fever_extract.Extractor(Path(__file__).parents[1] / "checkpoints" / "v1", device="cpu")
     with pytest.raises(ValueError, match="weights_sha256 was"):
         other.extract_folder(photos_folder, f"{output}/")
     single = photos_folder / "00.jpg"

@@ -13,6 +13,8 @@ from fever_extract.jobs.engine import local
 from fever_extract.jobs.job import Job
 from fever_extract.jobs.run import run
 
+OLD = Path(__file__).parents[1] / "checkpoints" / "v1"
+
 REFUSED = [
     ("f.npz", {"engine": "ray"}, "engine is for shards, and output f.npz is one file"),
     ("f.npz", {"engine": local(1)}, "engine is for shards"),
@@ -39,7 +41,7 @@ def here(tmp_path, astronaut_path, monkeypatch):
 @pytest.fixture(scope="module")
 def old():
     """Weights that don't say which prior they learned."""
-    return Extractor(Path(__file__).parents[1] / "checkpoints" / "v1", device="cpu")
+    return Extractor(OLD, device="cpu")
 
 
 @pytest.mark.parametrize(("output", "arguments", "message"), REFUSED)
@@ -65,7 +67,7 @@ def test_a_prior_that_the_weights_do_not_know_is_refused_before_any_image(old):
     with pytest.raises(ValueError, match="expression_prior"):
         old.extract([], prior="uniform")
     with pytest.raises(ValueError, match="expression_prior"):
-        Extractor("tests/checkpoints/v1", device="cpu", prior="uniform")
+        Extractor(OLD, device="cpu", prior="uniform")
 
 
 def test_one_table_needs_no_extractor(extractor, here):
