@@ -23,7 +23,7 @@ from fever_extract._utils.sampling import upload
 from fever_extract.detection._nms import nms
 from fever_extract.detection.atlas import Atlas
 from fever_extract.detection.boxes import overlaps, square
-from fever_extract.detection.mtcnn import DENSE, HEADS, POOLS, load_weights
+from fever_extract.detection.mtcnn import DENSE, POOLS, Heads, load_weights
 from fever_extract.detection.parameters import (
     CELL,
     LEVEL_OVERLAP,
@@ -179,11 +179,12 @@ class BatchDetector:
         return torch.cat(outputs), torch.cat(inside)
 
 
-class _Network:
+class _Network(Heads):
     """P-Net, R-Net or O-Net: images ``(n, 3, h, w)``, 0 to 255, channels last, to all heads."""
 
     def __init__(self, name: str, device: torch.device) -> None:
         weights = {key: value.to(device) for key, value in load_weights(name).items()}
+        super().__init__(name, weights, device)
         self._layers = [
             (
                 weights[f"conv{number}.weight"].to(memory_format=torch.channels_last),
@@ -197,9 +198,6 @@ class _Network:
         if name in DENSE:
             prelu = weights[f"prelu{len(self._layers) + 1}.weight"]
             self._dense = weights[f"{DENSE[name]}.weight"], weights[f"{DENSE[name]}.bias"], prelu
-        heads = HEADS[name]
-        self._head_weight = torch.cat([weights[f"{head}.weight"].flatten(1) for head in heads])
-        self._head_bias = torch.cat([weights[f"{head}.bias"] for head in heads])
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         x = self.features(x)
@@ -214,16 +212,6 @@ class _Network:
             x = F.prelu(F.conv2d(x, weight, bias), slope)
             x = F.max_pool2d(x, pool, 2, ceil_mode=True) if pool else x
         return x
-
-    def heads(self, features: torch.Tensor) -> torch.Tensor:
-        """Compute all heads' outputs, concatenated."""
-        return F.linear(features, self._head_weight, self._head_bias)
-
-    def margin(self, features: torch.Tensor) -> torch.Tensor:
-        """Return the face's logit minus the other."""
-        weight, bias = (values[1] - values[0] for values in (self._head_weight, self._head_bias))
-        margin: torch.Tensor = features @ weight + bias
-        return margin
 
 
 def _choose(

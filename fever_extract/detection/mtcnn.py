@@ -90,11 +90,39 @@ class Mtcnn:
         return _scores(output), output[:, 2:6], landmarks
 
 
-class _Network:
+class Heads:
+    """What a network computes last: two logits, offsets of the box and, in O-Net, landmarks.
+
+    P-Net's are 1x1 convolutions: linear at each cell.
+
+    Args:
+        name: of the network.
+        weights: of `load_weights`.
+        device: where the heads are.
+    """
+
+    def __init__(self, name: str, weights: dict[str, torch.Tensor], device: torch.device) -> None:
+        heads = HEADS[name]
+        self._head_weight = torch.cat([weights[f"{h}.weight"].flatten(1) for h in heads]).to(device)
+        self._head_bias = torch.cat([weights[f"{h}.bias"] for h in heads]).to(device)
+
+    def heads(self, features: torch.Tensor) -> torch.Tensor:
+        """Compute all heads' outputs, concatenated."""
+        return F.linear(features, self._head_weight, self._head_bias)
+
+    def margin(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the face's logit minus the other."""
+        weight, bias = (values[1] - values[0] for values in (self._head_weight, self._head_bias))
+        margin: torch.Tensor = features @ weight + bias
+        return margin
+
+
+class _Network(Heads):
     """One network, from images ``(n, h, w, 3)`` to its heads' outputs, concatenated."""
 
     def __init__(self, name: str, device: torch.device) -> None:
         weights = load_weights(name)
+        super().__init__(name, weights, device)
         self._convolutions = []
         for number, pool in enumerate(POOLS[name], 1):
             weight = weights[f"conv{number}.weight"].to(device, memory_format=torch.channels_last)
@@ -109,10 +137,6 @@ class _Network:
             bias = weights[f"{DENSE[name]}.bias"].to(device)
             prelu = _PReLU(weights[f"prelu{len(self._convolutions) + 1}.weight"].to(device))
             self._dense = (grid.contiguous().to(device), bias, prelu)
-        # P-Net's heads are 1x1 convolutions: linear at each cell.
-        heads = HEADS[name]
-        self._head_weight = torch.cat([weights[f"{h}.weight"].flatten(1) for h in heads]).to(device)
-        self._head_bias = torch.cat([weights[f"{h}.bias"] for h in heads]).to(device)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return self.heads(self.features(x))
@@ -127,16 +151,6 @@ class _Network:
             weight, bias, prelu = self._dense
             x = prelu(F.linear(x.flatten(1), weight, bias))
         return x
-
-    def heads(self, features: torch.Tensor) -> torch.Tensor:
-        """Compute all heads' outputs, concatenated."""
-        return F.linear(features, self._head_weight, self._head_bias)
-
-    def margin(self, features: torch.Tensor) -> torch.Tensor:
-        """Return the face's logit minus the other."""
-        weight, bias = (values[1] - values[0] for values in (self._head_weight, self._head_bias))
-        margin: torch.Tensor = features @ weight + bias
-        return margin
 
 
 class _PReLU:
