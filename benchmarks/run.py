@@ -222,8 +222,8 @@ def embedding_rows(paths: list[Path], data: Path | None, extractor: Extractor) -
 
         # As `Pipeline.stream` has it: each thread takes some faces.
         def embed(crops: Sequence[torch.Tensor], options: Options = options) -> int:
-            vectors = map_batches(lambda some: list(pipeline._embed(some, options)), crops, 16)
-            return len(list(vectors))
+            work = pipeline.embedder.embed
+            return len(list(map_batches(lambda some: list(work(some, options)), crops, 16)))
 
         embed(whole[:64].split(1))
         ours = seconds(lambda embed=embed: embed(whole.split(1))) / len(whole)

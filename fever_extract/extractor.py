@@ -142,7 +142,7 @@ class Extractor:
         ``config.preprocessing.size``, and gives a `fever_extract.models.network.Output`; it is
         in evaluation mode, in float32, on this extractor's device, and has its own weights.
         """
-        return self._pipeline.network()
+        return self._pipeline.embedder.network()
 
     @overload
     def embed(self, crops: torch.Tensor, *, normalize: bool | None = None) -> torch.Tensor: ...
@@ -177,10 +177,11 @@ class Extractor:
             chosen = chosen.replace({"normalize": normalize})
         prepared = as_crops(crops, self.config.preprocessing.size)
         if not isinstance(crops, np.ndarray):
-            return self._pipeline.embed_tensor(prepared, chosen.normalize)
+            return self._pipeline.embedder.embed_tensor(prepared, normalize=chosen.normalize)
         embeddings = np.zeros((len(prepared), self.embedding_dim), np.float32)
         if len(prepared):
-            embeddings[:] = list(self._pipeline.embed(prepared, chosen))
+            outputs = self._pipeline.embedder.embed([prepared], chosen)
+            embeddings[:] = [output.embedding for output in outputs]
         return embeddings
 
     def extract(

@@ -12,9 +12,7 @@ import torch
 
 from fever_extract import alignment, images
 from fever_extract._utils.device_thread import DeviceThread
-from fever_extract._utils.precision import full_precision
-from fever_extract._utils.sampling import upload
-from fever_extract._utils.threads import map_batches, one_thread, prepare_for_forks
+from fever_extract._utils.threads import map_batches, prepare_for_forks
 from fever_extract.detection import outcomes, turning
 from fever_extract.detection.batched import BatchDetector
 from fever_extract.detection.detector import Detector
@@ -23,10 +21,10 @@ from fever_extract.detection.given import Given
 from fever_extract.detection.parameters import Detections, smallest_face, whole_picture
 from fever_extract.images import ImageLike
 from fever_extract.models.checkpoint import Checkpoint
-from fever_extract.models.inference import for_inference, in_dtype
-from fever_extract.models.network import FeverNet, build, pick_device
+from fever_extract.models.embedder import Embedded, Embedder
+from fever_extract.models.network import pick_device
 from fever_extract.options import Options
-from fever_extract.quality.crop import share_outside, sharpness_and_exposure
+from fever_extract.quality.crop import share_outside
 from fever_extract.records import ExtractionError, Face, Record, Status
 
 if TYPE_CHECKING:
@@ -37,7 +35,6 @@ Input = ImageLike | Given | ExtractionError
 """An image, an image with known faces, or the error in place of one."""
 
 _AT_ONCE = 16  # images a thread takes at a time on the CPU: enough faces for a good batch
-_FACES = 16  # that are embedded at a time on the CPU: more would leave its cache
 _PIXELS = 8_000_000  # of images that are searched together on the CPU: more won't be faster
 _PIXELS_ON_GPU = 16_000_000  # the same there: about 1 GB of its memory
 
@@ -104,21 +101,15 @@ class Pipeline:
         prepare_for_forks()
         self.device = pick_device(device)
         self.config = checkpoint.config
-        self._checkpoint = checkpoint
-        with one_thread():
-            self._network = for_inference(self.network())
-        self._plain: dict[torch.device, FeverNet] = {}
-        self._networks = {"float32": self._network}
         self._batched = self.device.type == "cuda" if batched is None else batched
         self._device_thread = DeviceThread(own=self._batched)
+        self.embedder = Embedder(
+            checkpoint, self.device, self._device_thread, batched=self._batched
+        )
         # Overlaps are computed in doubles, which devices other than CUDA's lack.
         plain = Detector("cpu")
         self._detector = BatchDetector(self.device) if self._batched else plain
         self._follower = plain  # a few small crops a frame: not worth a GPU's time to be asked
-
-    def network(self) -> FeverNet:
-        """Build a separate network, as it was trained, on this device."""
-        return build(self.config, self._checkpoint.state_dict).to(self.device)
 
     def stream(
         self,
@@ -194,7 +185,7 @@ class Pipeline:
     def _records(self, items: list[_Cropped | Record], options: Options) -> list[Record]:
         """Embed all crops, and make them records."""
         crops = [item.crops for item in items if isinstance(item, _Cropped)]
-        outputs = self._embed(crops, options)
+        outputs = self.embedder.embed(crops, options)
         return [
             Record(Status.OK, item.error, tuple(self._faces(item, outputs)))
             if isinstance(item, _Cropped)
@@ -446,92 +437,10 @@ class Pipeline:
         crops = alignment.whole(pixels, self.config.preprocessing)
         return _Cropped(face, crops, np.zeros(1, np.float32), detected=False)
 
-    def embed(self, crops: torch.Tensor, options: Options) -> Iterator[npt.NDArray[np.float32]]:
-        """Yield an embedding per aligned crop ``(n, 3, s, s)``, 0 to 255, ``s`` as configured."""
-        for embedding, _ in self._embed([crops], options):
-            yield embedding
-
-    def embed_tensor(self, crops: torch.Tensor, normalize: bool) -> torch.Tensor:
-        """Embed crops, as `embed`, on their device and with gradients."""
-        if crops.device not in self._plain:
-            # Not fused for inference, so that gradients flow as in training.
-            self._plain[crops.device] = self.network().requires_grad_(False).to(crops.device)
-        if crops.device.type == "cuda":
-            with full_precision():
-                embeddings = self._plain[crops.device].embed(crops)
-        else:
-            embeddings = self._plain[crops.device].embed(crops)
-        return torch.nn.functional.normalize(embeddings) if normalize else embeddings
-
-    def _embed(
-        self, crops: Sequence[torch.Tensor], options: Options
-    ) -> Iterator[tuple[npt.NDArray[np.float32], dict[str, list[float]]]]:
-        """Return each crop's embedding, and its head outputs and crop measures by name, in order.
-
-        The results come from the device together, once.
-        """
-        if not sum(map(len, crops)):
-            return iter(())
-        rows, widths = self._device_thread.run(lambda: self._embedded(crops, options))
-        return self._split(rows, widths | {"crop": 2})
-
-    @torch.inference_mode()
-    def _embedded(
-        self, crops: Sequence[torch.Tensor], options: Options
-    ) -> tuple[npt.NDArray[np.float32], dict[str, int]]:
-        """Return a row per crop, and how many numbers each head has in it."""
-        if options.dtype not in self._networks:
-            self._networks[options.dtype] = in_dtype(self._network, options.dtype)
-        network = self._networks[options.dtype]
-        size = options.batch_size
-        if self.device.type == "cpu":
-            size = min(size, _FACES)
-        parts: list[torch.Tensor] = []
-        widths: dict[str, int] = {}
-        for chunk in torch.split(self._gathered(crops), size):
-            output = network(self._rounded_up(chunk))
-            heads = dict(output.heads)
-            if "expression" in heads:
-                heads["expression"] = network.probabilities(heads["expression"], options.prior)
-            embeddings = output.embedding
-            if options.normalize:
-                embeddings = torch.nn.functional.normalize(embeddings)
-            widths = {name: values.shape[1] for name, values in heads.items()}
-            together = torch.cat([embeddings, *heads.values()], dim=1)[: len(chunk)]
-            parts.append(torch.cat([together, sharpness_and_exposure(chunk)], dim=1))
-        return torch.cat(parts).cpu().numpy(), widths
-
-    def _gathered(self, crops: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Join crops on this device; those that are elsewhere go there in one transfer."""
-        # By kind: "cuda" and "cuda:0" are one device with two names.
-        elsewhere = [some for some in crops if some.device.type != self.device.type]
-        if not elsewhere:
-            return torch.cat(list(crops))
-        joined = upload(torch.cat(elsewhere).numpy(), self.device)
-        moved = iter(torch.split(joined, [len(some) for some in elsewhere]))
-        here = self.device.type
-        return torch.cat([some if some.device.type == here else next(moved) for some in crops])
-
-    def _rounded_up(self, crops: torch.Tensor) -> torch.Tensor:
-        """Add empty crops up to a power of two on a GPU, which prepares for each new number."""
-        more = (1 << (len(crops) - 1).bit_length()) - len(crops) if self._batched else 0
-        return torch.nn.functional.pad(crops, (0, 0, 0, 0, 0, 0, 0, more)) if more else crops
-
-    def _split(
-        self, rows: npt.NDArray[np.float32], widths: dict[str, int]
-    ) -> Iterator[tuple[npt.NDArray[np.float32], dict[str, list[float]]]]:
-        """Take rows apart: an embedding, and values by name."""
-        ends = np.cumsum([self.config.embedding_dim, *widths.values()]).tolist()
-        for row in rows:
-            values = {
-                name: row[start:end].tolist() for name, start, end in zip(widths, ends, ends[1:])
-            }
-            yield row[: ends[0]].copy(), values
-
     def _faces(
         self,
         cropped: _Cropped,
-        outputs: Iterator[tuple[npt.NDArray[np.float32], dict[str, list[float]]]],
+        outputs: Iterator[Embedded],
     ) -> Iterator[Face]:
         """Yield one image's faces, each with the next of the outputs."""
         for index in range(len(cropped.faces)):
