@@ -8,15 +8,16 @@ all of a stage's crops, of several images, in few calls.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
 from fever_extract.detection._nms import nms
 from fever_extract.detection.boxes import move, overlaps, square
+from fever_extract.detection.compiled import CompiledMtcnn, instructions
 from fever_extract.detection.following import surroundings
 from fever_extract.detection.mtcnn import Mtcnn
 from fever_extract.detection.parameters import (
@@ -60,11 +61,15 @@ class Detector:
 
     Args:
         device: where its networks run.
+        compiled: run them as compiled code; by default wherever that can be done.
     """
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
+    def __init__(self, device: torch.device | str = "cpu", *, compiled: bool | None = None) -> None:
         self.device = torch.device(device)
-        self._networks = Mtcnn(self.device)
+        if compiled is None:
+            compiled = self.device.type == "cpu" and instructions() > 0
+        self._compiled = CompiledMtcnn() if compiled else None
+        self._networks = self._compiled or Mtcnn(self.device)
 
     @torch.inference_mode()
     def detect(
@@ -80,7 +85,7 @@ class Detector:
             smallest: the smallest face that is looked for in each, in pixels; 12 at least.
             min_confidence: faces with a lower score are left out.
         """
-        pyramids = Pyramids(images, self.device)
+        pyramids = Pyramids(images, self.device, self._compiled)
         owners, boxes = self._propose(pyramids, smallest)
         owners, boxes = self._refine(pyramids, owners, boxes)
         owners, boxes, scores, landmarks = self._output(pyramids, owners, boxes, min_confidence)
@@ -109,7 +114,7 @@ class Detector:
         Returns:
             The faces in the order of the boxes, with these boxes; scores are O-Net's for them.
         """
-        pyramids = Pyramids(images, self.device)
+        pyramids = Pyramids(images, self.device, self._compiled)
         owners = np.repeat(np.arange(len(images)), [len(some) for some in boxes])
         squares = square(np.concatenate(boxes))
         look = self._look(pyramids, owners, squares)
@@ -144,7 +149,7 @@ class Detector:
         # Of a large picture, little is resampled.
         cut = [surroundings(image, box) for image, box in zip(pictures, boxes)]
         corners = np.array([corner for _, corner in cut], np.float32)
-        pyramids = Pyramids([region for region, _ in cut], self.device)
+        pyramids = Pyramids([region for region, _ in cut], self.device, self._compiled)
         shifts, owners = np.tile(corners, 2), np.arange(len(boxes))
         boxes, landmarks, scores = self._settle(
             pyramids, owners, boxes - shifts, landmarks - corners[:, None]
@@ -160,9 +165,7 @@ class Detector:
         """Run P-Net at all scales: image indices ``(k,)`` and candidate squares ``(k, 4)``."""
         proposals, count = [], 0
         for sheet in pyramids.sheets([CELL / side for side in smallest]):
-            rows, columns, scores, offsets = _arrays(
-                self._networks.propose(sheet.pixels, THRESHOLD)
-            )
+            rows, columns, scores, offsets = self._networks.propose(sheet.pixels, THRESHOLD)
             inside, levels, owners, boxes = sheet.find(rows, columns)
             proposals.append((owners, boxes, scores[inside], offsets[inside], levels + count))
             count += sheet.count
@@ -185,7 +188,7 @@ class Detector:
         owners, boxes = owners[kept], boxes[kept]
         if not len(boxes):
             return owners, boxes
-        scores, offsets = _arrays(self._networks.refine(crops))
+        scores, offsets = self._networks.refine(crops)
         keep = scores > THRESHOLD
         owners, boxes, offsets, scores = owners[keep], boxes[keep], offsets[keep], scores[keep]
         picked = _suppress(boxes, scores, owners, OVERLAP)
@@ -237,7 +240,7 @@ class Detector:
         squares = squares[kept]
         if not len(kept):
             return _Look(kept, squares, np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
-        scores, offsets, points = _arrays(self._networks.locate(crops))
+        scores, offsets, points = self._networks.locate(crops)
         sides = squares[:, None, 2:] - squares[:, None, :2] + 1
         landmarks = squares[:, None, :2] - 1 + points * sides
         return _Look(kept, move(squares, offsets), scores, landmarks)
@@ -272,10 +275,6 @@ class Detector:
             scores[moving] = look.scores
             moving = moving[steps > STILL * (squares[:, 2] - squares[:, 0])]
         return boxes, landmarks, scores
-
-
-def _arrays(tensors: Iterable[torch.Tensor]) -> Iterator[npt.NDArray[Any]]:
-    return (tensor.cpu().numpy() for tensor in tensors)
 
 
 def _suppress(

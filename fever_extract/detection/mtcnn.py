@@ -11,11 +11,16 @@ from __future__ import annotations
 import math
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
 from fever_extract.detection.parameters import CELL, STRIDE
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 _MEAN, _STD = 127.5, 128.0
 _STRIP = 200_000  # pixels that P-Net takes at once on a CPU: 20 MB between its layers
@@ -47,11 +52,13 @@ class Mtcnn:
 
     def propose(
         self, image: torch.Tensor, threshold: float
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    ) -> tuple[
+        npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32], npt.NDArray[np.float32]
+    ]:
         """Run P-Net over an image.
 
         Args:
-            image: ``(h, w, 3)`` float32, 0 to 255, of 12 pixels or more a side, both even.
+            image: ``(h, w, 3)``, 0 to 255, of 12 pixels or more a side, both even.
             threshold: cells whose score is not above it are left out.
 
         Returns:
@@ -59,35 +66,41 @@ class Mtcnn:
             in cells.
         """
         height, width = image.shape[:2]
-        rows = (height - CELL) // STRIDE + 1
-        step = rows if image.is_cuda else max(1, (_STRIP // width - CELL) // STRIDE)
+        count = (height - CELL) // STRIDE + 1
+        step = count if image.is_cuda else max(1, (_STRIP // width - CELL) // STRIDE)
         chunks = []
-        for row in range(0, rows, step):
-            strip = image[STRIDE * row : STRIDE * (min(row + step, rows) - 1) + CELL]
-            features = self._pnet.features(strip[None])[0]
+        for row in range(0, count, step):
+            strip = image[STRIDE * row : STRIDE * (min(row + step, count) - 1) + CELL]
+            features = self._pnet.features(strip[None].float())[0]
             # Few cells are wanted: all six outputs of each would take long.
             likely = self._pnet.margin(features) > math.log(threshold / (1 - threshold))
-            below, columns = likely.nonzero(as_tuple=True)
-            output = self._pnet.heads(features[below, columns])
-            chunks.append((below + row, columns, _scores(output), output[:, 2:]))
-        below, columns, scores, offsets = (torch.cat(parts) for parts in zip(*chunks))
-        return below, columns, scores, offsets
+            below, across = likely.nonzero(as_tuple=True)
+            output = self._pnet.heads(features[below, across])
+            chunks.append((below + row, across, output))
+        rows, columns, outputs = (torch.cat(parts).cpu().numpy() for parts in zip(*chunks))
+        return rows, columns, scores(outputs), outputs[:, 2:]
 
-    def refine(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def refine(
+        self, crops: torch.Tensor
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Run R-Net on crops ``(k, 24, 24, 3)``, 0 to 255: scores ``(k,)``, offsets ``(k, 4)``."""
-        output = torch.cat([self._rnet(chunk) for chunk in torch.split(crops, _R_CHUNK)])
-        return _scores(output), output[:, 2:]
+        chunks = [self._rnet(chunk) for chunk in torch.split(crops, _R_CHUNK)]
+        output = torch.cat(chunks).cpu().numpy()
+        return scores(output), output[:, 2:]
 
-    def locate(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def locate(
+        self, crops: torch.Tensor
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Run O-Net on crops ``(k, 48, 48, 3)``, 0 to 255.
 
         Returns:
             Scores ``(k,)``, offsets ``(k, 4)`` and landmarks ``(k, 5, 2)``, x and y, in
             sides of the crop.
         """
-        output = torch.cat([self._onet(chunk) for chunk in torch.split(crops, _O_CHUNK)])
-        landmarks = output[:, 6:].reshape(-1, 2, 5).transpose(1, 2)
-        return _scores(output), output[:, 2:6], landmarks
+        chunks = [self._onet(chunk) for chunk in torch.split(crops, _O_CHUNK)]
+        output = torch.cat(chunks).cpu().numpy()
+        landmarks = output[:, 6:].reshape(-1, 2, 5).transpose(0, 2, 1)
+        return scores(output), output[:, 2:6], landmarks
 
 
 class Heads:
@@ -207,6 +220,7 @@ def _every_other(x: torch.Tensor, axis: int, start: int, count: int) -> torch.Te
     return x[:, kept] if axis == 1 else x[:, :, kept]
 
 
-def _scores(output: torch.Tensor) -> torch.Tensor:
+def scores(output: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return the softmax probability of the second of two logits, the face's."""
-    return (output[..., 1] - output[..., 0]).sigmoid()
+    probability: npt.NDArray[np.float32] = 1 / (1 + np.exp(output[..., 0] - output[..., 1]))
+    return probability

@@ -16,6 +16,8 @@ from fever_extract.detection.parameters import CELL, SCALE_STEP, SLACK, STRIDE
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from fever_extract.detection.compiled import CompiledMtcnn
+
 _SMALL = 20_000  # pixels of a level whose own run of P-Net would cost more than its arithmetic
 _AT_ONCE = 64  # crops that are sampled at a time: a crowd has thousands of candidates
 _OCTAVES = 32  # more than any image has
@@ -47,16 +49,24 @@ class Sheet:
         levels: of any images.
 
     Attributes:
-        pixels: ``(h, w, 3)`` float32.
+        pixels: ``(h, w, 3)``, uint8 on a CPU, else float32.
         count: of levels.
     """
 
     def __init__(self, levels: Sequence[Level]) -> None:
         levels = sorted(levels, key=lambda level: level.pixels.shape[0], reverse=True)
+        self._steps = np.array([level.steps for level in levels], np.float32)
+        self._images = np.array([level.image for level in levels])
+        self.count = len(levels)
+        if len(levels) == 1:
+            self.pixels = levels[0].pixels
+            height, width = self.pixels.shape[:2]
+            self._levels = np.zeros((_cells(height), _cells(width)), np.intp)
+            self._corners = np.zeros((1, 2), np.intp)
+            return
         shelves = _Shelves(max(level.pixels.shape[1] for level in levels))
         corners = [shelves.place(*level.pixels.shape[:2]) for level in levels]
-        device = levels[0].pixels.device
-        self.pixels = torch.zeros(shelves.height, shelves.width, 3, device=device)
+        self.pixels = levels[0].pixels.new_zeros(shelves.height, shelves.width, 3)
         # Cells that reach over a level's border are of no level.
         self._levels = np.full((_cells(shelves.height), _cells(shelves.width)), -1)
         for number, (level, (top, left)) in enumerate(zip(levels, corners)):
@@ -65,9 +75,6 @@ class Sheet:
             row, column = top // STRIDE, left // STRIDE
             self._levels[row : row + _cells(tall), column : column + _cells(wide)] = number
         self._corners = np.array([(left, top) for top, left in corners])
-        self._steps = np.array([level.steps for level in levels], np.float32)
-        self._images = np.array([level.image for level in levels])
-        self.count = len(levels)
 
     def find(
         self, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]
@@ -137,7 +144,7 @@ class Pyramid:
             sides = self.height, self.width
             height, width = (2 * max(CELL // 2, round(side * scale / 2)) for side in sides)
             source = self.octave(max(0, math.floor(-math.log2(scale) + 1e-6)))
-            yield _resize(source, height, width)[0].permute(1, 2, 0)
+            yield _resize(source, height, width)[0].permute(1, 2, 0).contiguous()
             scale *= SCALE_STEP
 
     def octave(self, index: int) -> torch.Tensor:
@@ -162,10 +169,17 @@ class Pyramids:
     Args:
         images: as `Pyramid` takes them.
         device: where they are resampled.
+        compiled: what samples crops there, and has no need of levels that share a sheet.
     """
 
-    def __init__(self, images: Sequence[npt.NDArray[np.uint8]], device: torch.device) -> None:
+    def __init__(
+        self,
+        images: Sequence[npt.NDArray[np.uint8]],
+        device: torch.device,
+        compiled: CompiledMtcnn | None = None,
+    ) -> None:
         self._device = device
+        self._compiled = compiled
         self._pyramids = [Pyramid(image, device) for image in images]
         sizes = [(pyramid.width, pyramid.height) for pyramid in self._pyramids]
         self._sizes = np.array(sizes, np.float32).reshape(-1, 2)
@@ -177,7 +191,7 @@ class Pyramids:
             for pixels in pyramid.levels(scale):
                 height, width = pixels.shape[:2]
                 level = Level(index, pixels, (pyramid.width / width, pyramid.height / height))
-                if level.area > _SMALL:
+                if level.area > _SMALL or self._compiled:
                     yield Sheet([level])
                 else:
                     small.append(level)
@@ -223,12 +237,42 @@ class Pyramids:
         owners, edges = owners[kept], edges[kept]
         octaves = np.log2((edges[:, 2:] - edges[:, :2]).max(axis=1) / size)
         sources = owners * _OCTAVES + np.maximum(octaves, 0).astype(np.intp)
-        crops = torch.empty(len(kept), 3, size, size, device=self._device)
         order = sources.argsort(kind="stable")
+        if self._compiled:
+            return kept, self._sample_compiled(self._compiled, sources, edges, order, size)
+        crops = torch.empty(len(kept), 3, size, size, device=self._device)
         for start in range(0, len(order), _AT_ONCE):
             some = order[start : start + _AT_ONCE]
             crops[torch.from_numpy(some)] = self._sample(sources[some], edges[some], size)
         return kept, crops.permute(0, 2, 3, 1)
+
+    def _sample_compiled(
+        self,
+        compiled: CompiledMtcnn,
+        sources: npt.NDArray[np.intp],
+        edges: npt.NDArray[np.float32],
+        order: npt.NDArray[np.intp],
+        size: int,
+    ) -> torch.Tensor:
+        """Sample crops ``(k, size, size, 3)`` as `_sample`; sources ascend in the given order."""
+        crops = torch.empty(len(order), size, size, 3)
+        for image, begin, count in zip(*self._runs(sources[order])):
+            some = order[begin : begin + count]
+            height, width = image.shape[:2]
+            scales = np.array([width, height], np.float32) / self._sizes[sources[some] // _OCTAVES]
+            compiled.sample(image, edges[some] * np.tile(scales, 2), some, crops)
+        return crops
+
+    def _runs(
+        self, sources: npt.NDArray[np.intp]
+    ) -> tuple[list[torch.Tensor], list[int], list[int]]:
+        """Return the octaves of ascending sources, and where each one's begin and how many."""
+        begins = np.flatnonzero(np.diff(sources, prepend=-1))
+        octaves = [
+            self._pyramids[source // _OCTAVES].octave(source % _OCTAVES)[0].permute(1, 2, 0)
+            for source in sources[begins].tolist()
+        ]
+        return octaves, begins.tolist(), np.diff(begins, append=len(sources)).tolist()
 
     def _sample(
         self, sources: npt.NDArray[np.intp], edges: npt.NDArray[np.float32], size: int
@@ -243,12 +287,7 @@ class Pyramids:
             edges: ``(k, 4)``, in the images' pixels.
             size: side of a crop.
         """
-        begins = np.flatnonzero(np.diff(sources, prepend=-1))
-        octaves = [
-            self._pyramids[source // _OCTAVES].octave(source % _OCTAVES)[0].permute(1, 2, 0)
-            for source in sources[begins].tolist()
-        ]
-        counts = np.diff(begins, append=len(sources))
+        octaves, begins, counts = self._runs(sources)
         limits = np.array([(image.shape[1], image.shape[0]) for image in octaves], np.float32)
         limits = limits.repeat(counts, axis=0)
         scales = limits / self._sizes[sources // _OCTAVES]
@@ -263,7 +302,7 @@ class Pyramids:
         places -= starts[:, :, None]
         regions = octaves[0].new_zeros(len(edges), side, side, 3)
         corners = starts.astype(np.intp)
-        for image, begin, count in zip(octaves, begins.tolist(), counts.tolist()):
+        for image, begin, count in zip(octaves, begins, counts):
             some = slice(begin, begin + count)
             _copy_windows(image, corners[some], regions[some])
         weights = torch.arange(side, device=regions.device) - torch.from_numpy(places).to(

@@ -1,0 +1,187 @@
+"""MTCNN's networks and the sampling of their crops, compiled: the same functions in less time.
+
+They stand in for those on torch where the package was built by a C++ compiler for x86-64, and the
+processor has AVX2. The source is ``kernels/mtcnn.cpp``. Python's interpreter lock is not held.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from fever_extract.detection.mtcnn import DENSE, HEADS, POOLS, load_weights, scores
+from fever_extract.detection.parameters import CELL, O_SIZE, R_SIZE, STRIDE
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+INSTRUCTIONS = ("torch", "AVX2", "AVX-512")
+"""What `instructions` counts, in words."""
+_LANES = 16  # channels are padded to a multiple of these, as mtcnn.cpp expects them
+_TILE = 3  # crops that a dense layer computes at least
+
+
+@cache
+def instructions() -> int:
+    """Return what may be run here: 2 for AVX-512, 1 for AVX2, 0 if nothing was compiled."""
+    library = _library()
+    return int(library.fever_instructions()) if library else 0
+
+
+@cache
+def _library() -> ctypes.CDLL | None:
+    for path in Path(__file__).parent.glob("_mtcnn*.so"):
+        try:
+            return ctypes.CDLL(str(path))
+        except OSError:  # of another system
+            continue
+    return None
+
+
+class CompiledMtcnn:
+    """P-Net, R-Net and O-Net as `fever_extract.detection.mtcnn.Mtcnn`, but of bytes.
+
+    Args:
+        level: of `instructions`, by default the best.
+    """
+
+    def __init__(self, level: int | None = None) -> None:
+        library = _library()
+        assert library is not None  # whoever makes one asks `instructions` first
+        self._library = library
+        self._level = instructions() if level is None else level
+        self._layers = {name: _pack(name) for name in HEADS}
+        self._pointers = {
+            name: (ctypes.c_void_p * len(layers))(*(layer.ctypes.data for layer in layers))
+            for name, layers in self._layers.items()
+        }
+
+    def propose(
+        self, image: torch.Tensor, threshold: float
+    ) -> tuple[
+        npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32], npt.NDArray[np.float32]
+    ]:
+        """Run P-Net over an image ``(h, w, 3)`` uint8; the rest is as in `Mtcnn.propose`."""
+        assert image.dtype == torch.uint8
+        height, width = image.shape[:2]
+        # As many as there are cells: memory that is not written to is not taken.
+        count = ((height - CELL) // STRIDE + 1) * ((width - CELL) // STRIDE + 1)
+        places = np.empty((count, 2), np.int32)
+        outputs = np.empty((count, 6), np.float32)
+        count = self._library.fever_pnet(
+            self._level,
+            _pointer(image),
+            height,
+            width,
+            self._pointers["pnet"],
+            ctypes.c_float(math.log(threshold / (1 - threshold))),
+            _pointer(places),
+            _pointer(outputs),
+        )
+        _check(count)
+        rows, columns = places[:count].T.astype(np.intp)
+        return rows, columns, scores(outputs[:count]), outputs[:count, 2:]
+
+    def refine(
+        self, crops: torch.Tensor
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Run R-Net on crops ``(k, 24, 24, 3)``: as `Mtcnn.refine`."""
+        output = self._run("rnet", crops, R_SIZE)
+        return scores(output), output[:, 2:6]
+
+    def locate(
+        self, crops: torch.Tensor
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Run O-Net on crops ``(k, 48, 48, 3)``: as `Mtcnn.locate`."""
+        output = self._run("onet", crops, O_SIZE)
+        landmarks = output[:, 6:].reshape(-1, 2, 5).transpose(0, 2, 1)
+        return scores(output), output[:, 2:6], landmarks
+
+    def sample(
+        self,
+        image: torch.Tensor,
+        edges: npt.NDArray[np.float32],
+        numbers: npt.NDArray[np.intp],
+        crops: torch.Tensor,
+    ) -> None:
+        """Sample crops of one image bilinearly.
+
+        Args:
+            image: ``(h, w, 3)`` uint8.
+            edges: ``(k, 4)``, in the image's pixels; within it.
+            numbers: ``(k,)``, which of the crops these are.
+            crops: ``(n, size, size, 3)`` float32, where to; of at most 48 pixels a side.
+        """
+        edges = np.ascontiguousarray(edges, np.float32)
+        numbers = np.ascontiguousarray(numbers, np.int64)
+        self._library.fever_sample(
+            self._level,
+            _pointer(image),
+            *image.shape[:2],
+            _pointer(edges),
+            _pointer(numbers),
+            len(edges),
+            crops.shape[1],
+            _pointer(crops),
+        )
+
+    def _run(self, name: str, crops: torch.Tensor, size: int) -> npt.NDArray[np.float32]:
+        assert crops.shape[1:] == (size, size, 3) and crops.dtype == torch.float32
+        output = np.empty((max(len(crops), _TILE), _LANES), np.float32)
+        run = getattr(self._library, f"fever_{name}")
+        _check(
+            run(self._level, _pointer(crops), len(crops), self._pointers[name], _pointer(output))
+        )
+        return output[: len(crops)]
+
+
+def _pointer(values: npt.NDArray[np.generic] | torch.Tensor) -> ctypes.c_void_p:
+    if isinstance(values, torch.Tensor):
+        assert values.is_contiguous() and not values.is_cuda
+        return ctypes.c_void_p(values.data_ptr())
+    assert values.flags.c_contiguous
+    return ctypes.c_void_p(values.ctypes.data)
+
+
+def _check(count: int) -> None:
+    if count < 0:
+        raise MemoryError("no memory for MTCNN's networks: use smaller images or fewer threads")
+
+
+def _pack(name: str) -> list[npt.NDArray[np.float32]]:
+    """Lay a network's layers out as the kernels read them.
+
+    Each is its bias, PReLU's slopes and weights ``(rows, columns, inputs, outputs)`` of the
+    kernel, with outputs padded; a dense layer's grid is that of the features, 3x3.
+    """
+    weights = {key: value.numpy() for key, value in load_weights(name).items()}
+    layers = [
+        (weights[f"conv{n}.weight"].transpose(2, 3, 1, 0), f"conv{n}", f"prelu{n}")
+        for n in range(1, len(POOLS[name]) + 1)
+    ]
+    if name in DENSE:
+        dense = weights[f"{DENSE[name]}.weight"]
+        # There features are flattened as (w, h, c), here as (h, w, c).
+        grid = dense.reshape(len(dense), 3, 3, -1).transpose(2, 1, 3, 0)
+        layers.append((grid, DENSE[name], f"prelu{len(layers) + 1}"))
+    packed = [
+        _padded(weights[f"{layer}.bias"], weights[f"{prelu}.weight"], values)
+        for values, layer, prelu in layers
+    ]
+    bias = np.concatenate([weights[f"{head}.bias"] for head in HEADS[name]])
+    heads = np.concatenate([weights[f"{head}.weight"] for head in HEADS[name]])
+    return [*packed, _padded(bias, np.zeros_like(bias), heads.reshape(len(bias), -1).T)]
+
+
+def _padded(*parts: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    padded = [
+        np.pad(part, [(0, 0)] * (part.ndim - 1) + [(0, -part.shape[-1] % _LANES)]).ravel()
+        for part in parts
+    ]
+    return np.concatenate(padded)

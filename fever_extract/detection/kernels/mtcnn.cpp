@@ -1,0 +1,142 @@
+// MTCNN's three networks and the sampling of their crops, each call on one thread of a CPU.
+//
+// A plain C interface, called by way of ctypes, and so without Python's interpreter lock:
+// fever_extract/detection/compiled.py says what goes in and out. The functions are those of
+// fever_extract/detection/mtcnn.py and pyramid.py, to rounding.
+
+#include <cstdlib>
+
+#if !defined(__x86_64__) || !defined(__GNUC__)
+#error "written for x86-64 and GCC or Clang; elsewhere the package runs on torch alone"
+#endif
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+#define INLINE static inline __attribute__((always_inline))
+
+namespace {
+
+constexpr int LANES = 16;    // channels are padded to a multiple of this, with zeros
+constexpr int SLACK = 4096;  // floats past a row's end that its last tile may read or write
+constexpr int MANY = 1024;   // stands for a row's width where that depends on the picture
+
+constexpr int padded(int channels) { return (channels + LANES - 1) / LANES * LANES; }
+
+// As in Caffe, a last window that reaches over the border counts.
+constexpr int pooled_side(int side, int size) { return (side - size + 1) / 2 + 1; }
+
+// Input and output channels, side of the kernel, and side of the pooling window after it.
+template <int INPUTS, int OUTPUTS, int KERNEL, int WINDOW = 0>
+struct Layer {
+    static constexpr int IN = INPUTS, OUT = OUTPUTS, SIDE = KERNEL, POOL = WINDOW;
+};
+typedef Layer<3, 10, 3, 2> PNet1;
+typedef Layer<10, 16, 3> PNet2;
+typedef Layer<16, 32, 3> PNet3;
+typedef Layer<32, 6, 1> PNetHeads;
+typedef Layer<3, 28, 3, 3> RNet1;
+typedef Layer<28, 48, 3, 3> RNet2;
+typedef Layer<48, 64, 2> RNet3;
+typedef Layer<576, 128, 1> RNet4;
+typedef Layer<128, 6, 1> RNetHeads;
+typedef Layer<3, 32, 3, 3> ONet1;
+typedef Layer<32, 64, 3, 3> ONet2;
+typedef Layer<64, 64, 3, 2> ONet3;
+typedef Layer<64, 128, 2> ONet4;
+typedef Layer<1152, 256, 1> ONet5;
+typedef Layer<256, 16, 1> ONetHeads;
+
+// Take a buffer, and slack after it, from the scratch memory.
+INLINE float *take(float *&scratch, int floats) {
+    float *taken = scratch;
+    scratch += floats + SLACK;
+    return taken;
+}
+
+}  // namespace
+
+// The compiler makes each copy of the kernels for its own instructions; no other function may be
+// shared between them, or an old processor could be given a new one's.
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+#define WIDTH 8
+#define REGISTERS 16
+namespace avx2 {
+namespace {
+#include "kernels.inc"
+}
+}  // namespace avx2
+#undef WIDTH
+#undef REGISTERS
+#if defined(__clang__)
+#pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,fma"))), apply_to = function)
+#else
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512vl,avx512bw,avx512dq,fma")
+#endif
+#define WIDTH 16
+#define REGISTERS 32
+namespace avx512 {
+namespace {
+#include "kernels.inc"
+}
+}  // namespace avx512
+#undef WIDTH
+#undef REGISTERS
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+// The best instructions of this processor: 2 for AVX-512, 1 for AVX2, 0 for less.
+EXPORT int fever_instructions() {
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 0;
+    const bool more = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+    return more ? 2 : 1;
+}
+
+// Each returns -1 where there is no memory, and takes 1 or 2 as `instructions`.
+
+EXPORT int fever_pnet(int instructions, const unsigned char *image, int height, int width,
+                      const float *const *parameters, float threshold, int *places,
+                      float *outputs) {
+    float *scratch = (float *)calloc((size_t)150 * width + 14 * SLACK, sizeof(float));
+    if (!scratch) return -1;
+    auto run = instructions == 2 ? avx512::pnet : avx2::pnet;
+    const int count = run(image, height, width, parameters, threshold, scratch, places, outputs);
+    free(scratch);
+    return count;
+}
+
+EXPORT int fever_rnet(int instructions, const float *crops, int count,
+                      const float *const *parameters, float *out) {
+    float *scratch = (float *)calloc((size_t)704 * count + 7000 + 9 * SLACK, sizeof(float));
+    if (!scratch) return -1;
+    (instructions == 2 ? avx512::rnet : avx2::rnet)(crops, count, parameters, scratch, out);
+    free(scratch);
+    return count;
+}
+
+EXPORT int fever_onet(int instructions, const float *crops, int count,
+                      const float *const *parameters, float *out) {
+    float *scratch = (float *)calloc((size_t)1408 * count + 29000 + 10 * SLACK, sizeof(float));
+    if (!scratch) return -1;
+    (instructions == 2 ? avx512::onet : avx2::onet)(crops, count, parameters, scratch, out);
+    free(scratch);
+    return count;
+}
+
+EXPORT void fever_sample(int instructions, const unsigned char *image, int height, int width,
+                         const float *edges, const long long *numbers, int count, int size,
+                         float *crops) {
+    (instructions == 2 ? avx512::sample : avx2::sample)(image, height, width, edges, numbers,
+                                                        count, size, crops);
+}
