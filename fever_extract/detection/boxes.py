@@ -14,7 +14,9 @@ def move(
     boxes: npt.NDArray[np.float32], offsets: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
     """Apply a network's box regression, whose offsets are in units of the box's sides."""
-    return boxes + offsets * np.tile(boxes[:, 2:] - boxes[:, :2] + 1, 2)
+    sides = boxes[:, 2:] - boxes[:, :2] + 1
+    moved: npt.NDArray[np.float32] = boxes + offsets * np.concatenate([sides, sides], axis=1)
+    return moved
 
 
 def square(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

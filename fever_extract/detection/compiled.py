@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.ctypeslib import ndpointer
 
 from fever_extract.detection.mtcnn import DENSE, HEADS, POOLS, load_weights, scores
 from fever_extract.detection.parameters import CELL, O_SIZE, R_SIZE, STRIDE
@@ -38,9 +40,21 @@ def instructions() -> int:
 def _library() -> ctypes.CDLL | None:
     for path in Path(__file__).parent.glob("_mtcnn*.so"):
         try:
-            return ctypes.CDLL(str(path))
+            library = ctypes.CDLL(str(path))
         except OSError:  # of another system
             continue
+        number, real, many = ctypes.c_int, ctypes.c_float, ctypes.POINTER(ctypes.c_void_p)
+        # As arrays are declared, their dtypes are checked, and they live until the call is over.
+        ints, reals = (ndpointer(dtype, flags="C_CONTIGUOUS") for dtype in (np.int32, np.float32))
+        network: list[Any] = [number, reals, number, many, reals]
+        library.fever_instructions.argtypes = []
+        propose: list[Any] = [number, many, ints, number, many, real, ints, reals]
+        library.fever_pnet.argtypes = propose
+        library.fever_rnet.argtypes = network
+        library.fever_onet.argtypes = network
+        sample: list[Any] = [number, many, ints, ints, reals, number, number, reals]
+        library.fever_sample.argtypes = sample
+        return library
     return None
 
 
@@ -63,30 +77,33 @@ class CompiledMtcnn:
         }
 
     def propose(
-        self, image: torch.Tensor, threshold: float
+        self, levels: Sequence[torch.Tensor], threshold: float
     ) -> tuple[
-        npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32], npt.NDArray[np.float32]
+        npt.NDArray[np.intp],
+        npt.NDArray[np.intp],
+        npt.NDArray[np.intp],
+        npt.NDArray[np.float32],
+        npt.NDArray[np.float32],
     ]:
-        """Run P-Net over an image ``(h, w, 3)`` uint8; the rest is as in `Mtcnn.propose`."""
-        assert image.dtype == torch.uint8
-        height, width = image.shape[:2]
+        """Run P-Net over images ``(h, w, 3)`` uint8: as `Mtcnn.propose`."""
+        sides = np.array([level.shape[:2] for level in levels], np.int32)
         # As many as there are cells: memory that is not written to is not taken.
-        count = ((height - CELL) // STRIDE + 1) * ((width - CELL) // STRIDE + 1)
-        places = np.empty((count, 2), np.int32)
+        count = int(((sides - CELL) // STRIDE + 1).prod(axis=1, dtype=np.int64).sum())
+        places = np.empty((count, 3), np.int32)
         outputs = np.empty((count, 6), np.float32)
         count = self._library.fever_pnet(
             self._level,
-            _pointer(image),
-            height,
-            width,
+            _pointers(levels),
+            sides,
+            len(levels),
             self._pointers["pnet"],
-            ctypes.c_float(math.log(threshold / (1 - threshold))),
-            _pointer(places),
-            _pointer(outputs),
+            math.log(threshold / (1 - threshold)),
+            places,
+            outputs,
         )
         _check(count)
-        rows, columns = places[:count].T.astype(np.intp)
-        return rows, columns, scores(outputs[:count]), outputs[:count, 2:]
+        numbers, rows, columns = places[:count].T.astype(np.intp)
+        return numbers, rows, columns, scores(outputs[:count]), outputs[:count, 2:]
 
     def refine(
         self, crops: torch.Tensor
@@ -105,48 +122,47 @@ class CompiledMtcnn:
 
     def sample(
         self,
-        image: torch.Tensor,
+        images: Sequence[torch.Tensor],
+        places: npt.NDArray[np.intp],
         edges: npt.NDArray[np.float32],
-        numbers: npt.NDArray[np.intp],
-        crops: torch.Tensor,
-    ) -> None:
-        """Sample crops of one image bilinearly.
+        size: int,
+    ) -> torch.Tensor:
+        """Sample crops of images bilinearly.
 
         Args:
-            image: ``(h, w, 3)`` uint8.
-            edges: ``(k, 4)``, in the image's pixels; within it.
-            numbers: ``(k,)``, which of the crops these are.
-            crops: ``(n, size, size, 3)`` float32, where to; of at most 48 pixels a side.
+            images: each ``(h, w, 3)`` uint8.
+            places: ``(k,)``, which of the images each crop is of.
+            edges: ``(k, 4)``, in this image's pixels; within it.
+            size: side of a crop, at most 48.
+
+        Returns:
+            Crops ``(k, size, size, 3)`` float32.
         """
-        edges = np.ascontiguousarray(edges, np.float32)
-        numbers = np.ascontiguousarray(numbers, np.int64)
+        crops = np.empty((len(places), size, size, 3), np.float32)
+        sides = np.array([image.shape[:2] for image in images], np.int32)
         self._library.fever_sample(
             self._level,
-            _pointer(image),
-            *image.shape[:2],
-            _pointer(edges),
-            _pointer(numbers),
-            len(edges),
-            crops.shape[1],
-            _pointer(crops),
+            _pointers(images),
+            sides,
+            places.astype(np.int32),
+            edges,
+            len(places),
+            size,
+            crops,
         )
+        return torch.from_numpy(crops)
 
     def _run(self, name: str, crops: torch.Tensor, size: int) -> npt.NDArray[np.float32]:
-        assert crops.shape[1:] == (size, size, 3) and crops.dtype == torch.float32
+        assert crops.shape[1:] == (size, size, 3)
         output = np.empty((max(len(crops), _TILE), _LANES), np.float32)
         run = getattr(self._library, f"fever_{name}")
-        _check(
-            run(self._level, _pointer(crops), len(crops), self._pointers[name], _pointer(output))
-        )
+        _check(run(self._level, crops.numpy(), len(crops), self._pointers[name], output))
         return output[: len(crops)]
 
 
-def _pointer(values: npt.NDArray[np.generic] | torch.Tensor) -> ctypes.c_void_p:
-    if isinstance(values, torch.Tensor):
-        assert values.is_contiguous() and not values.is_cuda
-        return ctypes.c_void_p(values.data_ptr())
-    assert values.flags.c_contiguous
-    return ctypes.c_void_p(values.ctypes.data)
+def _pointers(images: Sequence[torch.Tensor]) -> ctypes.Array[ctypes.c_void_p]:
+    assert all(image.dtype == torch.uint8 and image.is_contiguous() for image in images)
+    return (ctypes.c_void_p * len(images))(*(image.data_ptr() for image in images))
 
 
 def _check(count: int) -> None:

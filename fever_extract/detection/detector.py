@@ -29,6 +29,7 @@ from fever_extract.detection.parameters import (
     SAME,
     SETTLE,
     STILL,
+    STRIDE,
     SURE,
     THRESHOLD,
     Detections,
@@ -163,16 +164,17 @@ class Detector:
         self, pyramids: Pyramids, smallest: Sequence[float]
     ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
         """Run P-Net at all scales: image indices ``(k,)`` and candidate squares ``(k, 4)``."""
-        proposals, count = [], 0
-        for sheet in pyramids.sheets([CELL / side for side in smallest]):
-            rows, columns, scores, offsets = self._networks.propose(sheet.pixels, THRESHOLD)
-            inside, levels, owners, boxes = sheet.find(rows, columns)
-            proposals.append((owners, boxes, scores[inside], offsets[inside], levels + count))
-            count += sheet.count
-        if not proposals:
+        levels = pyramids.levels([CELL / side for side in smallest])
+        if not levels:
             return np.zeros(0, np.intp), np.zeros((0, 4), np.float32)
-        owners, boxes, scores, offsets, levels = map(np.concatenate, zip(*proposals))
-        keep = _suppress(boxes, scores, levels, LEVEL_OVERLAP)
+        numbers, rows, columns, scores, offsets = self._networks.propose(
+            [level.pixels for level in levels], THRESHOLD
+        )
+        owners = np.array([level.image for level in levels])[numbers]
+        steps = np.array([level.steps for level in levels], np.float32)[numbers]
+        corners = STRIDE * np.stack([columns, rows], axis=1).astype(np.float32)
+        boxes = np.concatenate([(corners + 1) * steps, (corners + CELL) * steps], axis=1)
+        keep = _suppress(boxes, scores, numbers, LEVEL_OVERLAP)
         owners, boxes, scores, offsets = owners[keep], boxes[keep], scores[keep], offsets[keep]
         keep = _suppress(boxes, scores, owners, OVERLAP)
         return owners[keep], square(move(boxes[keep], offsets[keep]))

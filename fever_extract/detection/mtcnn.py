@@ -9,6 +9,7 @@ the subtraction of the mean is folded into the first layer, and the heads are on
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ import torch
 from torch.nn import functional as F
 
 from fever_extract.detection.parameters import CELL, STRIDE
+from fever_extract.detection.sheets import pack
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -51,20 +53,36 @@ class Mtcnn:
         self._onet = _Network("onet", device)
 
     def propose(
-        self, image: torch.Tensor, threshold: float
+        self, levels: Sequence[torch.Tensor], threshold: float
     ) -> tuple[
-        npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32], npt.NDArray[np.float32]
+        npt.NDArray[np.intp],
+        npt.NDArray[np.intp],
+        npt.NDArray[np.intp],
+        npt.NDArray[np.float32],
+        npt.NDArray[np.float32],
     ]:
-        """Run P-Net over an image.
+        """Run P-Net over images.
 
         Args:
-            image: ``(h, w, 3)``, 0 to 255, of 12 pixels or more a side, both even.
+            levels: each ``(h, w, 3)``, 0 to 255, of 12 pixels or more a side, both even.
             threshold: cells whose score is not above it are left out.
 
         Returns:
-            Of k cells: rows and columns ``(k,)``, scores ``(k,)``, 0 to 1, and offsets ``(k, 4)``
-            in cells.
+            Of k cells: levels, rows and columns ``(k,)``, scores ``(k,)``, 0 to 1, and offsets
+            ``(k, 4)`` in cells.
         """
+        parts = []
+        for sheet in pack(levels):
+            rows, columns, output = self._search(sheet.pixels, threshold)
+            inside, numbers, rows, columns = sheet.find(rows, columns)
+            parts.append((numbers, rows, columns, output[inside]))
+        numbers, rows, columns, output = map(np.concatenate, zip(*parts))
+        return numbers, rows, columns, scores(output), output[:, 2:]
+
+    def _search(
+        self, image: torch.Tensor, threshold: float
+    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]:
+        """Run P-Net over one image: rows and columns ``(k,)`` and outputs ``(k, 6)``."""
         height, width = image.shape[:2]
         count = (height - CELL) // STRIDE + 1
         step = count if image.is_cuda else max(1, (_STRIP // width - CELL) // STRIDE)
@@ -75,10 +93,9 @@ class Mtcnn:
             # Few cells are wanted: all six outputs of each would take long.
             likely = self._pnet.margin(features) > math.log(threshold / (1 - threshold))
             below, across = likely.nonzero(as_tuple=True)
-            output = self._pnet.heads(features[below, across])
-            chunks.append((below + row, across, output))
-        rows, columns, outputs = (torch.cat(parts).cpu().numpy() for parts in zip(*chunks))
-        return rows, columns, scores(outputs), outputs[:, 2:]
+            chunks.append((below + row, across, self._pnet.heads(features[below, across])))
+        rows, columns, output = (torch.cat(parts).cpu().numpy() for parts in zip(*chunks))
+        return rows, columns, output
 
     def refine(
         self, crops: torch.Tensor
@@ -222,5 +239,6 @@ def _every_other(x: torch.Tensor, axis: int, start: int, count: int) -> torch.Te
 
 def scores(output: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return the softmax probability of the second of two logits, the face's."""
-    probability: npt.NDArray[np.float32] = 1 / (1 + np.exp(output[..., 0] - output[..., 1]))
-    return probability
+    # By way of tanh, as exp would overflow.
+    half = (output[..., 1] - output[..., 0]) / 2
+    return np.asarray(0.5 + 0.5 * np.tanh(half), np.float32)

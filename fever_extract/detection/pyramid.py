@@ -11,14 +11,13 @@ import torch
 from numpy.lib.stride_tricks import as_strided
 from torch.nn import functional as F
 
-from fever_extract.detection.parameters import CELL, SCALE_STEP, SLACK, STRIDE
+from fever_extract.detection.parameters import CELL, SCALE_STEP, SLACK
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fever_extract.detection.compiled import CompiledMtcnn
 
-_SMALL = 20_000  # pixels of a level whose own run of P-Net would cost more than its arithmetic
 _AT_ONCE = 64  # crops that are sampled at a time: a crowd has thousands of candidates
 _OCTAVES = 32  # more than any image has
 
@@ -28,100 +27,13 @@ class Level(NamedTuple):
 
     Attributes:
         image: its index.
-        pixels: ``(h, w, 3)``, with even sides.
+        pixels: ``(h, w, 3)``, with even sides; uint8 on a CPU, else float32.
         steps: how many of the image's pixels one of these is, in x and in y.
     """
 
     image: int
     pixels: torch.Tensor
     steps: tuple[float, float]
-
-    @property
-    def area(self) -> int:
-        """Area in pixels."""
-        return self.pixels.shape[0] * self.pixels.shape[1]
-
-
-class Sheet:
-    """Levels packed into one image, so that P-Net runs once for all.
-
-    Args:
-        levels: of any images.
-
-    Attributes:
-        pixels: ``(h, w, 3)``, uint8 on a CPU, else float32.
-        count: of levels.
-    """
-
-    def __init__(self, levels: Sequence[Level]) -> None:
-        levels = sorted(levels, key=lambda level: level.pixels.shape[0], reverse=True)
-        self._steps = np.array([level.steps for level in levels], np.float32)
-        self._images = np.array([level.image for level in levels])
-        self.count = len(levels)
-        if len(levels) == 1:
-            self.pixels = levels[0].pixels
-            height, width = self.pixels.shape[:2]
-            self._levels = np.zeros((_cells(height), _cells(width)), np.intp)
-            self._corners = np.zeros((1, 2), np.intp)
-            return
-        shelves = _Shelves(max(level.pixels.shape[1] for level in levels))
-        corners = [shelves.place(*level.pixels.shape[:2]) for level in levels]
-        self.pixels = levels[0].pixels.new_zeros(shelves.height, shelves.width, 3)
-        # Cells that reach over a level's border are of no level.
-        self._levels = np.full((_cells(shelves.height), _cells(shelves.width)), -1)
-        for number, (level, (top, left)) in enumerate(zip(levels, corners)):
-            tall, wide = level.pixels.shape[:2]
-            self.pixels[top : top + tall, left : left + wide] = level.pixels
-            row, column = top // STRIDE, left // STRIDE
-            self._levels[row : row + _cells(tall), column : column + _cells(wide)] = number
-        self._corners = np.array([(left, top) for top, left in corners])
-
-    def find(
-        self, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]
-    ) -> tuple[
-        npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]
-    ]:
-        """Map P-Net's cells to boxes in the images.
-
-        Args:
-            rows, columns: ``(n,)``, of the cells.
-
-        Returns:
-            Which of them are of one level ``(k,)``, these levels ``(k,)``, their images ``(k,)``
-            and boxes ``(k, 4)``.
-        """
-        levels = self._levels[rows, columns]
-        (inside,) = (levels >= 0).nonzero()
-        rows, columns, levels = rows[inside], columns[inside], levels[inside]
-        corners = STRIDE * np.stack([columns, rows], axis=1) - self._corners[levels]
-        corners = corners.astype(np.float32)
-        steps = self._steps[levels]
-        boxes = np.concatenate([(corners + 1) * steps, (corners + CELL) * steps], axis=1)
-        return inside, levels, self._images[levels], boxes
-
-
-class _Shelves:
-    """Shelf packing of rectangles of falling height: each on the first shelf with room."""
-
-    def __init__(self, width: int) -> None:
-        self.width, self.height = width, 0
-        self._shelves: list[tuple[int, int]] = []  # top, and how much of the width is taken
-
-    def place(self, height: int, width: int) -> tuple[int, int]:
-        """Place the next rectangle; return its top and left."""
-        for index, (top, taken) in enumerate(self._shelves):
-            if taken + width <= self.width:
-                self._shelves[index] = (top, taken + width)
-                return top, taken
-        top = self.height
-        self._shelves.append((top, width))
-        self.height += height
-        return top, 0
-
-
-def _cells(side: int) -> int:
-    """Count P-Net's output cells along a side."""
-    return (side - CELL) // STRIDE + 1
 
 
 class Pyramid:
@@ -169,7 +81,7 @@ class Pyramids:
     Args:
         images: as `Pyramid` takes them.
         device: where they are resampled.
-        compiled: what samples crops there, and has no need of levels that share a sheet.
+        compiled: what samples crops there.
     """
 
     def __init__(
@@ -184,19 +96,13 @@ class Pyramids:
         sizes = [(pyramid.width, pyramid.height) for pyramid in self._pyramids]
         self._sizes = np.array(sizes, np.float32).reshape(-1, 2)
 
-    def sheets(self, scales: Sequence[float]) -> Iterator[Sheet]:
+    def levels(self, scales: Sequence[float]) -> list[Level]:
         """Each whole image at its scale and smaller."""
-        small = []
-        for index, (pyramid, scale) in enumerate(zip(self._pyramids, scales)):
-            for pixels in pyramid.levels(scale):
-                height, width = pixels.shape[:2]
-                level = Level(index, pixels, (pyramid.width / width, pyramid.height / height))
-                if level.area > _SMALL or self._compiled:
-                    yield Sheet([level])
-                else:
-                    small.append(level)
-        if small:
-            yield Sheet(small)
+        return [
+            Level(index, pixels, (pyramid.width / pixels.shape[1], pyramid.height / len(pixels)))
+            for index, (pyramid, scale) in enumerate(zip(self._pyramids, scales))
+            for pixels in pyramid.levels(scale)
+        ]
 
     def contains(
         self, owners: npt.NDArray[np.intp], boxes: npt.NDArray[np.float32]
@@ -231,48 +137,33 @@ class Pyramids:
         Returns:
             Indices of the boxes that remain ``(k,)``, and crops ``(k, size, size, 3)`` float32.
         """
-        limits = np.tile(self._sizes[owners], 2)
+        sizes = self._sizes[owners]
+        limits = np.concatenate([sizes, sizes], axis=1)
         edges = np.minimum(np.maximum(boxes - np.array([1, 1, 0, 0], np.float32), 0), limits)
         (kept,) = (edges[:, 2:] > edges[:, :2]).all(axis=1).nonzero()
         owners, edges = owners[kept], edges[kept]
         octaves = np.log2((edges[:, 2:] - edges[:, :2]).max(axis=1) / size)
         sources = owners * _OCTAVES + np.maximum(octaves, 0).astype(np.intp)
-        order = sources.argsort(kind="stable")
         if self._compiled:
-            return kept, self._sample_compiled(self._compiled, sources, edges, order, size)
+            numbers, places = np.unique(sources, return_inverse=True)
+            octaves = self._octaves(numbers)
+            shapes = np.array([image.shape[1::-1] for image in octaves], np.float32)
+            scales = shapes.reshape(-1, 2)[places] / sizes[kept]
+            edges *= np.concatenate([scales, scales], axis=1)
+            return kept, self._compiled.sample(octaves, places, edges, size)
+        order = sources.argsort(kind="stable")
         crops = torch.empty(len(kept), 3, size, size, device=self._device)
         for start in range(0, len(order), _AT_ONCE):
             some = order[start : start + _AT_ONCE]
             crops[torch.from_numpy(some)] = self._sample(sources[some], edges[some], size)
         return kept, crops.permute(0, 2, 3, 1)
 
-    def _sample_compiled(
-        self,
-        compiled: CompiledMtcnn,
-        sources: npt.NDArray[np.intp],
-        edges: npt.NDArray[np.float32],
-        order: npt.NDArray[np.intp],
-        size: int,
-    ) -> torch.Tensor:
-        """Sample crops ``(k, size, size, 3)`` as `_sample`; sources ascend in the given order."""
-        crops = torch.empty(len(order), size, size, 3)
-        for image, begin, count in zip(*self._runs(sources[order])):
-            some = order[begin : begin + count]
-            height, width = image.shape[:2]
-            scales = np.array([width, height], np.float32) / self._sizes[sources[some] // _OCTAVES]
-            compiled.sample(image, edges[some] * np.tile(scales, 2), some, crops)
-        return crops
-
-    def _runs(
-        self, sources: npt.NDArray[np.intp]
-    ) -> tuple[list[torch.Tensor], list[int], list[int]]:
-        """Return the octaves of ascending sources, and where each one's begin and how many."""
-        begins = np.flatnonzero(np.diff(sources, prepend=-1))
-        octaves = [
+    def _octaves(self, sources: npt.NDArray[np.intp]) -> list[torch.Tensor]:
+        """Return the octaves ``(h, w, 3)`` of some sources."""
+        return [
             self._pyramids[source // _OCTAVES].octave(source % _OCTAVES)[0].permute(1, 2, 0)
-            for source in sources[begins].tolist()
+            for source in sources.tolist()
         ]
-        return octaves, begins.tolist(), np.diff(begins, append=len(sources)).tolist()
 
     def _sample(
         self, sources: npt.NDArray[np.intp], edges: npt.NDArray[np.float32], size: int
@@ -287,7 +178,9 @@ class Pyramids:
             edges: ``(k, 4)``, in the images' pixels.
             size: side of a crop.
         """
-        octaves, begins, counts = self._runs(sources)
+        begins = np.flatnonzero(np.diff(sources, prepend=-1))
+        octaves = self._octaves(sources[begins])
+        counts = np.diff(begins, append=len(sources))
         limits = np.array([(image.shape[1], image.shape[0]) for image in octaves], np.float32)
         limits = limits.repeat(counts, axis=0)
         scales = limits / self._sizes[sources // _OCTAVES]
@@ -302,7 +195,7 @@ class Pyramids:
         places -= starts[:, :, None]
         regions = octaves[0].new_zeros(len(edges), side, side, 3)
         corners = starts.astype(np.intp)
-        for image, begin, count in zip(octaves, begins, counts):
+        for image, begin, count in zip(octaves, begins.tolist(), counts.tolist()):
             some = slice(begin, begin + count)
             _copy_windows(image, corners[some], regions[some])
         weights = torch.arange(side, device=regions.device) - torch.from_numpy(places).to(

@@ -332,7 +332,7 @@ def test_the_detectors_networks_are_the_packages():
 
     image = random.integers(0, 256, (40, 62, 3), dtype=np.uint8)
     scores, offsets = run("pnet", image=image)
-    rows, columns, *theirs = mtcnn.propose(torch.from_numpy(image).float(), 1e-9)
+    _, rows, columns, *theirs = mtcnn.propose([torch.from_numpy(image)], 1e-9)
     assert scores.shape == (15, 26)
     for mine, other in zip((scores, offsets), theirs):
         np.testing.assert_allclose(mine[rows, columns], other, atol=1e-4)

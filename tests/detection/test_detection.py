@@ -1,5 +1,10 @@
 """Our pipeline around MTCNN's networks, against facenet-pytorch's own."""
 
+import platform
+import shutil
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,13 +15,15 @@ from PIL import Image
 from torchvision.ops import batched_nms
 
 from fever_extract import images
+from fever_extract.detection import compiled, mtcnn, sheets
 from fever_extract.detection import detector as detector_module
-from fever_extract.detection import mtcnn, pyramid
 from fever_extract.detection.batched import BatchDetector
+from fever_extract.detection.compiled import CompiledMtcnn
 from fever_extract.detection.detector import Detector, _suppress
 from fever_extract.detection.mtcnn import Mtcnn
 from fever_extract.detection.parameters import smallest_face
 from fever_extract.detection.pyramid import Pyramids
+from fever_extract.detection.sheets import pack
 from fever_extract.detection.suppression import suppress
 
 
@@ -89,14 +96,14 @@ def test_a_face_that_the_border_cuts_stays_in_its_place(detector, astronaut, see
 
 @pytest.mark.parametrize("size", [(512, 512), (333, 471), (61, 200), (40, 41)])
 def test_small_levels_share_a_sheet_without_touching(astronaut, monkeypatch, size):
-    detector = Detector("cpu")
+    detector = Detector("cpu", compiled=False)
     pixels = np.array(astronaut.resize(size))
+    levels = [level.pixels for level in Pyramids([pixels], detector.device).levels([0.6])]
     (together,) = detector.detect([pixels], [20], min_confidence=0.5)
-    sheets = list(Pyramids([pixels], detector.device).sheets([0.6]))
-    monkeypatch.setattr(pyramid, "_SMALL", 0)
+    assert len(list(pack(levels))) < len(levels)
+    monkeypatch.setattr(sheets, "_SMALL", 0)
     (alone,) = detector.detect([pixels], [20], min_confidence=0.5)
-    levels = list(Pyramids([pixels], detector.device).sheets([0.6]))
-    assert sum(sheet.count for sheet in sheets) == len(levels) > len(sheets)
+    assert len(list(pack(levels))) == len(levels)
     np.testing.assert_allclose(together.boxes, alone.boxes, atol=0.01)
     np.testing.assert_allclose(together.landmarks, alone.landmarks, atol=0.01)
 
@@ -145,7 +152,24 @@ def test_a_face_of_several_candidates_is_looked_at_once(detector, photos, monkey
         assert apart < 0.03 * (box[2] - box[0])
 
 
-def test_crops_are_the_pixels_of_their_boxes():
+LEVELS = [
+    pytest.param(
+        level,
+        id=words,
+        marks=pytest.mark.skipif(
+            level > compiled.instructions(), reason=f"not compiled, or the processor has no {words}"
+        ),
+    )
+    for level, words in enumerate(compiled.INSTRUCTIONS)
+]
+
+
+def networks_of(level: int) -> Mtcnn | CompiledMtcnn:
+    return CompiledMtcnn(level) if level else Mtcnn(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_crops_are_the_pixels_of_their_boxes(level):
     """Of a picture whose colours tell where they are, at any size and at the borders."""
     y, x = np.mgrid[:101, :151]
     pixels = np.stack([x, y, np.full_like(x, 7)], axis=2).astype(np.uint8)
@@ -153,7 +177,9 @@ def test_crops_are_the_pixels_of_their_boxes():
     boxes = np.array([inside, [1, 1, 101, 101], over_the_border, beyond], np.float32)
     black = np.zeros((40, 50, 3), np.uint8)
     owners = np.ones(4, np.intp)
-    kept, crops = Pyramids([black, pixels], torch.device("cpu")).crop(owners, boxes, 24)
+    sampler = CompiledMtcnn(level) if level else None
+    pyramids = Pyramids([black, pixels], torch.device("cpu"), sampler)
+    kept, crops = pyramids.crop(owners, boxes, 24)
     assert kept.tolist() == [0, 1, 2], "the last has no pixel inside"
     edges = np.minimum(boxes[kept], [151, 101] * 2).tolist()
     for (left, top, right, bottom), crop in zip(edges, crops):
@@ -166,40 +192,67 @@ def test_crops_are_the_pixels_of_their_boxes():
         np.testing.assert_allclose(crop[:, :, 2], 7)
 
 
-def test_the_networks_are_those_of_facenet_pytorch(monkeypatch):
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_networks_are_those_of_facenet_pytorch(monkeypatch, level):
     monkeypatch.setattr(mtcnn, "_STRIP", 40_000)
     random = np.random.default_rng(0)
 
     def pictures(*shape):
-        pixels = torch.from_numpy(random.uniform(0, 255, shape).astype(np.float32))
+        pixels = torch.from_numpy(random.integers(0, 256, shape, np.uint8))
         return pixels, (pixels.permute(0, 3, 1, 2) - 127.5) / 128
 
-    networks = Mtcnn(torch.device("cpu"))
+    networks = networks_of(level)
     with torch.inference_mode():
-        # Wider than a strip, so that P-Net goes over it in several.
-        pixels, normalised = pictures(1, 52, 2000, 3)
-        rows, columns, scores, offsets = networks.propose(pixels[0], 0.01)
-        their_offsets, their_scores = PNet()(normalised)
-        assert 0 < len(rows) == (their_scores[0, 1] > 0.01).sum() < their_scores[0, 1].numel()
-        assert_close(scores, their_scores[0, 1, rows, columns])
-        assert_close(offsets, their_offsets[0, :, rows, columns].T)
+        # Wider than a strip, so that P-Net goes over it in several; some as narrow as a cell.
+        pairs = [pictures(1, *sides, 3) for sides in ((52, 2000), (12, 12), (14, 70), (62, 14))]
+        levels, rows, columns, scores, offsets = networks.propose([p[0] for p, _ in pairs], 1e-6)
+        for number, (_, normalised) in enumerate(pairs):
+            of = levels == number
+            their_offsets, their_scores = PNet()(normalised)
+            assert 0 < of.sum() == (their_scores[0, 1] > 1e-6).sum()
+            assert_close(scores[of], their_scores[0, 1, rows[of], columns[of]])
+            assert_close(offsets[of], their_offsets[0, :, rows[of], columns[of]].T)
 
-        pixels, normalised = pictures(70, 24, 24, 3)
-        scores, offsets = networks.refine(pixels)
-        their_offsets, their_scores = RNet()(normalised)
-        assert_close(scores, their_scores[:, 1])
-        assert_close(offsets, their_offsets)
+        for count in (1, 2, 70):
+            pixels, normalised = pictures(count, 24, 24, 3)
+            scores, offsets = networks.refine(pixels.float())
+            their_offsets, their_scores = RNet()(normalised)
+            assert_close(scores, their_scores[:, 1])
+            assert_close(offsets, their_offsets)
 
-        pixels, normalised = pictures(20, 48, 48, 3)
-        scores, offsets, landmarks = networks.locate(pixels)
-        their_offsets, points, their_scores = ONet()(normalised)
-        assert_close(scores, their_scores[:, 1])
-        assert_close(offsets, their_offsets)
-        assert_close(landmarks, torch.stack([points[:, :5], points[:, 5:]], dim=2))
+        for count in (1, 20):
+            pixels, normalised = pictures(count, 48, 48, 3)
+            scores, offsets, landmarks = networks.locate(pixels.float())
+            their_offsets, points, their_scores = ONet()(normalised)
+            assert_close(scores, their_scores[:, 1])
+            assert_close(offsets, their_offsets)
+            assert_close(landmarks, torch.stack([points[:, :5], points[:, 5:]], dim=2))
 
 
-def assert_close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
-    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+def assert_close(ours: np.ndarray, theirs: torch.Tensor) -> None:
+    np.testing.assert_allclose(ours, theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.skipif(not compiled.instructions(), reason="nothing was compiled")
+@pytest.mark.parametrize("size", [(512, 512), (333, 471), (40, 41), (12, 300)])
+def test_compiled_code_finds_what_torch_does(astronaut, size):
+    pixels = np.array(astronaut.resize(size))
+    (one,), (other,) = (
+        Detector("cpu", compiled=choice).detect([pixels], [20], min_confidence=0.5)
+        for choice in (True, False)
+    )
+    assert len(one) == len(other) >= (min(size) > 100)
+    np.testing.assert_allclose(one.boxes, other.boxes, atol=0.01)
+    np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
+    np.testing.assert_allclose(one.landmarks, other.landmarks, atol=0.01)
+
+
+def test_the_kernels_are_compiled_where_there_is_a_compiler():
+    """Without them everything is slower, and no other test would tell."""
+    processor = Path("/proc/cpuinfo").read_text() if sys.platform == "linux" else ""
+    if not (shutil.which("c++") and platform.machine() == "x86_64" and "avx2" in processor):
+        pytest.skip("no C++ compiler, or a processor without AVX2")
+    assert compiled.instructions() > 0
 
 
 def test_upside_down_and_lying_faces(extractor, astronaut):

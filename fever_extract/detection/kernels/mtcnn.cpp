@@ -103,15 +103,23 @@ EXPORT int fever_instructions() {
     return more ? 2 : 1;
 }
 
-// Each returns -1 where there is no memory, and takes 1 or 2 as `instructions`.
+// Each takes 1 or 2 as `instructions`, and returns -1 where there is no memory.
 
-EXPORT int fever_pnet(int instructions, const unsigned char *image, int height, int width,
-                      const float *const *parameters, float threshold, int *places,
-                      float *outputs) {
-    float *scratch = (float *)calloc((size_t)150 * width + 14 * SLACK, sizeof(float));
+EXPORT int fever_pnet(int instructions, const unsigned char *const *images, const int *sides,
+                      int number, const float *const *parameters, float threshold,
+                      int *places, float *outputs) {
+    int widest = 0, count = 0;
+    for (int i = 0; i < number; i++)
+        if (sides[2 * i + 1] > widest) widest = sides[2 * i + 1];
+    float *scratch = (float *)calloc((size_t)150 * widest + 14 * SLACK, sizeof(float));
     if (!scratch) return -1;
     auto run = instructions == 2 ? avx512::pnet : avx2::pnet;
-    const int count = run(image, height, width, parameters, threshold, scratch, places, outputs);
+    for (int i = 0; i < number; i++) {
+        const int before = count;
+        count += run(images[i], sides[2 * i], sides[2 * i + 1], parameters, threshold, scratch,
+                     places + 3 * count, outputs + 6 * count);
+        for (int n = before; n < count; n++) places[3 * n] = i;
+    }
     free(scratch);
     return count;
 }
@@ -134,9 +142,12 @@ EXPORT int fever_onet(int instructions, const float *crops, int count,
     return count;
 }
 
-EXPORT void fever_sample(int instructions, const unsigned char *image, int height, int width,
-                         const float *edges, const long long *numbers, int count, int size,
+EXPORT void fever_sample(int instructions, const unsigned char *const *images, const int *sides,
+                         const int *places, const float *edges, int count, int size,
                          float *crops) {
-    (instructions == 2 ? avx512::sample : avx2::sample)(image, height, width, edges, numbers,
-                                                        count, size, crops);
+    auto run = instructions == 2 ? avx512::sample : avx2::sample;
+    for (int i = 0; i < count; i++) {
+        const int *side = sides + 2 * places[i];
+        run(images[places[i]], side[0], side[1], edges + 4 * i, size, crops + i * 3L * size * size);
+    }
 }
