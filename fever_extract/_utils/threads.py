@@ -139,9 +139,13 @@ def _setters() -> tuple[Callable[[int], object], Callable[[int], int]] | None:
 
 
 def _shared_out(inputs: Iterator[T], size: int, threads: int) -> Iterator[list[T]]:
-    """Split into batches of ``size``, in order; the last are smaller, to keep all threads busy."""
-    while some := deque(islice(inputs, size * threads)):
-        ends = [len(some) * (thread + 1) // threads for thread in range(threads)]
-        for start, end in zip([0, *ends], ends):
-            if end > start:
-                yield [some.popleft() for _ in range(end - start)]
+    """Split into batches of ``size``, in order; the last are smaller and smaller.
+
+    Images take very different times: with whole batches to the end, a thread would wait for the
+    other's last.
+    """
+    ahead = deque(islice(inputs, size * threads))
+    while ahead:
+        count = size if len(ahead) == size * threads else -(-len(ahead) // (2 * threads))
+        yield [ahead.popleft() for _ in range(count)]
+        ahead.extend(islice(inputs, size * threads - len(ahead)))
