@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -191,8 +190,7 @@ class FeverTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 def _identity(extractor: Extractor) -> str:
     """Hash the weights and their config: SHA-256, in hexadecimal."""
-    config = hashlib.sha256(extractor.config.to_json().encode()).hexdigest()
-    return f"{extractor.sha256} {config}"
+    return f"{extractor.sha256} {extractor.config.sha256}"
 
 
 def _as_list(X: Any) -> list[ImageLike]:

@@ -7,7 +7,6 @@ token, its offline mode, its resumed downloads.
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import os
 import re
@@ -125,7 +124,7 @@ class Portable:
 
 
 def _identity(weights: checkpoint.Checkpoint) -> tuple[str, str]:
-    return weights.sha256, hashlib.sha256(weights.config.to_json().encode()).hexdigest()
+    return weights.sha256, weights.config.sha256
 
 
 def download(name: str, options: HubOptions) -> Path:

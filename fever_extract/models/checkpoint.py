@@ -90,7 +90,7 @@ def provenance(weights: Weights, settings: Mapping[str, object]) -> dict[str, ob
         "weights": weights.config.name,
         "weights_source": weights.source,
         "weights_sha256": weights.sha256,
-        "config_sha256": hashlib.sha256(weights.config.to_json().encode()).hexdigest(),
+        "config_sha256": weights.config.sha256,
         "embedding_dim": weights.config.embedding_dim,
         "expressions": list(weights.config.expressions),
         "options": dict(settings),

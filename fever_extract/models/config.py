@@ -8,9 +8,11 @@ field is checked before anything is built from it.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 FORMAT_VERSION = 2
@@ -246,6 +248,11 @@ class Config:
     def to_json(self) -> str:
         """The text of ``config.json``."""
         return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the text of ``config.json``, in hexadecimal."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Config:
