@@ -1,5 +1,6 @@
 # The service of `fever-extract serve`, on a CPU; docs/service.md says how to build and run it.
-FROM python:3.12-slim AS build
+# Not slim, which has no compiler for the detector's kernels.
+FROM python:3.12 AS build
 # uv knows where PyTorch's wheels without CUDA are: the default ones are ten times as large.
 RUN pip install --no-cache-dir "uv>=0.7"
 ENV UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1

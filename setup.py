@@ -1,24 +1,30 @@
 """The compiled part of the detector, which the package does without where it can't be built.
 
-All else is in setup.cfg.
+All else is in setup.cfg. With FEVER_EXTRACT_PURE in the environment nothing is compiled, and the
+wheel is for any system.
 """
+
+import os
 
 from setuptools import Extension, setup
 
 KERNELS = "fever_extract/detection/kernels"
 
-setup(
-    ext_modules=[
-        Extension(
-            "fever_extract.detection._mtcnn",
-            [f"{KERNELS}/mtcnn.cpp"],
-            depends=[f"{KERNELS}/kernels.inc"],
-            extra_compile_args=["-O3", "-std=c++17", "-fvisibility=hidden"],
-            language="c++",
-            optional=True,  # without a compiler, or on other processors, torch does its work
-            py_limited_api=True,
-        )
-    ],
-    # It is loaded by ctypes, and knows no version of Python.
-    options={"bdist_wheel": {"py_limited_api": "cp310"}},
-)
+if os.environ.get("FEVER_EXTRACT_PURE"):
+    setup()
+else:
+    setup(
+        ext_modules=[
+            Extension(
+                "fever_extract.detection._mtcnn",
+                [f"{KERNELS}/mtcnn.cpp"],
+                depends=[f"{KERNELS}/kernels.inc"],
+                extra_compile_args=["-O3", "-std=c++17", "-fvisibility=hidden"],
+                language="c++",
+                optional=True,  # without a compiler, or on other processors, torch does its work
+                py_limited_api=True,
+            )
+        ],
+        # It is loaded by ctypes, and knows no version of Python.
+        options={"bdist_wheel": {"py_limited_api": "cp310"}},
+    )

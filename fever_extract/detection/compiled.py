@@ -23,7 +23,7 @@ from fever_extract.detection.parameters import CELL, O_SIZE, R_SIZE, STRIDE
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-INSTRUCTIONS = ("torch", "AVX2", "AVX-512")
+INSTRUCTIONS = ("torch (nothing was compiled)", "compiled, AVX2", "compiled, AVX-512")
 """What `instructions` counts, in words."""
 _LANES = 16  # channels are padded to a multiple of these, as mtcnn.cpp expects them
 _TILE = 3  # crops that a dense layer computes at least

@@ -156,9 +156,7 @@ LEVELS = [
     pytest.param(
         level,
         id=words,
-        marks=pytest.mark.skipif(
-            level > compiled.instructions(), reason=f"not compiled, or the processor has no {words}"
-        ),
+        marks=pytest.mark.skipif(level > compiled.instructions(), reason=f"not here: {words}"),
     )
     for level, words in enumerate(compiled.INSTRUCTIONS)
 ]
