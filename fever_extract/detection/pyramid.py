@@ -11,7 +11,8 @@ import torch
 from numpy.lib.stride_tricks import as_strided
 from torch.nn import functional as F
 
-from fever_extract.detection.parameters import CELL, SCALE_STEP, SLACK, STRIDE
+from fever_extract.detection.boxes import coverage
+from fever_extract.detection.parameters import CELL, GREY, SCALE_STEP, SLACK, STRIDE
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -197,30 +198,37 @@ class Pyramids:
             ``(k,)`` bool.
         """
         slack = np.float32(SLACK) * (boxes[:, 2:] - boxes[:, :2])
-        inside = (boxes[:, :2] >= -slack) & (boxes[:, 2:] <= self._sizes[owners] + slack)
-        within: npt.NDArray[np.bool_] = inside.all(axis=1)
+        sides = (boxes[:, :2] >= -slack) & (boxes[:, 2:] <= self._sizes[owners] + slack)
+        within: npt.NDArray[np.bool_] = sides.all(axis=1)
         return within
 
     def crop(
-        self, owners: npt.NDArray[np.intp], boxes: npt.NDArray[np.float32], size: int
+        self,
+        owners: npt.NDArray[np.intp],
+        boxes: npt.NDArray[np.float32],
+        size: int,
+        *,
+        padded: bool = False,
     ) -> tuple[npt.NDArray[np.intp], torch.Tensor]:
-        """Resample boxes to ``size``.
+        """Resample boxes to ``size``; one without a pixel inside its image is left out.
 
         What reaches over the image's border is cut off and the rest is stretched, as in
-        facenet-pytorch, and a box without a pixel inside is left out.
+        facenet-pytorch, or it is grey.
 
         Args:
             owners: ``(n,)``, the images' indices.
             boxes: ``(n, 4)``.
             size: side of a crop.
+            padded: whether what is beyond the border is grey.
 
         Returns:
             Indices of the boxes that remain ``(k,)``, and crops ``(k, size, size, 3)`` float32.
         """
         limits = np.tile(self._sizes[owners], 2)
-        edges = np.minimum(np.maximum(boxes - np.array([1, 1, 0, 0], np.float32), 0), limits)
+        corners = boxes - np.array([1, 1, 0, 0], np.float32)
+        edges = np.minimum(np.maximum(corners, 0), limits)
         (kept,) = (edges[:, 2:] > edges[:, :2]).all(axis=1).nonzero()
-        owners, edges = owners[kept], edges[kept]
+        owners, edges = owners[kept], (corners if padded else edges)[kept]
         octaves = np.log2((edges[:, 2:] - edges[:, :2]).max(axis=1) / size)
         sources = owners * _OCTAVES + np.maximum(octaves, 0).astype(np.intp)
         crops = torch.empty(len(kept), 3, size, size, device=self._device)
@@ -228,6 +236,9 @@ class Pyramids:
         for start in range(0, len(order), _AT_ONCE):
             some = order[start : start + _AT_ONCE]
             crops[torch.from_numpy(some)] = self._sample(sources[some], edges[some], size)
+        if padded:
+            share = torch.from_numpy(coverage(edges, self._sizes[owners], size)).to(self._device)
+            crops = GREY + share[:, None] * (crops - GREY)
         return kept, crops.permute(0, 2, 3, 1)
 
     def _sample(
