@@ -133,8 +133,8 @@ class Detector:
             known: the faces of each, as they were.
 
         Returns:
-            The same faces as they are now; scores are O-Net's last, and NaN where the border cuts
-            a face, or it left its surroundings.
+            The same faces as they are now; scores are O-Net's last, and NaN where a face left
+            its surroundings.
         """
         boxes, landmarks = (
             np.concatenate(parts)
