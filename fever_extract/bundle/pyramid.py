@@ -70,7 +70,9 @@ class Pyramid:
             )
             crops[some] = above + y[:, :, None, None] * (below - above)
         if padded:
-            crops = GREY + coverage(edges, limits[:2], size)[..., None] * (crops - GREY)
+            crops -= np.float32(GREY)
+            crops *= coverage(edges, limits[:2], size)[..., None]
+            crops += np.float32(GREY)
         return kept, crops
 
     def _octave(self, index: int) -> npt.NDArray[np.uint8]:

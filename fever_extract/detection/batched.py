@@ -180,8 +180,8 @@ class BatchDetector:
         for some, theirs in zip(torch.split(owners, _CROPS), torch.split(boxes, _CROPS)):
             crops, valid = atlas.crop(some, theirs, size, padded=padded)
             more = max(_FEW, 1 << (len(crops) - 1).bit_length()) - len(crops)
-            padded = F.pad(crops, (0, 0, 0, 0, 0, 0, 0, more)) if len(crops) else crops
-            outputs.append(network(padded.permute(0, 3, 1, 2))[: len(crops)])
+            filled = F.pad(crops, (0, 0, 0, 0, 0, 0, 0, more)) if len(crops) else crops
+            outputs.append(network(filled.permute(0, 3, 1, 2))[: len(crops)])
             inside.append(valid)
         return torch.cat(outputs), torch.cat(inside)
 
