@@ -4,7 +4,9 @@ python benchmarks/recall.py PHOTOS FACES.parquet [--composites 2000] [--crops 40
 
 Pictures: the photographs; faces of a table like ../shared/data/faces.parquet, each pasted at
 a random scale on a landscape; random crops of the photographs. All seeded. Its faces of 40
-pixels or more count; a face is found if a box of ours overlaps it by more than half (IoU).
+pixels or more count; a face is found if a box of ours overlaps it by more than half (IoU). Of
+faces that the border cuts, its boxes and landmarks are those of a stretched crop, so that ours
+differ: they are where they are in the whole picture.
 """
 
 import argparse

@@ -16,7 +16,7 @@ from fever_extract._utils.threads import map_batches, prepare_for_forks
 from fever_extract.detection import outcomes, turning
 from fever_extract.detection.batched import BatchDetector
 from fever_extract.detection.detector import Detector
-from fever_extract.detection.following import are_cut, is_lost
+from fever_extract.detection.following import is_lost
 from fever_extract.detection.given import Given
 from fever_extract.detection.parameters import Detections, smallest_face, whole_picture
 from fever_extract.images import ImageLike
@@ -288,23 +288,7 @@ class Pipeline:
         lost = [n for n in pictures if found[n] is None]
         for n, answer in zip(lost, self._detect([pictures[n] for n in lost], options)):
             found[n] = answer
-            if isinstance(answer, Detections):
-                found[n] = self._settle_cut(pictures[n], answer, options)
         return found
-
-    def _settle_cut(self, picture: _Picture, faces: Detections, options: Options) -> Detections:
-        """Place detected faces that the border cuts as they are followed from there."""
-        cut = are_cut(faces.boxes, *picture.pixels.shape[:2])
-        if not len(cut):
-            return faces
-        before = faces.take(cut)
-        (now,) = self._follower.follow([picture.pixels], [before])
-        smallest = picture.smallest / picture.reduction
-        if is_lost(before, now, smallest, options.min_confidence):
-            return faces
-        boxes, landmarks = faces.boxes.copy(), faces.landmarks.copy()
-        boxes[cut], landmarks[cut] = now.boxes, now.landmarks
-        return Detections(boxes, faces.scores, landmarks)
 
     def _detect(self, pictures: list[_Picture], options: Options) -> list[Detections | Record]:
         """Detect all faces of each image, in the pixels it was decoded to."""

@@ -110,7 +110,7 @@ class Detector:
         return boxes[keep], scores[keep], landmarks[keep]
 
     def _look(
-        self, pyramid: Pyramid, squares: npt.NDArray[np.float32]
+        self, pyramid: Pyramid, squares: npt.NDArray[np.float32], padded: bool = False
     ) -> tuple[
         npt.NDArray[np.intp],
         npt.NDArray[np.float32],
@@ -121,7 +121,7 @@ class Detector:
 
         Before them, the indices ``(k,)`` of the squares that have a pixel in the image.
         """
-        kept, crops = pyramid.crop(squares, O_SIZE)
+        kept, crops = pyramid.crop(squares, O_SIZE, padded)
         squares = squares[kept]
         if not len(kept):
             return kept, squares, np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32)
@@ -139,10 +139,9 @@ class Detector:
         moving = np.arange(len(boxes))
         for _ in range(SETTLE):
             squares = square(boxes[moving])
-            # A face that the border cuts is stretched in its crop, and would wander off.
-            inside = pyramid.contains(squares)
-            kept, moved, _, points = self._look(pyramid, squares[inside])
-            moving, squares = moving[inside][kept], squares[inside][kept]
+            # From grey beyond the border, O-Net tells where the rest of a cut face is.
+            kept, moved, _, points = self._look(pyramid, squares, padded=True)
+            moving, squares = moving[kept], squares[kept]
             if not len(moving):
                 break
             steps = np.linalg.norm(points - landmarks[moving], axis=2).max(axis=1)

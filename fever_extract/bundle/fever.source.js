@@ -241,8 +241,8 @@ export class Extractor {
     for (let look = 0; look < n.settle && moving.length; look++) {
       const next = [];
       for (const face of moving) {
-        const [box] = [square(face)].filter(({ box }) => pyramid.contains(box));
-        const [seen] = box ? await this.#look(this.onet, pyramid, [box], n.o_size) : [];
+        // From grey beyond the border, O-Net tells where the rest of a cut face is.
+        const [seen] = await this.#look(this.onet, pyramid, [square(face)], n.o_size, true);
         if (!seen) continue;
         const step = Math.max(...seen.points.map(([x, y], i) => Math.hypot(x - face.points[i][0], y - face.points[i][1])));
         Object.assign(face, { box: move(seen).box, points: seen.points });
@@ -279,10 +279,11 @@ export class Extractor {
   /**
    * R-Net or O-Net on squares; those without a pixel inside are left out.
    * @param {any} net @param {Pyramid} pyramid @param {Candidate[]} faces @param {number} size
+   * @param {boolean} [padded]
    * @returns {Promise<Candidate[]>}
    */
-  async #look(net, pyramid, faces, size) {
-    const crops = faces.map(({ box }) => pyramid.crop(box, size));
+  async #look(net, pyramid, faces, size, padded = false) {
+    const crops = faces.map(({ box }) => pyramid.crop(box, size, padded));
     const kept = faces.filter((_, i) => crops[i]);
     if (!kept.length) return [];
     const data = new Float32Array(kept.length * size * size * 3);
@@ -330,22 +331,32 @@ class Pyramid {
     return this.octaves[index];
   }
 
-  /** Whether a box lies within the image, or nearly so. @param {number[]} box */
-  contains([x1, y1, x2, y2]) {
-    const [x, y] = [this.n.slack * (x2 - x1), this.n.slack * (y2 - y1)];
-    return x1 >= -x && y1 >= -y && x2 <= this.width + x && y2 <= this.height + y;
-  }
-
-  /** What of a box is inside, resampled. @param {number[]} box @param {number} size */
-  crop(box, size) {
+  /**
+   * What of a box is inside, resampled; or all of it, grey beyond the border.
+   * @param {number[]} box @param {number} size @param {boolean} padded
+   */
+  crop(box, size, padded) {
     const limits = [this.width, this.height, this.width, this.height];
-    const edges = box.map((edge, i) => Math.min(Math.max(i < 2 ? edge - 1 : edge, 0), limits[i]));
+    const corners = box.map((edge, i) => (i < 2 ? edge - 1 : edge));
+    const inside = corners.map((edge, i) => Math.min(Math.max(edge, 0), limits[i]));
+    if (!(inside[2] > inside[0] && inside[3] > inside[1])) return null;
+    const edges = padded ? corners : inside;
     const [wide, tall] = [edges[2] - edges[0], edges[3] - edges[1]];
-    if (!(wide > 0 && tall > 0)) return null;
     const source = this.octave(Math.max(0, Math.floor(Math.log2(Math.max(wide, tall) / size))));
     const [x, y] = [source.width / this.width, source.height / this.height];
     const [stepX, stepY] = [(wide * x) / size, (tall * y) / size];
-    return sample(source, [stepX, 0, edges[0] * x, 0, stepY, edges[1] * y], size, size);
+    const crop = sample(source, [stepX, 0, edges[0] * x, 0, stepY, edges[1] * y], size, size);
+    if (!padded) return crop;
+    const { grey } = this.n;
+    const cover = (/** @type {number} */ index, /** @type {number} */ axis) => {
+      const step = (edges[axis + 2] - edges[axis]) / size;
+      const place = edges[axis] + (index + 0.5) * step;
+      return Math.min(Math.max(Math.min(place, limits[axis] - place) / step + 0.5, 0), 1);
+    };
+    return crop.map((value, i) => {
+      const pixel = Math.floor(i / 3);
+      return grey + cover(pixel % size, 0) * cover(Math.floor(pixel / size), 1) * (value - grey);
+    });
   }
 }
 

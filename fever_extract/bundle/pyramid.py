@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fever_extract.bundle.sampling import mix, neighbours, resize, ticks
-from fever_extract.detection.parameters import CELL, SCALE_STEP, SLACK
+from fever_extract.detection.boxes import coverage
+from fever_extract.detection.parameters import CELL, GREY, SCALE_STEP
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -38,26 +39,19 @@ class Pyramid:
             yield resize(source, height, width)
             scale *= SCALE_STEP
 
-    def contains(self, boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-        """Which boxes ``(k, 4)`` lie within the image, or nearly so: ``(k,)``."""
-        slack = np.float32(SLACK) * (boxes[:, 2:] - boxes[:, :2])
-        limits = np.array([self.width, self.height], np.float32)
-        inside = (boxes[:, :2] >= -slack) & (boxes[:, 2:] <= limits + slack)
-        within: npt.NDArray[np.bool_] = inside.all(axis=1)
-        return within
-
     def crop(
-        self, boxes: npt.NDArray[np.float32], size: int
+        self, boxes: npt.NDArray[np.float32], size: int, padded: bool = False
     ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
         """Boxes ``(n, 4)`` resampled to ``(k, size, size, 3)``, and the indices of these k.
 
-        What reaches over the image's border is cut off and the rest is stretched; a box without
-        a pixel inside is left out.
+        What reaches over the image's border is cut off and the rest is stretched, or it is grey
+        (``padded``); a box without a pixel inside is left out.
         """
         limits = np.array([self.width, self.height] * 2, np.float32)
-        edges = np.minimum(np.maximum(boxes - np.array([1, 1, 0, 0], np.float32), 0), limits)
+        corners = boxes - np.array([1, 1, 0, 0], np.float32)
+        edges = np.minimum(np.maximum(corners, 0), limits)
         (kept,) = (edges[:, 2:] > edges[:, :2]).all(axis=1).nonzero()
-        edges = edges[kept]
+        edges = (corners if padded else edges)[kept]
         octaves = np.floor(np.log2((edges[:, 2:] - edges[:, :2]).max(axis=1) / size))
         octaves = np.maximum(octaves, 0).astype(int)
         crops = np.empty((len(kept), size, size, 3), np.float32)
@@ -75,6 +69,10 @@ class Pyramid:
                 for rows in (upper[:, :, None], lower[:, :, None])
             )
             crops[some] = above + y[:, :, None, None] * (below - above)
+        if padded:
+            crops -= np.float32(GREY)
+            crops *= coverage(edges, limits[:2], size)[..., None]
+            crops += np.float32(GREY)
         return kept, crops
 
     def _octave(self, index: int) -> npt.NDArray[np.uint8]:

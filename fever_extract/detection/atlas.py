@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from fever_extract._utils.sampling import resize, sample, upload, upload_pixels
-from fever_extract.detection.parameters import CELL, SCALE_STEP, SLACK, STRIDE
+from fever_extract.detection.parameters import CELL, GREY, SCALE_STEP, STRIDE
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -100,14 +100,8 @@ class Atlas:
                         yield _Level(images, resize(source, tall, wide), steps)
                     scale *= SCALE_STEP
 
-    def contains(self, owners: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-        """Tell which boxes ``(k, 4)`` lie within their images, or nearly so: ``(k,)`` bool."""
-        slack = SLACK * (boxes[:, 2:] - boxes[:, :2])
-        inside = (boxes[:, :2] >= -slack) & (boxes[:, 2:] <= self._places[owners, 0, 1:] + slack)
-        return inside.all(dim=1)
-
     def crop(
-        self, owners: torch.Tensor, boxes: torch.Tensor, size: int
+        self, owners: torch.Tensor, boxes: torch.Tensor, size: int, *, padded: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Resample boxes to ``size``, as `fever_extract.detection.pyramid.Pyramids.crop`.
 
@@ -116,16 +110,24 @@ class Atlas:
             other crops mean nothing.
         """
         limits = self._places[owners, 0, 1:].float()
-        low, high = boxes[:, :2] - 1, boxes[:, 2:]
+        corners = low, high = boxes[:, :2] - 1, boxes[:, 2:]
         low, high = low.clamp(min=0).minimum(limits), high.clamp(min=0).minimum(limits)
         inside = (high > low).all(dim=1)
+        if padded:
+            low, high = corners
         octaves = ((high - low).amax(dim=1) / size).clamp(min=1).log2().floor().long()
         places = self._places[owners, octaves.clamp(max=self._places.shape[1] - 1)]
         shrunk = places[:, 1:] / limits
         low, high = low * shrunk, high * shrunk
-        steps = (torch.arange(size, device=boxes.device) + 0.5) / size
-        centres = low[:, :, None] + steps * (high - low)[:, :, None] - 0.5
-        return sample(self._pixels, places, centres[:, 0, None, :], centres[:, 1, :, None]), inside
+        steps = (high - low)[:, :, None] / size
+        centres = low[:, :, None] + (torch.arange(size, device=boxes.device) + 0.5) * steps
+        x, y = (centres - 0.5).unbind(1)
+        crops = sample(self._pixels, places, x[:, None, :], y[:, :, None])
+        if padded:
+            depths = centres.minimum(places[:, 1:, None] - centres) / steps
+            across, down = (depths + 0.5).clamp(0, 1).unbind(1)
+            crops = GREY + (down[:, :, None] * across[:, None, :])[..., None] * (crops - GREY)
+        return crops, inside
 
 
 def _octave_count(images: Sequence[npt.NDArray[np.uint8]]) -> int:

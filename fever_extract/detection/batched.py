@@ -138,13 +138,13 @@ class BatchDetector:
         return owners[kept], _square(_move(boxes[kept], offsets[kept]))
 
     def _look(
-        self, atlas: Atlas, owners: torch.Tensor, squares: torch.Tensor
+        self, atlas: Atlas, owners: torch.Tensor, squares: torch.Tensor, *, padded: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Run O-Net: boxes ``(k, 4)``, scores ``(k,)``, landmarks ``(k, 5, 2)``.
 
         And which of the squares had a pixel inside their image ``(k,)``.
         """
-        output, inside = self._run(self._onet, atlas, owners, squares, O_SIZE)
+        output, inside = self._run(self._onet, atlas, owners, squares, O_SIZE, padded=padded)
         points = output[:, 6:].reshape(-1, 2, 5).transpose(1, 2)
         sides = squares[:, None, 2:] - squares[:, None, :2] + 1
         landmarks = squares[:, None, :2] - 1 + points * sides
@@ -157,8 +157,8 @@ class BatchDetector:
         moving = torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
         for _ in range(SETTLE if len(boxes) else 0):
             squares = _square(boxes)
-            moved, _, points, inside = self._look(atlas, owners, squares)
-            moving = moving & inside & atlas.contains(owners, squares)
+            moved, _, points, inside = self._look(atlas, owners, squares, padded=True)
+            moving = moving & inside
             steps = (points - landmarks).norm(dim=2).amax(dim=1)
             boxes = torch.where(moving[:, None], moved, boxes)
             landmarks = torch.where(moving[:, None, None], points, landmarks)
@@ -166,15 +166,22 @@ class BatchDetector:
         return boxes, landmarks
 
     def _run(
-        self, network: _Network, atlas: Atlas, owners: torch.Tensor, boxes: torch.Tensor, size: int
+        self,
+        network: _Network,
+        atlas: Atlas,
+        owners: torch.Tensor,
+        boxes: torch.Tensor,
+        size: int,
+        *,
+        padded: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Run R-Net or O-Net on boxes: outputs, and which have a pixel inside their image."""
         outputs, inside = [], []
         for some, theirs in zip(torch.split(owners, _CROPS), torch.split(boxes, _CROPS)):
-            crops, valid = atlas.crop(some, theirs, size)
+            crops, valid = atlas.crop(some, theirs, size, padded=padded)
             more = max(_FEW, 1 << (len(crops) - 1).bit_length()) - len(crops)
-            padded = F.pad(crops, (0, 0, 0, 0, 0, 0, 0, more)) if len(crops) else crops
-            outputs.append(network(padded.permute(0, 3, 1, 2))[: len(crops)])
+            filled = F.pad(crops, (0, 0, 0, 0, 0, 0, 0, more)) if len(crops) else crops
+            outputs.append(network(filled.permute(0, 3, 1, 2))[: len(crops)])
             inside.append(valid)
         return torch.cat(outputs), torch.cat(inside)
 

@@ -36,3 +36,24 @@ def overlaps(
     areas, their_areas = ((some[:, 2:] - some[:, :2]).prod(axis=1) for some in (boxes, others))
     ratio: npt.NDArray[np.float32] = shared / (areas[:, None] + their_areas - shared)
     return ratio
+
+
+def coverage(
+    edges: npt.NDArray[np.float32], limits: npt.NDArray[np.float32], size: int
+) -> npt.NDArray[np.float32]:
+    """Compute how much of each pixel of crops lies within their pictures, 0 to 1.
+
+    Args:
+        edges: ``(k, 4)``, of what is cropped.
+        limits: ``(k, 2)`` or ``(2,)``: the pictures' widths and heights.
+        size: side of a crop.
+
+    Returns:
+        ``(k, size, size)``.
+    """
+    steps = (edges[:, 2:] - edges[:, :2])[:, :, None] / np.float32(size)
+    centres = edges[:, :2, None] + (np.arange(size, dtype=np.float32) + 0.5) * steps
+    depths = np.minimum(centres, limits[..., None] - centres) / steps
+    across, down = np.minimum(np.maximum(depths + 0.5, 0), 1).swapaxes(0, 1)
+    share: npt.NDArray[np.float32] = down[:, :, None] * across[:, None, :]
+    return share

@@ -139,8 +139,8 @@ class Detector:
             known: the faces of each, as they were.
 
         Returns:
-            The same faces as they are now; scores are O-Net's last, and NaN where the border cuts
-            a face, or it left its surroundings.
+            The same faces as they are now; scores are O-Net's last, and NaN where a face left
+            its surroundings.
         """
         boxes, landmarks = (
             np.concatenate(parts)
@@ -235,10 +235,15 @@ class Detector:
         return owners[picked], boxes[picked], scores[picked], landmarks[picked]
 
     def _look(
-        self, pyramids: Pyramids, owners: npt.NDArray[np.intp], squares: npt.NDArray[np.float32]
+        self,
+        pyramids: Pyramids,
+        owners: npt.NDArray[np.intp],
+        squares: npt.NDArray[np.float32],
+        *,
+        padded: bool = False,
     ) -> _Look:
-        """Run O-Net on squares ``(n, 4)``."""
-        kept, crops = pyramids.crop(owners, squares, O_SIZE)
+        """Run O-Net on squares ``(n, 4)``; for ``padded``, see `Pyramids.crop`."""
+        kept, crops = pyramids.crop(owners, squares, O_SIZE, padded=padded)
         squares = squares[kept]
         if not len(kept):
             return _Look(kept, squares, np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
@@ -259,16 +264,15 @@ class Detector:
         Where O-Net puts the landmarks depends a little on the square that it is given, and
         that on how the pyramid's levels fell. Looking at its own answer again forgets the
         first square, so that a face has the same landmarks in another cut of the picture.
-        The scores ``(k,)`` are its last, NaN for a face that the border cuts.
+        Where the border cuts a face, the first look was at what is left, stretched; these see
+        grey beyond the border, from which O-Net tells where the rest of the face is.
+        The scores ``(k,)`` are its last.
         """
         scores = np.full(len(boxes), np.nan, np.float32)
         moving = np.arange(len(boxes))
         for _ in range(SETTLE):
             squares = square(boxes[moving])
-            # A face that the border cuts is stretched in its crop, and would wander off.
-            whole = pyramids.contains(owners[moving], squares)
-            moving, squares = moving[whole], squares[whole]
-            look = self._look(pyramids, owners[moving], squares)
+            look = self._look(pyramids, owners[moving], squares, padded=True)
             moving, squares = moving[look.kept], squares[look.kept]
             if not len(moving):
                 break

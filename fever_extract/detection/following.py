@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fever_extract.detection.parameters import OVERLAP, SLACK, THRESHOLD, Detections
+from fever_extract.detection.parameters import OVERLAP, THRESHOLD, Detections
 from fever_extract.detection.suppression import suppress
 
 if TYPE_CHECKING:
@@ -24,9 +24,6 @@ def surroundings(
     image: npt.NDArray[np.uint8], box: npt.NDArray[np.float32]
 ) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
     """Cut a face and what is around it out of an image; beyond the border it is grey.
-
-    What the border cuts is not stretched as in `fever_extract.detection.pyramid.Pyramids.crop`:
-    from grey, O-Net tells where landmarks beyond the border are, and does not wander off.
 
     Args:
         image: ``(h, w, 3)``.
@@ -46,14 +43,6 @@ def surroundings(
     region = np.full((bottom - top, right - left, 3), _GREY, np.uint8)
     region[max(0, -top) :, max(0, -left) :][: inside.shape[0], : inside.shape[1]] = inside
     return region, (left, top)
-
-
-def are_cut(boxes: npt.NDArray[np.float32], height: int, width: int) -> npt.NDArray[np.intp]:
-    """Return the indices of the boxes that the border of a picture cuts."""
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    half = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0, keepdims=True) * (0.5 - SLACK)
-    over = (centres < half) | (centres + half > np.array([width, height]))
-    return np.flatnonzero(over.any(axis=1))
 
 
 def is_lost(before: Detections, now: Detections, smallest: float, min_confidence: float) -> bool:

@@ -33,7 +33,9 @@ OVERLAP = 0.7
 SAME, SURE = 0.5, 0.9
 """Candidates that overlap a face of this score by more (intersection over union) are the same."""
 SLACK = 0.05
-"""How far a box may reach over the image's border to be refined again, in its sides."""
+"""How far a followed box may reach over what is searched for it, in its sides."""
+GREY = 127.5
+"""The networks' mean, which stands for what is beyond the border when a box is refined again."""
 SETTLE = 3
 """Further passes of O-Net over a detected face, at most."""
 STILL = 0.02

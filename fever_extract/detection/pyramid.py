@@ -11,7 +11,8 @@ import torch
 from numpy.lib.stride_tricks import as_strided
 from torch.nn import functional as F
 
-from fever_extract.detection.parameters import CELL, SCALE_STEP, SLACK
+from fever_extract.detection.boxes import coverage
+from fever_extract.detection.parameters import CELL, GREY, SCALE_STEP, SLACK
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -132,46 +133,60 @@ class Pyramids:
             ``(k,)`` bool.
         """
         slack = np.float32(SLACK) * (boxes[:, 2:] - boxes[:, :2])
-        inside = (boxes[:, :2] >= -slack) & (boxes[:, 2:] <= self._sizes[owners] + slack)
-        within: npt.NDArray[np.bool_] = inside.all(axis=1)
+        sides = (boxes[:, :2] >= -slack) & (boxes[:, 2:] <= self._sizes[owners] + slack)
+        within: npt.NDArray[np.bool_] = sides.all(axis=1)
         return within
 
     def crop(
-        self, owners: npt.NDArray[np.intp], boxes: npt.NDArray[np.float32], size: int
+        self,
+        owners: npt.NDArray[np.intp],
+        boxes: npt.NDArray[np.float32],
+        size: int,
+        *,
+        padded: bool = False,
     ) -> tuple[npt.NDArray[np.intp], torch.Tensor]:
-        """Resample boxes to ``size``.
+        """Resample boxes to ``size``; one without a pixel inside its image is left out.
 
         What reaches over the image's border is cut off and the rest is stretched, as in
-        facenet-pytorch, and a box without a pixel inside is left out.
+        facenet-pytorch, or it is grey.
 
         Args:
             owners: ``(n,)``, the images' indices.
             boxes: ``(n, 4)``.
             size: side of a crop.
+            padded: whether what is beyond the border is grey.
 
         Returns:
             Indices of the boxes that remain ``(k,)``, and crops ``(k, size, size, 3)`` float32.
         """
         sizes = self._sizes[owners]
         limits = np.concatenate([sizes, sizes], axis=1)
-        edges = np.minimum(np.maximum(boxes - np.array([1, 1, 0, 0], np.float32), 0), limits)
+        corners = boxes - np.array([1, 1, 0, 0], np.float32)
+        edges = np.minimum(np.maximum(corners, 0), limits)
         (kept,) = (edges[:, 2:] > edges[:, :2]).all(axis=1).nonzero()
-        owners, edges = owners[kept], edges[kept]
-        octaves = np.log2((edges[:, 2:] - edges[:, :2]).max(axis=1) / size)
-        sources = owners * _OCTAVES + np.maximum(octaves, 0).astype(np.intp)
+        owners, sizes = owners[kept], sizes[kept]
+        padded = padded and not np.array_equal(corners[kept], edges[kept])
+        edges = (corners if padded else edges)[kept]
+        halvings = np.log2((edges[:, 2:] - edges[:, :2]).max(axis=1) / size)
+        sources = owners * _OCTAVES + np.maximum(halvings, 0).astype(np.intp)
         if self._compiled:
             numbers, places = np.unique(sources, return_inverse=True)
             octaves = self._octaves(numbers)
             shapes = np.array([image.shape[1::-1] for image in octaves], np.float32)
-            scales = shapes.reshape(-1, 2)[places] / sizes[kept]
-            edges *= np.concatenate([scales, scales], axis=1)
-            return kept, self._compiled.sample(octaves, places, edges, size)
-        order = sources.argsort(kind="stable")
-        crops = torch.empty(len(kept), 3, size, size, device=self._device)
-        for start in range(0, len(order), _AT_ONCE):
-            some = order[start : start + _AT_ONCE]
-            crops[torch.from_numpy(some)] = self._sample(sources[some], edges[some], size)
-        return kept, crops.permute(0, 2, 3, 1)
+            scales = shapes.reshape(-1, 2)[places] / sizes
+            scaled = edges * np.concatenate([scales, scales], axis=1)
+            crops = self._compiled.sample(octaves, places, scaled, size)
+        else:
+            crops = torch.empty(len(kept), 3, size, size, device=self._device)
+            order = sources.argsort(kind="stable")
+            for start in range(0, len(order), _AT_ONCE):
+                some = order[start : start + _AT_ONCE]
+                crops[torch.from_numpy(some)] = self._sample(sources[some], edges[some], size)
+            crops = crops.permute(0, 2, 3, 1)
+        if padded:
+            share = torch.from_numpy(coverage(edges, sizes, size)).to(self._device)
+            crops = GREY + share[..., None] * (crops - GREY)
+        return kept, crops
 
     def _octaves(self, sources: npt.NDArray[np.intp]) -> list[torch.Tensor]:
         """Return the octaves ``(h, w, 3)`` of some sources."""

@@ -96,6 +96,26 @@ def test_a_face_that_the_border_cuts_stays_in_its_place(detector, astronaut, see
         assert 0.6 < side / np.sqrt(np.prod(box[2:] - box[:2])) < 1.6
 
 
+@pytest.mark.parametrize("side", ["left", "top", "right", "bottom"])
+def test_a_face_that_the_border_cuts_is_as_in_the_whole_picture(extractor, astronaut, side):
+    """A fifth of it is beyond the border; its landmarks are where they are, not stretched."""
+    whole = extractor.extract_faces(astronaut)[0]
+    part = (whole.box[2:] - whole.box[:2]) / 5
+    (x1, y1), (x2, y2) = whole.box[:2] + part, whole.box[2:] - part
+    width, height = astronaut.size
+    box = {
+        "left": (round(x1), 0, width, height),
+        "top": (0, round(y1), width, height),
+        "right": (0, 0, round(x2), height),
+        "bottom": (0, 0, width, round(y2)),
+    }[side]
+    (face,) = extractor.extract_faces(astronaut.crop(box))
+    assert iou(face.box + np.tile(box[:2], 2), whole.box) > 0.8
+    apart = np.linalg.norm(face.landmarks + box[:2] - whole.landmarks, axis=1)
+    assert apart.max() < 0.1 * np.linalg.norm(whole.landmarks[1] - whole.landmarks[0])
+    assert cosine(face.embedding, whole.embedding) > 0.99
+
+
 @pytest.mark.parametrize("size", [(512, 512), (333, 471), (61, 200), (40, 41)])
 def test_small_levels_share_a_sheet_without_touching(astronaut, monkeypatch, size):
     detector = Detector("cpu", compiled=False)

@@ -1,0 +1,126 @@
+"""MTCNN compiled, beside the same on torch: CPU time of one thread, alternating in one process.
+
+python benchmarks/kernels.py PHOTOS
+
+Each figure is the least of several passes; of photographs, the mean of each one's least.
+"""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fever_extract import images
+from fever_extract.detection.compiled import INSTRUCTIONS, CompiledMtcnn, instructions
+from fever_extract.detection.detector import Detector
+from fever_extract.detection.mtcnn import Mtcnn
+from fever_extract.detection.parameters import smallest_face
+from fever_extract.detection.pyramid import Pyramids
+from fever_extract.folders import list_images
+
+PASSES = 3
+STAGES = ("_propose", "_refine", "_output", "_settle")
+
+
+def least(jobs: dict[str, Callable[[], object]], repeats: int = 30) -> dict[str, float]:
+    """Milliseconds of CPU time that each job takes, at least."""
+    best = dict.fromkeys(jobs, np.inf)
+    for _ in range(repeats):
+        for name, job in jobs.items():
+            start = time.thread_time()
+            job()
+            best[name] = min(best[name], 1e3 * (time.thread_time() - start))
+    return best
+
+
+def tell(what: str, times: dict[str, float]) -> None:
+    """Print a row: milliseconds, and how many times as fast as torch."""
+    torch_time = times["torch"]
+    shown = (f"{name} {ms:.2f} ms ({torch_time / ms:.2f})" for name, ms in times.items())
+    print(f"{what}: " + ", ".join(shown), flush=True)
+
+
+def networks(picture: np.ndarray) -> None:
+    """Compare the three networks and the sampling of crops."""
+    random = np.random.default_rng(0)
+    plain = Mtcnn(torch.device("cpu"))
+    kinds = {"torch": plain} | {
+        INSTRUCTIONS[level]: CompiledMtcnn(level) for level in range(1, instructions() + 1)
+    }
+    levels = [level.pixels for level in Pyramids([picture], torch.device("cpu")).levels([0.3])]
+    tell(
+        f"P-Net, {len(levels)} levels of one 640x480",
+        least({name: lambda k=kind: k.propose(levels, 0.7) for name, kind in kinds.items()}),
+    )
+    for name, side, count in (("refine", 24, 33), ("locate", 48, 1), ("locate", 48, 3)):
+        crops = torch.from_numpy(random.uniform(0, 255, (count, side, side, 3)).astype(np.float32))
+        jobs = {n: partial(getattr(k, name), crops) for n, k in kinds.items()}
+        tell(f"{'R-Net' if side == 24 else 'O-Net'}, {count} crops", least(jobs))
+    corners = random.uniform(0, 380, (33, 2))
+    boxes = np.hstack([corners, corners + random.uniform(40, 100, (33, 1))]).astype(np.float32)
+    owners = np.zeros(33, np.intp)
+    jobs = {}
+    for name, kind in kinds.items():
+        sampler = None if kind is plain else kind
+        pyramids = Pyramids([picture], torch.device("cpu"), sampler)
+        jobs[name] = lambda p=pyramids: p.crop(owners, boxes, 24)
+    tell("sampling of 33 crops", least(jobs))
+
+
+def detection(name: str, pictures: list[np.ndarray]) -> None:
+    """Compare whole detection, and its stages."""
+    detectors = {"torch": Detector(compiled=False), "compiled": Detector(compiled=True)}
+    best = {kind: np.full(len(pictures), np.inf) for kind in detectors}
+    stages = {kind: Counter() for kind in detectors}
+    faces = {}
+    for kind, found in detectors.items():
+        for stage in STAGES:
+            setattr(found, stage, timed(getattr(found, stage), stages[kind], stage))
+    for _ in range(PASSES):
+        for index, pixels in enumerate(pictures):
+            for kind, found in detectors.items():
+                start = time.thread_time()
+                (faces[kind, index],) = found.detect([pixels], [smallest_face(*pixels.shape[:2])])
+                taken = 1e3 * (time.thread_time() - start)
+                best[kind][index] = min(best[kind][index], taken)
+    tell(f"detection, {name}", {kind: float(times.mean()) for kind, times in best.items()})
+    for kind in detectors:
+        each = len(pictures) * PASSES
+        parts = ", ".join(f"{s[1:]} {1e3 * t / each:.2f} ms" for s, t in stages[kind].items())
+        print(f"  {kind}: {parts}; {sum(len(faces[kind, i]) for i in range(len(pictures)))} faces")
+
+
+def timed(stage: Callable, times: Counter, name: str) -> Callable:
+    """Add up the CPU time of calls."""
+
+    def call(*arguments: object) -> object:
+        start = time.thread_time()
+        result = stage(*arguments)
+        times[name] += time.thread_time() - start
+        return result
+
+    return call
+
+
+def main() -> None:
+    """Print all rows."""
+    torch.set_num_threads(1)
+    if not instructions():
+        sys.exit("nothing was compiled here: install a C++ compiler, then the package again")
+    folder = Path(sys.argv[1])
+    paths = [folder / name for name in list_images(folder)]
+    small = [np.array(Image.open(path).convert("RGB").resize((640, 480))) for path in paths]
+    with torch.inference_mode():
+        networks(small[0])
+    detection("each at 640x480", small)
+    detection("as they are", [images.read(path) for path in paths])
+
+
+if __name__ == "__main__":
+    main()
