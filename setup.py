@@ -18,7 +18,7 @@ else:
             Extension(
                 "fever_extract.detection._mtcnn",
                 [f"{KERNELS}/mtcnn.cpp"],
-                depends=[f"{KERNELS}/kernels.inc"],
+                depends=[f"{KERNELS}/kernels.inc", f"{KERNELS}/resize.inc"],
                 extra_compile_args=["-O3", "-std=c++17", "-fvisibility=hidden"],
                 language="c++",
                 optional=True,  # without a compiler, or on other processors, torch does its work

@@ -47,7 +47,7 @@ def tell(what: str, times: dict[str, float]) -> None:
 
 
 def networks(picture: np.ndarray) -> None:
-    """Compare the three networks and the sampling of crops."""
+    """Compare the three networks and the resampling of images."""
     random = np.random.default_rng(0)
     plain = Mtcnn(torch.device("cpu"))
     kinds = {"torch": plain} | {
@@ -65,12 +65,14 @@ def networks(picture: np.ndarray) -> None:
     corners = random.uniform(0, 380, (33, 2))
     boxes = np.hstack([corners, corners + random.uniform(40, 100, (33, 1))]).astype(np.float32)
     owners = np.zeros(33, np.intp)
-    jobs = {}
+    resizing, sampling = {}, {}
     for name, kind in kinds.items():
         sampler = None if kind is plain else kind
-        pyramids = Pyramids([picture], torch.device("cpu"), sampler)
-        jobs[name] = lambda p=pyramids: p.crop(owners, boxes, 24)
-    tell("sampling of 33 crops", least(jobs))
+        make = partial(Pyramids, [picture], torch.device("cpu"), sampler)
+        resizing[name] = lambda make=make: make().levels([0.3])
+        sampling[name] = partial(make().crop, owners, boxes, 24)
+    tell("resizing of one 640x480 to octaves and levels", least(resizing))
+    tell("sampling of 33 crops", least(sampling))
 
 
 def detection(name: str, pictures: list[np.ndarray]) -> None:

@@ -54,6 +54,8 @@ def _library() -> ctypes.CDLL | None:
         library.fever_onet.argtypes = network
         sample: list[Any] = [number, many, ints, ints, reals, number, number, reals]
         library.fever_sample.argtypes = sample
+        pointer = ctypes.c_void_p
+        library.fever_resize.argtypes = [pointer, number, number, number, number, pointer]
         return library
     return None
 
@@ -151,6 +153,24 @@ class CompiledMtcnn:
             crops,
         )
         return torch.from_numpy(crops)
+
+    def resize(self, image: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """Resize an image bilinearly, antialiased: to the bit as torch does on a CPU.
+
+        Args:
+            image: ``(h, w, 3)`` uint8.
+            height: at least half of the image's.
+            width: as the height.
+
+        Returns:
+            Pixels ``(height, width, 3)`` uint8.
+        """
+        assert 2 * height >= image.shape[0]
+        assert 2 * width >= image.shape[1]
+        resized = torch.empty(height, width, 3, dtype=torch.uint8)
+        source, target = _pointers([image, resized])
+        _check(self._library.fever_resize(source, *image.shape[:2], height, width, target))
+        return resized
 
     def _run(self, name: str, crops: torch.Tensor, size: int) -> npt.NDArray[np.float32]:
         assert crops.shape[1:] == (size, size, 3)

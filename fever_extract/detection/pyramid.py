@@ -43,11 +43,18 @@ class Pyramid:
     Args:
         image: ``(h, w, 3)`` uint8 RGB, C-contiguous and writable.
         device: where it is resampled.
+        compiled: what resizes it there.
     """
 
-    def __init__(self, image: npt.NDArray[np.uint8], device: torch.device) -> None:
+    def __init__(
+        self,
+        image: npt.NDArray[np.uint8],
+        device: torch.device,
+        compiled: CompiledMtcnn | None = None,
+    ) -> None:
         self.height, self.width = image.shape[:2]
-        pixels = torch.from_numpy(image).permute(2, 0, 1)[None].to(device)
+        self._compiled = compiled
+        pixels = torch.from_numpy(image).to(device)
         # Bytes are resampled many times as fast as floats on a CPU, and not at all on CUDA.
         self._octaves = [pixels if device.type == "cpu" else pixels.float()]
 
@@ -57,19 +64,27 @@ class Pyramid:
             sides = self.height, self.width
             height, width = (2 * max(CELL // 2, round(side * scale / 2)) for side in sides)
             source = self.octave(max(0, math.floor(-math.log2(scale) + 1e-6)))
-            yield _resize(source, height, width)[0].permute(1, 2, 0).contiguous()
+            yield self._resize(source, height, width)
             scale *= SCALE_STEP
 
     def octave(self, index: int) -> torch.Tensor:
-        """Return the image halved ``index`` times, or as often as possible: ``(1, 3, h, w)``."""
+        """Return the image halved ``index`` times, or as often as possible: ``(h, w, 3)``."""
         while index >= len(self._octaves):
             last = self._octaves[-1]
-            if min(last.shape[2:]) < 2 * CELL:
+            height, width = last.shape[:2]
+            if min(height, width) < 2 * CELL:
                 return last
-            half = _resize(last, -(-last.shape[2] // 2), -(-last.shape[3] // 2))
-            # Pixel by pixel, as crops are read.
-            self._octaves.append(half.contiguous(memory_format=torch.channels_last))
+            self._octaves.append(self._resize(last, -(-height // 2), -(-width // 2)))
         return self._octaves[index]
+
+    def _resize(self, image: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        # A small level's sides, which are even, can be a little less than half of its octave's.
+        if self._compiled and 2 * height >= len(image) and 2 * width >= image.shape[1]:
+            return self._compiled.resize(image, height, width)
+        channels = image[None].permute(0, 3, 1, 2)
+        size = (height, width)
+        resized = F.interpolate(channels, size=size, mode="bilinear", antialias=True)
+        return resized[0].permute(1, 2, 0).contiguous()
 
 
 class Pyramids:
@@ -82,7 +97,7 @@ class Pyramids:
     Args:
         images: as `Pyramid` takes them.
         device: where they are resampled.
-        compiled: what samples crops there.
+        compiled: what does so there.
     """
 
     def __init__(
@@ -93,7 +108,7 @@ class Pyramids:
     ) -> None:
         self._device = device
         self._compiled = compiled
-        self._pyramids = [Pyramid(image, device) for image in images]
+        self._pyramids = [Pyramid(image, device, compiled) for image in images]
         sizes = [(pyramid.width, pyramid.height) for pyramid in self._pyramids]
         self._sizes = np.array(sizes, np.float32).reshape(-1, 2)
 
@@ -176,7 +191,7 @@ class Pyramids:
     def _octaves(self, sources: npt.NDArray[np.intp]) -> list[torch.Tensor]:
         """Return the octaves ``(h, w, 3)`` of some sources."""
         return [
-            self._pyramids[source // _OCTAVES].octave(source % _OCTAVES)[0].permute(1, 2, 0)
+            self._pyramids[source // _OCTAVES].octave(source % _OCTAVES)
             for source in sources.tolist()
         ]
 
@@ -248,7 +263,3 @@ def _copy_windows(
     # NumPy copies a window's rows whole.
     windows = as_strided(pixels, shape, (*pixels.strides[:2], *pixels.strides))
     regions.numpy()[:, :height, :width] = windows[top, left]
-
-
-def _resize(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    return F.interpolate(image, size=(height, width), mode="bilinear", antialias=True)

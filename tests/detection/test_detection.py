@@ -1,5 +1,6 @@
 """Our pipeline around MTCNN's networks, against facenet-pytorch's own."""
 
+import math
 import platform
 import shutil
 import sys
@@ -12,6 +13,7 @@ from facenet_pytorch import MTCNN, ONet, PNet, RNet
 from facenet_pytorch.models.utils.detect_face import nms_numpy
 from helpers import cosine, iou
 from PIL import Image
+from torch.nn import functional as F
 from torchvision.ops import batched_nms
 
 from fever_extract import images
@@ -208,6 +210,42 @@ def test_crops_are_the_pixels_of_their_boxes(level):
         np.testing.assert_allclose(crop[5, inner, 0], across[inner], atol=0.8)
         np.testing.assert_allclose(crop[inner, 5, 1], down[inner], atol=0.8)
         np.testing.assert_allclose(crop[:, :, 2], 7)
+
+
+@pytest.mark.skipif(not compiled.instructions(), reason="nothing was compiled")
+@pytest.mark.parametrize("size", [(12, 12), (13, 500), (1201, 17), (43, 87), (1, 2), (480, 640)])
+def test_compiled_code_resizes_as_torch_to_the_bit(size):
+    random = np.random.default_rng(0)
+    halved, reduced, enlarged = (
+        [math.ceil(side * scale) for side in size] for scale in (0.5, 0.7, 1.1)
+    )
+    sizes = [halved, reduced, enlarged, size, (size[0], halved[1]), (reduced[0], size[1])]
+    for pixels in (
+        random.integers(0, 256, (*size, 3), np.uint8),
+        random.choice([0, 255], (*size, 3)),
+    ):
+        image = torch.from_numpy(pixels.astype(np.uint8))
+        for height, width in sizes:
+            resized = CompiledMtcnn().resize(image, height, width)
+            expected = F.interpolate(
+                image[None].permute(0, 3, 1, 2), (height, width), mode="bilinear", antialias=True
+            )
+            assert torch.equal(resized, expected[0].permute(1, 2, 0))
+
+
+@pytest.mark.skipif(not compiled.instructions(), reason="nothing was compiled")
+@pytest.mark.parametrize("size", [(81, 83), (87, 300), (25, 40), (480, 641)])
+def test_compiled_code_has_the_pyramid_of_torch(size):
+    """Also where sides grow, or are less than halved: at the last scale, of the first size."""
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    for scale in (1, 0.6, 0.5, 0.255):
+        ours, theirs = (
+            Pyramids([pixels], torch.device("cpu"), choice).levels([scale])
+            for choice in (CompiledMtcnn(), None)
+        )
+        assert len(ours) == len(theirs)
+        for one, other in zip(ours, theirs):
+            assert torch.equal(one.pixels, other.pixels)
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -1,14 +1,18 @@
-// MTCNN's three networks and the sampling of their crops, each call on one thread of a CPU.
+// MTCNN's three networks and the resampling of their images, each call on one thread of a CPU.
 //
 // A plain C interface, called by way of ctypes, and so without Python's interpreter lock:
 // fever_extract/detection/compiled.py says what goes in and out. The functions are those of
 // fever_extract/detection/mtcnn.py and pyramid.py, to rounding.
 
-#include <cstdlib>
-
 #if !defined(__x86_64__) || !defined(__GNUC__)
 #error "written for x86-64 and GCC or Clang; elsewhere the package runs on torch alone"
 #endif
+
+#include <immintrin.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 #define INLINE static inline __attribute__((always_inline))
@@ -151,3 +155,5 @@ EXPORT void fever_sample(int instructions, const unsigned char *const *images, c
         run(images[places[i]], side[0], side[1], edges + 4 * i, size, crops + i * 3L * size * size);
     }
 }
+
+#include "resize.inc"
