@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -239,7 +240,9 @@ class Benchmark:
                 for number in range(len(self.photos["VGA"])):
                     left = round(30 + 30 * np.sin(number / 20))
                     frame = picture.crop((left, 20, left + 640, 380))
-                    container.mux(stream.encode(av.VideoFrame.from_image(frame)))
+                    made = av.VideoFrame.from_image(frame)
+                    made.pts, made.time_base = number, Fraction(1, 30)  # PyAV 19 asks for both
+                    container.mux(stream.encode(made))
                 container.mux(stream.encode())
         with av.open(str(clip)) as container:
             stream = container.streams.video[0]

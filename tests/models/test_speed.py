@@ -154,4 +154,4 @@ def test_a_stream_that_is_left_early_leaves_no_thread(extractor, astronaut):
     records = extractor._pipeline.stream([astronaut] * 40, extractor._options)
     next(records)
     records.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("fever")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("fever_")]
