@@ -241,7 +241,7 @@ class Benchmark:
                     left = round(30 + 30 * np.sin(number / 20))
                     frame = picture.crop((left, 20, left + 640, 380))
                     made = av.VideoFrame.from_image(frame)
-                    made.pts, made.time_base = number, Fraction(1, 30)  # PyAV 19 asks for both
+                    made.pts, made.time_base = number, Fraction(1, 30)
                     container.mux(stream.encode(made))
                 container.mux(stream.encode())
         with av.open(str(clip)) as container:

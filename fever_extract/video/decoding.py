@@ -326,9 +326,10 @@ def upright(frame: VideoFrame, pixel_aspect: Fraction) -> npt.NDArray[np.uint8]:
         reason = f"a frame of format {frame.format.name} can't be shown: {error}"
         raise ExtractionError(Status.DECODE_ERROR, reason) from error
     sides: Any = frame.side_data  # PyAV's types say that these are texts
-    for data in sides:
-        if data.type == Type.DISPLAYMATRIX:
-            pixels = _displayed(pixels, np.frombuffer(bytes(data)[:36], np.int32).reshape(3, 3))
+    # Asked for by type: what it iterates over, the data or the types, depends on PyAV's version.
+    matrix = sides.get(Type.DISPLAYMATRIX)
+    if matrix is not None:
+        pixels = _displayed(pixels, np.frombuffer(bytes(matrix)[:36], np.int32).reshape(3, 3))
     return np.ascontiguousarray(pixels)
 
 
