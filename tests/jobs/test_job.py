@@ -423,9 +423,9 @@ def test_a_signal_stops_it_and_nothing_is_lost(extractor, photos_folder, whole, 
 def test_a_second_signal_stops_it_at_once(extractor, photos_folder, whole, tmp_path):
     output = tmp_path / "out"
     (tmp_path / "in").mkdir()
-    for name in ("a.jpg", "b.jpg", "c.jpg"):
+    for name in ("a.jpg", "b.jpg", "d.jpg"):
         (tmp_path / "in" / name).write_bytes((photos_folder / "00.jpg").read_bytes())
-    (tmp_path / "in" / "d.jpg").write_bytes(hostile.hanging_jpeg())
+    (tmp_path / "in" / "c.jpg").write_bytes(hostile.hanging_jpeg())  # in the second batch
     process = start(tmp_path / "in", output, workers=1)
     wait_for_rows(process, output, 2)
     process.send_signal(signal.SIGINT)
