@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.ctypeslib import ndpointer
 
-from fever_extract.detection.mtcnn import DENSE, HEADS, POOLS, load_weights, scores
+from fever_extract.detection.mtcnn import DENSE, HEADS, POOLS, Cells, load_weights, scores
 from fever_extract.detection.parameters import CELL, O_SIZE, R_SIZE, STRIDE
 
 if TYPE_CHECKING:
@@ -78,15 +78,7 @@ class CompiledMtcnn:
             for name, layers in self._layers.items()
         }
 
-    def propose(
-        self, levels: Sequence[torch.Tensor], threshold: float
-    ) -> tuple[
-        npt.NDArray[np.intp],
-        npt.NDArray[np.intp],
-        npt.NDArray[np.intp],
-        npt.NDArray[np.float32],
-        npt.NDArray[np.float32],
-    ]:
+    def propose(self, levels: Sequence[torch.Tensor], threshold: float) -> Cells:
         """Run P-Net over images ``(h, w, 3)`` uint8: as `Mtcnn.propose`."""
         sides = np.array([level.shape[:2] for level in levels], np.int32)
         # As many as there are cells: memory that is not written to is not taken.
@@ -105,7 +97,7 @@ class CompiledMtcnn:
         )
         _check(count)
         numbers, rows, columns = places[:count].T.astype(np.intp)
-        return numbers, rows, columns, scores(outputs[:count]), outputs[:count, 2:]
+        return Cells(numbers, rows, columns, scores(outputs[:count]), outputs[:count, 2:])
 
     def refine(
         self, crops: torch.Tensor

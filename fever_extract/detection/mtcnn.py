@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +40,23 @@ HEADS = {
 """The layers whose outputs, side by side, are a network's."""
 
 
+class Cells(NamedTuple):
+    """Cells of P-Net that may be faces.
+
+    Attributes:
+        levels: which of the images each is of, ``(k,)``.
+        rows, columns: its place there, ``(k,)``.
+        scores: ``(k,)``, 0 to 1.
+        offsets: of the box, in cells, ``(k, 4)``.
+    """
+
+    levels: npt.NDArray[np.intp]
+    rows: npt.NDArray[np.intp]
+    columns: npt.NDArray[np.intp]
+    scores: npt.NDArray[np.float32]
+    offsets: npt.NDArray[np.float32]
+
+
 class Mtcnn:
     """P-Net, R-Net and O-Net.
 
@@ -52,24 +69,12 @@ class Mtcnn:
         self._rnet = _Network("rnet", device)
         self._onet = _Network("onet", device)
 
-    def propose(
-        self, levels: Sequence[torch.Tensor], threshold: float
-    ) -> tuple[
-        npt.NDArray[np.intp],
-        npt.NDArray[np.intp],
-        npt.NDArray[np.intp],
-        npt.NDArray[np.float32],
-        npt.NDArray[np.float32],
-    ]:
+    def propose(self, levels: Sequence[torch.Tensor], threshold: float) -> Cells:
         """Run P-Net over images.
 
         Args:
             levels: each ``(h, w, 3)``, 0 to 255, of 12 pixels or more a side, both even.
             threshold: cells whose score is not above it are left out.
-
-        Returns:
-            Of k cells: levels, rows and columns ``(k,)``, scores ``(k,)``, 0 to 1, and offsets
-            ``(k, 4)`` in cells.
         """
         parts = []
         for sheet in pack(levels):
@@ -77,7 +82,7 @@ class Mtcnn:
             inside, numbers, rows, columns = sheet.find(rows, columns)
             parts.append((numbers, rows, columns, output[inside]))
         numbers, rows, columns, output = map(np.concatenate, zip(*parts))
-        return numbers, rows, columns, scores(output), output[:, 2:]
+        return Cells(numbers, rows, columns, scores(output), output[:, 2:])
 
     def _search(
         self, image: torch.Tensor, threshold: float
