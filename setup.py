@@ -1,14 +1,15 @@
-"""The compiled part of the detector, which the package does without where it can't be built.
+"""The compiled part, which the package does without where it can't be built.
 
 All else is in setup.cfg. With FEVER_EXTRACT_PURE in the environment nothing is compiled, and the
 wheel is for any system.
 """
 
 import os
+from glob import glob
 
 from setuptools import Extension, setup
 
-KERNELS = "fever_extract/detection/kernels"
+KERNELS = "fever_extract/kernels"
 
 if os.environ.get("FEVER_EXTRACT_PURE"):
     setup()
@@ -16,9 +17,9 @@ else:
     setup(
         ext_modules=[
             Extension(
-                "fever_extract.detection._mtcnn",
-                [f"{KERNELS}/mtcnn.cpp"],
-                depends=[f"{KERNELS}/kernels.inc", f"{KERNELS}/resize.inc"],
+                "fever_extract.kernels._kernels",
+                [f"{KERNELS}/kernels.cpp"],
+                depends=glob(f"{KERNELS}/*.inc"),
                 extra_compile_args=["-O3", "-std=c++17", "-fvisibility=hidden"],
                 language="c++",
                 optional=True,  # without a compiler, or on other processors, torch does its work

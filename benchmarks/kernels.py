@@ -17,12 +17,13 @@ import torch
 from PIL import Image
 
 from fever_extract import images
-from fever_extract.detection.compiled import INSTRUCTIONS, CompiledMtcnn, instructions
+from fever_extract.detection.compiled import CompiledMtcnn
 from fever_extract.detection.detector import Detector
 from fever_extract.detection.mtcnn import Mtcnn
 from fever_extract.detection.parameters import smallest_face
 from fever_extract.detection.pyramid import Pyramids
 from fever_extract.folders import list_images
+from fever_extract.kernels.library import INSTRUCTIONS, instructions
 
 PASSES = 3
 STAGES = ("_propose", "_refine", "_output", "_settle")

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     line.split()
     for line in """
-    _utils
+    _utils kernels
     options quality records
     models
     _pillow

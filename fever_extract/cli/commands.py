@@ -131,7 +131,7 @@ def _picture_format(path: Path) -> str:
 
 def info(chosen: argparse.Namespace) -> int:
     """Run ``info``: print version, weights, device and packages."""
-    from fever_extract.detection import compiled
+    from fever_extract.kernels.library import INSTRUCTIONS, instructions
 
     extractor = make_extractor(chosen)
     _tell(f"fever-extract {metadata.version('fever-extract')}, Python {sys.version.split()[0]}")
@@ -141,7 +141,7 @@ def info(chosen: argparse.Namespace) -> int:
     _tell(f"  embedding: {extractor.embedding_dim} numbers")
     _tell(f"  heads: {', '.join(extractor.config.heads) or 'none'}")
     _tell(f"device: {extractor.device}")
-    _tell(f"detection on a CPU: {compiled.INSTRUCTIONS[compiled.instructions()]}")
+    _tell(f"networks on a CPU: {INSTRUCTIONS[instructions()]}")
     for name in _PACKAGES:
         try:
             _tell(f"{name} {metadata.version(name)}")

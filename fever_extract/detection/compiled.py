@@ -1,7 +1,7 @@
 """MTCNN's networks and the sampling of their crops, compiled: the same functions in less time.
 
-They stand in for those on torch where the package was built by a C++ compiler for x86-64, and the
-processor has AVX2. The source is ``kernels/mtcnn.cpp``. Python's interpreter lock is not held.
+They stand in for those on torch where `fever_extract.kernels.library` is there. The source is
+``kernels/mtcnn.inc``.
 """
 
 from __future__ import annotations
@@ -9,68 +9,30 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.ctypeslib import ndpointer
 
 from fever_extract.detection.mtcnn import DENSE, HEADS, POOLS, Cells, load_weights, scores
 from fever_extract.detection.parameters import CELL, O_SIZE, R_SIZE, STRIDE
+from fever_extract.kernels.library import LANES, instructions, library
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-INSTRUCTIONS = ("torch (nothing was compiled)", "compiled, AVX2", "compiled, AVX-512")
-"""What `instructions` counts, in words."""
-_LANES = 16  # channels are padded to a multiple of these, as mtcnn.cpp expects them
 _TILE = 3  # crops that a dense layer computes at least
-
-
-@cache
-def instructions() -> int:
-    """Return what may be run here: 2 for AVX-512, 1 for AVX2, 0 if nothing was compiled."""
-    library = _library()
-    return int(library.fever_instructions()) if library else 0
-
-
-@cache
-def _library() -> ctypes.CDLL | None:
-    for path in Path(__file__).parent.glob("_mtcnn*.so"):
-        try:
-            library = ctypes.CDLL(str(path))
-        except OSError:  # of another system
-            continue
-        number, real, many = ctypes.c_int, ctypes.c_float, ctypes.POINTER(ctypes.c_void_p)
-        # As arrays are declared, their dtypes are checked, and they live until the call is over.
-        ints, reals = (ndpointer(dtype, flags="C_CONTIGUOUS") for dtype in (np.int32, np.float32))
-        network: list[Any] = [number, reals, number, many, reals]
-        library.fever_instructions.argtypes = []
-        propose: list[Any] = [number, many, ints, number, many, real, ints, reals]
-        library.fever_pnet.argtypes = propose
-        library.fever_rnet.argtypes = network
-        library.fever_onet.argtypes = network
-        sample: list[Any] = [number, many, ints, ints, reals, number, number, reals]
-        library.fever_sample.argtypes = sample
-        pointer = ctypes.c_void_p
-        library.fever_resize.argtypes = [pointer, number, number, number, number, pointer]
-        return library
-    return None
 
 
 class CompiledMtcnn:
     """P-Net, R-Net and O-Net as `fever_extract.detection.mtcnn.Mtcnn`, but of bytes.
 
     Args:
-        level: of `instructions`, by default the best.
+        level: of `fever_extract.kernels.library.instructions`, by default the best.
     """
 
     def __init__(self, level: int | None = None) -> None:
-        library = _library()
-        assert library is not None  # whoever makes one asks `instructions` first
-        self._library = library
+        self._library = library()
         self._level = instructions() if level is None else level
         self._layers = {name: _pack(name) for name in HEADS}
         self._pointers = {
@@ -166,7 +128,7 @@ class CompiledMtcnn:
 
     def _run(self, name: str, crops: torch.Tensor, size: int) -> npt.NDArray[np.float32]:
         assert crops.shape[1:] == (size, size, 3)
-        output = np.empty((max(len(crops), _TILE), _LANES), np.float32)
+        output = np.empty((max(len(crops), _TILE), LANES), np.float32)
         run = getattr(self._library, f"fever_{name}")
         _check(run(self._level, crops.numpy(), len(crops), self._pointers[name], output))
         return output[: len(crops)]
@@ -209,7 +171,7 @@ def _pack(name: str) -> list[npt.NDArray[np.float32]]:
 
 def _padded(*parts: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     padded = [
-        np.pad(part, [(0, 0)] * (part.ndim - 1) + [(0, -part.shape[-1] % _LANES)]).ravel()
+        np.pad(part, [(0, 0)] * (part.ndim - 1) + [(0, -part.shape[-1] % LANES)]).ravel()
         for part in parts
     ]
     return np.concatenate(padded)

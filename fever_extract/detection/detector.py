@@ -17,7 +17,7 @@ import torch
 
 from fever_extract.detection._nms import nms
 from fever_extract.detection.boxes import move, overlaps, square
-from fever_extract.detection.compiled import CompiledMtcnn, instructions
+from fever_extract.detection.compiled import CompiledMtcnn
 from fever_extract.detection.following import surroundings
 from fever_extract.detection.mtcnn import Mtcnn
 from fever_extract.detection.parameters import (
@@ -36,6 +36,7 @@ from fever_extract.detection.parameters import (
 )
 from fever_extract.detection.pyramid import Pyramids
 from fever_extract.detection.suppression import suppress
+from fever_extract.kernels.library import instructions
 
 if TYPE_CHECKING:
     import numpy.typing as npt

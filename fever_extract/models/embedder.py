@@ -13,7 +13,9 @@ from fever_extract._utils.device_thread import DeviceThread
 from fever_extract._utils.precision import full_precision
 from fever_extract._utils.sampling import upload
 from fever_extract._utils.threads import one_thread
+from fever_extract.kernels.library import instructions
 from fever_extract.models.checkpoint import Checkpoint
+from fever_extract.models.compiled import compile_layers
 from fever_extract.models.inference import for_inference, in_dtype
 from fever_extract.models.network import FeverNet, build
 from fever_extract.options import Options
@@ -62,8 +64,10 @@ class Embedder:
         self._checkpoint, self._device, self._thread = checkpoint, device, thread
         self._batched = batched
         with one_thread():
-            self._network = for_inference(self.network())
-        self._by_dtype = {"float32": self._network}
+            network = self.network()
+            if device.type == "cpu" and instructions():
+                compile_layers(network)
+            self._by_dtype = {"float32": for_inference(network)}
         self._trainable: dict[torch.device, FeverNet] = {}
 
     def network(self) -> FeverNet:
@@ -101,7 +105,7 @@ class Embedder:
     ) -> tuple[npt.NDArray[np.float32], dict[str, int]]:
         """Return a row per crop, and how many numbers each head has in it."""
         if options.dtype not in self._by_dtype:
-            self._by_dtype[options.dtype] = in_dtype(self._network, options.dtype)
+            self._by_dtype[options.dtype] = in_dtype(for_inference(self.network()), options.dtype)
         network = self._by_dtype[options.dtype]
         size = options.batch_size
         if self._device.type == "cpu":

@@ -26,7 +26,7 @@ def for_inference(network: FeverNet) -> FeverNet:
     """
     _fuse(network.backbone)
     network = network.to(memory_format=torch.channels_last)
-    if next(network.parameters()).device.type == "cpu":
+    if all(parameter.device.type == "cpu" for parameter in network.parameters()):
         _multiply(network.backbone)
     return network
 

@@ -56,38 +56,60 @@ INLINE float *take(float *&scratch, int floats) {
     return taken;
 }
 
+// MobileNetV1, by its blocks: a depthwise and a pointwise convolution each.
+constexpr int FIRST = 32;      // channels of the convolution before the blocks
+constexpr int FEW_PIXELS = 64;  // in a frame that is small beside its weights
+struct Block {
+    int outputs, stride, half;
+};
+struct Tap {
+    int block, grid;
+};
+struct Mobilenet {
+    int size, channels, number, taps, features, late;
+    const Block *blocks;
+    const Tap *tapped;
+    const float *const *parameters;
+};
+// Memory for frames: a and b for one crop, c and d for all.
+struct Frames {
+    float *a, *b, *c, *d, *panel;
+};
+
 }  // namespace
 
 // The compiler makes each copy of the kernels for its own instructions; no other function may be
 // shared between them, or an old processor could be given a new one's.
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx2,fma")
+#pragma GCC target("avx2,fma,f16c")
 #endif
 #define WIDTH 8
 #define REGISTERS 16
 namespace avx2 {
 namespace {
-#include "kernels.inc"
+#include "mtcnn.inc"
+#include "mobilenet.inc"
 }
 }  // namespace avx2
 #undef WIDTH
 #undef REGISTERS
 #if defined(__clang__)
 #pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,fma,f16c"))), apply_to = function)
 #else
 #pragma GCC pop_options
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512vl,avx512bw,avx512dq,fma")
+#pragma GCC target("avx512f,avx512vl,avx512bw,avx512dq,fma,f16c")
 #endif
 #define WIDTH 16
 #define REGISTERS 32
 namespace avx512 {
 namespace {
-#include "kernels.inc"
+#include "mtcnn.inc"
+#include "mobilenet.inc"
 }
 }  // namespace avx512
 #undef WIDTH
@@ -101,7 +123,9 @@ namespace {
 // The best instructions of this processor: 2 for AVX-512, 1 for AVX2, 0 for less.
 EXPORT int fever_instructions() {
     __builtin_cpu_init();
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 0;
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
+        !__builtin_cpu_supports("f16c"))
+        return 0;
     const bool more = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
     return more ? 2 : 1;
@@ -154,6 +178,43 @@ EXPORT void fever_sample(int instructions, const unsigned char *const *images, c
         const int *side = sides + 2 * places[i];
         run(images[places[i]], side[0], side[1], edges + 4 * i, size, crops + i * 3L * size * size);
     }
+}
+
+// Run MobileNet on crops (count, size, size, channels): out (count, features). `blocks` are three
+// numbers each, `tapped` two.
+EXPORT int fever_mobilenet(int instructions, const float *crops, int count, int size,
+                           int channels, const int *blocks, int number, const int *tapped,
+                           int taps, const float *const *parameters, int features, float *out) {
+    Mobilenet network = {size, channels, number, taps, features, 0, (const Block *)blocks,
+                         (const Tap *)tapped, parameters};
+    // The largest frames of the blocks that take a crop at a time, and of the others.
+    size_t side = size / 2, wide = FIRST, large = side * side * FIRST, small = large;
+    for (int k = 0; k < number; k++) {
+        const Block &block = network.blocks[k];
+        side /= block.stride;
+        const size_t frame = side * side * block.outputs, between = side * side * wide;
+        const bool late = side * side <= FEW_PIXELS;
+        if (!late) network.late = k + 1, small = frame;
+        size_t &most = late ? small : large;
+        if (frame > most) most = frame;
+        if (between > most) most = between;
+        wide = block.outputs;
+    }
+    small *= count;
+    float *memory = (float *)malloc((2 * large + 2 * small + 64 * 1024) * sizeof(float));
+    if (!memory) return -1;
+    float *both = memory + 2 * large;
+    const Frames frames = {memory, memory + large, both, both + small, both + 2 * small};
+    (instructions == 2 ? avx512::mobilenet : avx2::mobilenet)(network, crops, count, frames, out);
+    free(memory);
+    return count;
+}
+
+// Multiply (count, inputs) by a matrix, and scale and shift its columns: out (count, outputs).
+EXPORT void fever_dense(int instructions, const float *in, int count, int inputs, int half,
+                        const float *parameters, int outputs, float *out) {
+    auto run = instructions == 2 ? avx512::product : avx2::product;
+    run(half, in, count, inputs, parameters, -INFINITY, INFINITY, out, outputs, nullptr);
 }
 
 #include "resize.inc"
