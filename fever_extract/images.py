@@ -17,6 +17,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from fever_extract import _pillow as plugins
 from fever_extract._utils import hints
 from fever_extract._utils.names import shortened
+from fever_extract.kernels.pixels import to_array
 from fever_extract.records import ExtractionError, Status
 
 if TYPE_CHECKING:
@@ -265,7 +266,7 @@ def _to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+    return to_array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:

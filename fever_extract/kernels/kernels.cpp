@@ -11,6 +11,7 @@
 #include <immintrin.h>
 
 #include <cmath>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 
@@ -218,3 +219,4 @@ EXPORT void fever_dense(int instructions, const float *in, int count, int inputs
 }
 
 #include "resize.inc"
+#include "pixels.inc"

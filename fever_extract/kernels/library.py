@@ -57,6 +57,7 @@ def _load() -> ctypes.CDLL | None:
                 *(number, reals, number, number, number, ints, number, ints, number, many),
                 *(number, reals),
             ],
+            "pack": [pointer, ctypes.c_int64, pointer],
             "dense": [number, reals, number, number, number, pointer, number, reals],
         }
         for name, types in arguments.items():
