@@ -155,6 +155,8 @@ def _pack(name: str) -> list[npt.NDArray[np.float32]]:
         (weights[f"conv{n}.weight"].transpose(2, 3, 1, 0), f"conv{n}", f"prelu{n}")
         for n in range(1, len(POOLS[name]) + 1)
     ]
+    if name == "pnet":
+        layers[1:] = [(_terms(values), *names) for values, *names in layers[1:]]
     if name in DENSE:
         dense = weights[f"{DENSE[name]}.weight"]
         # There features are flattened as (w, h, c), here as (h, w, c).
@@ -167,6 +169,19 @@ def _pack(name: str) -> list[npt.NDArray[np.float32]]:
     bias = np.concatenate([weights[f"{head}.bias"] for head in HEADS[name]])
     heads = np.concatenate([weights[f"{head}.weight"] for head in HEADS[name]])
     return [*packed, _padded(bias, np.zeros_like(bias), heads.reshape(len(bias), -1).T)]
+
+
+def _terms(weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Turn weights ``(rows, 3, inputs, outputs)`` into those of F(4, 3): (6, rows, ...)."""
+    terms = [
+        (1 / 4, 0, 0),
+        (-1 / 6, -1 / 6, -1 / 6),
+        (-1 / 6, 1 / 6, -1 / 6),
+        (1 / 24, 1 / 12, 1 / 6),
+        (1 / 24, -1 / 12, 1 / 6),
+        (0, 0, 1),
+    ]
+    return np.einsum("kx,yxio->kyio", terms, weights).astype(np.float32)
 
 
 def _padded(*parts: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -140,7 +140,7 @@ EXPORT int fever_pnet(int instructions, const unsigned char *const *images, cons
     int widest = 0, count = 0;
     for (int i = 0; i < number; i++)
         if (sides[2 * i + 1] > widest) widest = sides[2 * i + 1];
-    float *scratch = (float *)calloc((size_t)150 * widest + 14 * SLACK, sizeof(float));
+    float *scratch = (float *)calloc((size_t)200 * widest + 17 * SLACK, sizeof(float));
     if (!scratch) return -1;
     auto run = instructions == 2 ? avx512::pnet : avx2::pnet;
     for (int i = 0; i < number; i++) {
