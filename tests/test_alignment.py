@@ -5,7 +5,9 @@ import pytest
 import torch
 from skimage.transform import SimilarityTransform
 
+from fever_extract import alignment
 from fever_extract.alignment import align, sampling_matrices, warp, whole
+from fever_extract.kernels.library import instructions
 from fever_extract.models.config import Preprocessing
 
 PREPROCESSING = Preprocessing(
@@ -99,3 +101,22 @@ def test_training_and_inference_crop_alike():
     for picture, points, crop in zip(pictures, landmarks, together):
         alone = align(picture, points[None], PREPROCESSING)[0]
         torch.testing.assert_close(alone, crop, atol=0.05, rtol=0)
+
+
+@pytest.mark.skipif(not instructions(), reason="nothing was compiled")
+@pytest.mark.parametrize("cut", [(400, 512), (1, 2), (2, 1), (1, 1), (3, 300)])
+def test_compiled_code_warps_as_torch(astronaut, cut, monkeypatch):
+    """Whatever the map: turned, enlarged, reduced, in part or whole beyond the border."""
+    pixels = np.asarray(astronaut)[: cut[0], : cut[1]]  # whose rows lie apart
+    random = np.random.default_rng(0)
+    maps = []
+    for _ in range(40):
+        scale, turn = random.uniform(0.2, 6), random.uniform(-np.pi, np.pi)
+        a, b = scale * np.cos(turn), scale * np.sin(turn)
+        across, down = random.uniform(-0.3, 1, 2) * cut[::-1]
+        maps.append(np.array([[a, -b, across], [b, a, down]]))
+    sizes = random.integers(16, 97, len(maps)).tolist()
+    ours = [alignment._sample(pixels, *some) for some in zip(maps, sizes)]
+    monkeypatch.setattr(alignment, "instructions", lambda: 0)
+    for crop, *some in zip(ours, maps, sizes):
+        np.testing.assert_allclose(crop, alignment._sample(pixels, *some), atol=0.01)

@@ -151,12 +151,12 @@ def _pack(name: str) -> list[npt.NDArray[np.float32]]:
     kernel, with outputs padded; a dense layer's grid is that of the features, 3x3.
     """
     weights = {key: value.numpy() for key, value in load_weights(name).items()}
-    layers = [
-        (weights[f"conv{n}.weight"].transpose(2, 3, 1, 0), f"conv{n}", f"prelu{n}")
-        for n in range(1, len(POOLS[name]) + 1)
-    ]
-    if name == "pnet":
-        layers[1:] = [(_terms(values), *names) for values, *names in layers[1:]]
+    layers = []
+    for n in range(1, len(POOLS[name]) + 1):
+        values = weights[f"conv{n}.weight"].transpose(2, 3, 1, 0)
+        if name == "pnet" and n > 1:
+            values = _terms(values)
+        layers.append((values, f"conv{n}", f"prelu{n}"))
     if name in DENSE:
         dense = weights[f"{DENSE[name]}.weight"]
         # There features are flattened as (w, h, c), here as (h, w, c).
@@ -181,7 +181,8 @@ def _terms(weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         (1 / 24, -1 / 12, 1 / 6),
         (0, 0, 1),
     ]
-    return np.einsum("kx,yxio->kyio", terms, weights).astype(np.float32)
+    made: npt.NDArray[np.float32] = np.einsum("kx,yxio->kyio", terms, weights).astype(np.float32)
+    return made
 
 
 def _padded(*parts: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -220,3 +220,4 @@ EXPORT void fever_dense(int instructions, const float *in, int count, int inputs
 
 #include "resize.inc"
 #include "pixels.inc"
+#include "warp.inc"

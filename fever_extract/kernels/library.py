@@ -57,6 +57,7 @@ def _load() -> ctypes.CDLL | None:
                 *(number, reals, number, number, number, ints, number, ints, number, many),
                 *(number, reals),
             ],
+            "warp": [pointer, number, number, number, reals, number, pointer],
             "pack": [pointer, ctypes.c_int64, pointer],
             "dense": [number, reals, number, number, number, pointer, number, reals],
         }
