@@ -1,4 +1,4 @@
-"""MTCNN compiled, beside the same on torch: CPU time of one thread, alternating in one process.
+"""What is compiled, beside the same on torch: CPU time of one thread, alternating in one process.
 
 python benchmarks/kernels.py PHOTOS
 
@@ -15,15 +15,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
-from fever_extract import images
+from fever_extract import alignment, images
 from fever_extract.detection.compiled import CompiledMtcnn
 from fever_extract.detection.detector import Detector
 from fever_extract.detection.mtcnn import Mtcnn
 from fever_extract.detection.parameters import smallest_face
 from fever_extract.detection.pyramid import Pyramids
 from fever_extract.folders import list_images
+from fever_extract.hub.download import load
 from fever_extract.kernels.library import INSTRUCTIONS, instructions
+from fever_extract.kernels.pixels import to_array
+from fever_extract.models.compiled import CompiledEmbedding, CompiledMobileNet
+from fever_extract.models.inference import for_inference
+from fever_extract.models.network import build
 
 PASSES = 3
 STAGES = ("_propose", "_refine", "_output", "_settle")
@@ -76,6 +82,40 @@ def networks(picture: np.ndarray) -> None:
     tell("sampling of 33 crops", least(sampling))
 
 
+def embedding() -> None:
+    """Compare the embedding network, for one face and for as many as are embedded together."""
+    checkpoint = load()
+    make = partial(build, checkpoint.config, checkpoint.state_dict)
+    kinds = {"torch": for_inference(make())}
+    for level in range(1, instructions() + 1):
+        kinds[INSTRUCTIONS[level]] = compiled = make()
+        compiled.backbone = CompiledMobileNet(compiled.backbone, level)
+        compiled.embedding = nn.Sequential(CompiledEmbedding(*compiled.embedding, level))
+    size = checkpoint.config.preprocessing.size
+    for count in (1, 4, 16):
+        crops = torch.rand(count, 3, size, size) * 255
+        tell(
+            f"embedding of {count} crops",
+            least({name: partial(network, crops) for name, network in kinds.items()}),
+        )
+
+
+def pixels(picture: np.ndarray) -> None:
+    """Compare what is done to pixels before and after detection."""
+    image = Image.fromarray(picture)
+    jobs = {"torch": partial(np.array, image), "compiled": partial(to_array, image)}
+    tell("a 640x480 Pillow image as an array (by NumPy, not torch)", least(jobs))
+    matrix = np.array([[1.3, -0.2, 40], [0.2, 1.3, 20]])
+    face = np.ascontiguousarray(picture[:170, :170])
+    region = torch.from_numpy(face).permute(2, 0, 1)[None]
+    maps = torch.from_numpy(matrix)[None].float()
+    jobs = {
+        "torch": lambda: alignment.warp(region.float(), maps, 96),
+        "compiled": lambda: alignment._warp_compiled(face, matrix, 96),
+    }
+    tell("warping of one face", least(jobs))
+
+
 def detection(name: str, pictures: list[np.ndarray]) -> None:
     """Compare whole detection, and its stages."""
     detectors = {"torch": Detector(compiled=False), "compiled": Detector(compiled=True)}
@@ -121,6 +161,8 @@ def main() -> None:
     small = [np.array(Image.open(path).convert("RGB").resize((640, 480))) for path in paths]
     with torch.inference_mode():
         networks(small[0])
+        embedding()
+        pixels(small[0])
     detection("each at 640x480", small)
     detection("as they are", [images.read(path) for path in paths])
 

@@ -256,8 +256,10 @@ def test_the_networks_are_those_of_facenet_pytorch(monkeypatch, level):
 
     networks = networks_of(level)
     with torch.inference_mode():
-        # Wider than a strip, so that P-Net goes over it in several; some as narrow as a cell.
-        pairs = [pictures(1, *sides, 3) for sides in ((52, 2000), (12, 12), (14, 70), (62, 14))]
+        # Wider than a strip, so that P-Net goes over it in several; some as narrow as a cell; and
+        # of many rows, from one to the next of which no error may grow, whatever their width.
+        sizes = [(52, 2000), (12, 12), (14, 70), (62, 14), *((800, 2 * n) for n in range(9, 17))]
+        pairs = [pictures(1, *sides, 3) for sides in sizes]
         levels, rows, columns, scores, offsets = networks.propose([p[0] for p, _ in pairs], 1e-6)
         for number, (_, normalised) in enumerate(pairs):
             of = levels == number
