@@ -63,8 +63,10 @@ def replace_atomically(path: Path, *, inside: bool = False) -> Iterator[Path]:
             raise OSError(f"{path} is no regular file; give another name")
         path = Path(os.path.realpath(path))
         remove_dead(path.parent)
-    temporary, descriptor = _create(path.parent)
-    try:
+    temporary = path.parent / f".fever-extract-{secrets.token_hex(16)}.tmp"
+    descriptor = None
+    try:  # from here on, as an interrupt may come the moment that the file is there
+        descriptor = _create(temporary)
         if before is not None:
             with suppress(OSError):
                 os.chmod(temporary, stat.S_IMODE(before.st_mode))  # a private file stays private
@@ -78,7 +80,8 @@ def replace_atomically(path: Path, *, inside: bool = False) -> Iterator[Path]:
             error.filename = os.fspath(path)  # the system does not say what had no room
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it is in its place, or was never made
+            temporary.unlink()
         if descriptor is not None:
             os.close(descriptor)
 
@@ -122,31 +125,33 @@ def exclusive(output: Path, lock: Path | None = None) -> Iterator[None]:
         lock = Path(real).with_name(f".fever-extract-{digest}.lock")
     held = FileLock(lock, timeout=0)
     try:
-        held.acquire()
-    except (Timeout, NotImplementedError) as error:
-        if isinstance(error, NotImplementedError):
-            raise OSError(f"output {output}: this file system has no locks; give another") from None
-        raise OSError(f"another run is at work on {output}; wait for it or stop it") from None
-    try:
+        try:
+            held.acquire()
+        except NotImplementedError:
+            message = f"output {output}: this file system has no locks; give another"
+            raise OSError(message) from None
+        except Timeout:
+            message = f"another run is at work on {output}; wait for it or stop it"
+            raise OSError(message) from None
         yield
     finally:
-        if remove and os.name != "nt":  # Windows can't remove an open file
-            lock.unlink(missing_ok=True)
-        held.release()
+        if held.is_locked:
+            if remove and os.name != "nt":  # Windows can't remove an open file
+                lock.unlink(missing_ok=True)
+            held.release()
 
 
-def _create(folder: Path) -> tuple[Path, int | None]:
-    """Create an empty, locked file; return it and the descriptor that holds the lock."""
+def _create(path: Path) -> int | None:
+    """Create an empty, locked file; return the descriptor that holds the lock."""
     while True:
-        path = folder / f".fever-extract-{secrets.token_hex(16)}.tmp"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         if fcntl is None:
             os.close(descriptor)  # Windows can't rename an open file
-            return path, None
+            return None
         with suppress(OSError):  # some network file systems have no locks: nothing counts as dead
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_nlink:
-            return path, descriptor
+            return descriptor
         os.close(descriptor)  # removed as dead before it was locked
 
 

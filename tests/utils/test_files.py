@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 
 import pytest
 from writers import write_often
@@ -71,12 +72,22 @@ def test_names_are_random_and_the_mode_is_the_usual_one(tmp_path):
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o600
 
 
-def test_processes_of_one_number_never_mix(tmp_path):
-    """As containers have them: each writer has a file of its own."""
-    paths = [files._create(tmp_path) for _ in range(20)]
-    assert len({path for path, _ in paths}) == 20
-    for _, descriptor in paths:
-        os.close(descriptor)
+def test_writers_of_one_file_never_mix(tmp_path):
+    """As containers, whose processes have one number: each writer has a file of its own."""
+    with ExitStack() as stack:
+        writers = [files.replace_atomically(tmp_path / "a") for _ in range(20)]
+        assert len({stack.enter_context(writer) for writer in writers}) == 20
+
+
+def test_an_interrupt_as_the_file_is_made_leaves_none(tmp_path, monkeypatch):
+    def interrupted(*_):
+        assert ours(tmp_path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files.fcntl, "flock", interrupted)
+    with pytest.raises(KeyboardInterrupt), files.replace_atomically(tmp_path / "a"):
+        pass
+    assert not os.listdir(tmp_path)
 
 
 def test_what_a_kill_left_is_removed_and_what_lives_is_not(tmp_path, holder):
