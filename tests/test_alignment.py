@@ -107,7 +107,7 @@ def test_training_and_inference_crop_alike():
 @pytest.mark.parametrize("cut", [(400, 512), (1, 2), (2, 1), (1, 1), (3, 300)])
 def test_compiled_code_warps_as_torch(astronaut, cut, monkeypatch):
     """Whatever the map: turned, enlarged, reduced, in part or whole beyond the border."""
-    pixels = np.asarray(astronaut)[: cut[0], : cut[1]]  # whose rows lie apart
+    pixels = np.array(astronaut)[: cut[0], : cut[1]]  # whose rows lie apart
     random = np.random.default_rng(0)
     maps = []
     for _ in range(40):

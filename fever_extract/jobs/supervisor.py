@@ -156,8 +156,7 @@ class Supervisor(Generic[Answer]):
 
     def _feed(self, tasks: Iterator[Task]) -> None:
         """Give each worker a task, and a small one ahead, so that none waits."""
-        missing = len(self._workers) - len(self._pending)
-        self._pending.extend(islice(tasks, max(0, missing)))
+        self._take(tasks)
         waiting = len(self._pending) + len(self._alone)
         for slot, worker in enumerate(self._workers):
             if worker is None and waiting > 0:
@@ -168,12 +167,17 @@ class Supervisor(Generic[Answer]):
             if not worker.tasks and (self._alone or self._pending):
                 task = self._alone.popleft() if self._alone else self._pending.popleft()
                 self._give(worker, task, pickle.dumps(task))
+        self._take(tasks)
         for worker in ready:
             # Nothing waits behind an image that is under suspicion.
             if self._pending and len(worker.tasks) == 1 and not self._is_alone(worker.tasks[0]):
                 message = pickle.dumps(self._pending[0])
                 if len(message) < _SMALL:
                     self._give(worker, self._pending.popleft(), message)
+
+    def _take(self, tasks: Iterator[Task]) -> None:
+        missing = len(self._workers) - len(self._pending)
+        self._pending.extend(islice(tasks, max(0, missing)))
 
     def _give(self, worker: _Worker, task: Task, message: bytes) -> None:
         if not worker.tasks:
