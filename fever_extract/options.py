@@ -63,7 +63,7 @@ class Options:
             (a third neutral, for the embedded weights); None is ``uniform`` where the weights
             know their prior. It does not change the embeddings.
         dtype: floating-point type that the embedding network computes in; embeddings are
-            float32 either way. ``bfloat16`` is faster on processors that support it.
+            float32 either way. ``bfloat16`` is faster on few machines.
         on_error: what `extract` does for an input without an embedding: a row of NaN (and one
             warning that counts them), or an exception.
         show_progress: show a progress bar; None shows it on a terminal, for several images.
