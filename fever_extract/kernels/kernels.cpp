@@ -58,10 +58,11 @@ INLINE float *take(float *&scratch, int floats) {
 }
 
 // MobileNetV1, by its blocks: a depthwise and a pointwise convolution each.
-constexpr int FIRST = 32;      // channels of the convolution before the blocks
-constexpr int FEW_PIXELS = 64;  // in a frame that is small beside its weights
+constexpr int FIRST = 32;                // channels of the convolution before the blocks
+constexpr int FEW_PIXELS = 64;           // in a frame that is small beside its weights
+constexpr int LARGEST_PANEL = 64 * 1024;  // outputs of a tile, and inputs at most
 struct Block {
-    int outputs, stride, half;
+    int outputs, stride, half;  // the last: whether the pointwise weights are in half precision
 };
 struct Tap {
     int block, grid;
@@ -201,7 +202,7 @@ EXPORT int fever_mobilenet(int instructions, const float *crops, int count, int 
         wide = block.outputs;
     }
     small *= count;
-    float *memory = (float *)malloc((2 * large + 2 * small + 64 * 1024) * sizeof(float));
+    float *memory = (float *)malloc((2 * large + 2 * small + LARGEST_PANEL) * sizeof(float));
     if (!memory) return -1;
     float *both = memory + 2 * large;
     const Frames frames = {memory, memory + large, both, both + small, both + 2 * small};
