@@ -20,7 +20,7 @@ else:
                 "fever_extract.kernels._kernels",
                 [f"{KERNELS}/kernels.cpp"],
                 depends=glob(f"{KERNELS}/*.inc"),
-                extra_compile_args=["-O3", "-std=c++17", "-fvisibility=hidden"],
+                extra_compile_args=["-O3", "-g0", "-std=c++17", "-fvisibility=hidden"],
                 language="c++",
                 optional=True,  # without a compiler, or on other processors, torch does its work
                 py_limited_api=True,

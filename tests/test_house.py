@@ -4,6 +4,7 @@ Imports for type checkers count: who reads a module must know what these lead to
 """
 
 import ast
+import configparser
 import importlib
 from pathlib import Path
 
@@ -119,6 +120,15 @@ def test_every_folder_says_what_lives_there():
     for folder in {path.parent for path in (ROOT / PACKAGE).rglob("*.py")}:
         tree = ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))
         assert ast.get_docstring(tree), folder
+
+
+def test_every_folder_is_installed():
+    """An editable installation has them all, whatever is listed."""
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
+    listed = set(parser["options"]["packages"].split())
+    folders = {path.parent.relative_to(ROOT) for path in (ROOT / PACKAGE).rglob("__init__.py")}
+    assert {".".join(folder.parts) for folder in folders} <= listed
 
 
 def test_what_benchmarks_and_examples_import_is_there():
