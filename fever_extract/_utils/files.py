@@ -133,6 +133,10 @@ def exclusive(output: Path, lock: Path | None = None) -> Iterator[None]:
         except Timeout:
             message = f"another run is at work on {output}; wait for it or stop it"
             raise OSError(message) from None
+        except KeyboardInterrupt:
+            if remove and not held.is_locked:  # the file may be there all the same
+                remove_dead(lock.parent)
+            raise
         yield
     finally:
         if held.is_locked:

@@ -312,7 +312,8 @@ def upright(frame: VideoFrame, pixel_aspect: Fraction) -> npt.NDArray[np.uint8]:
     """
     if not 1 <= max(pixel_aspect, 1 / pixel_aspect) <= _WIDEST_PIXEL:
         raise ExtractionError(
-            Status.DECODE_ERROR, f"its pixels are said to be {pixel_aspect} times as wide as high"
+            Status.DECODE_ERROR,
+            f"its pixels are said to be {float(pixel_aspect):g} times as wide as high",
         )
     width = round(frame.width * max(pixel_aspect, Fraction(1)))
     height = round(frame.height * max(1 / pixel_aspect, Fraction(1)))

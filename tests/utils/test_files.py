@@ -9,7 +9,9 @@ import subprocess
 import sys
 import threading
 from contextlib import ExitStack
+from pathlib import Path
 
+import filelock
 import pytest
 from writers import write_often
 
@@ -86,6 +88,17 @@ def test_an_interrupt_as_the_file_is_made_leaves_none(tmp_path, monkeypatch):
 
     monkeypatch.setattr(files.fcntl, "flock", interrupted)
     with pytest.raises(KeyboardInterrupt), files.replace_atomically(tmp_path / "a"):
+        pass
+    assert not os.listdir(tmp_path)
+
+
+def test_an_interrupt_as_the_lock_is_made_leaves_none(tmp_path, monkeypatch):
+    def interrupted(lock):
+        Path(lock.lock_file).touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", interrupted)
+    with pytest.raises(KeyboardInterrupt), files.exclusive(tmp_path / "a"):
         pass
     assert not os.listdir(tmp_path)
 
