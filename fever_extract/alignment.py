@@ -266,8 +266,8 @@ def _warp_compiled(
     region: npt.NDArray[np.uint8], matrix: npt.NDArray[np.float64], size: int
 ) -> torch.Tensor:
     """Sample a crop as `warp` does, from bytes and without what lies between."""
-    if region.strides[1:] != (3, 1):
-        region = np.ascontiguousarray(region)
+    if region.strides[1:] != (3, 1) or region.strides[0] < 3 * region.shape[1]:
+        region = _contiguous(region)
     crop = torch.empty(1, 3, size, size)
     library().fever_warp(
         region.ctypes.data,
@@ -281,4 +281,9 @@ def _warp_compiled(
 
 
 def _to_tensor(image: npt.NDArray[np.uint8]) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+    return torch.from_numpy(_contiguous(image)).permute(2, 0, 1)[None]
+
+
+def _contiguous(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Copy where necessary; NumPy alone would leave one row of a flipped picture as it is."""
+    return np.ascontiguousarray(image) if min(image.strides) >= 0 else image.copy()

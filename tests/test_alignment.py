@@ -116,7 +116,10 @@ def test_compiled_code_warps_as_torch(astronaut, cut, monkeypatch):
         across, down = random.uniform(-0.3, 1, 2) * cut[::-1]
         maps.append(np.array([[a, -b, across], [b, a, down]]))
     sizes = random.integers(16, 97, len(maps)).tolist()
-    ours = [alignment._sample(pixels, *some) for some in zip(maps, sizes)]
-    monkeypatch.setattr(alignment, "instructions", lambda: 0)
-    for crop, *some in zip(ours, maps, sizes):
-        np.testing.assert_allclose(crop, alignment._sample(pixels, *some), atol=0.01)
+    for turned in (pixels, pixels[::-1], pixels[:, ::-1]):
+        monkeypatch.undo()
+        ours = [alignment._sample(turned, *some) for some in zip(maps, sizes)]
+        monkeypatch.setattr(alignment, "instructions", lambda: 0)
+        for crop, *some in zip(ours, maps, sizes):
+            expected = alignment._sample(turned.copy(), *some)
+            np.testing.assert_allclose(crop, expected, atol=0.01)
