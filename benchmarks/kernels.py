@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 
 from fever_extract import alignment, images
 from fever_extract.detection.compiled import CompiledMtcnn
@@ -27,7 +26,7 @@ from fever_extract.folders import list_images
 from fever_extract.hub.download import load
 from fever_extract.kernels.library import INSTRUCTIONS, instructions
 from fever_extract.kernels.pixels import to_array
-from fever_extract.models.compiled import CompiledEmbedding, CompiledMobileNet
+from fever_extract.models.compiled import compile_layers
 from fever_extract.models.inference import for_inference
 from fever_extract.models.network import build
 
@@ -88,9 +87,8 @@ def embedding() -> None:
     make = partial(build, checkpoint.config, checkpoint.state_dict)
     kinds = {"torch": for_inference(make())}
     for level in range(1, instructions() + 1):
-        kinds[INSTRUCTIONS[level]] = compiled = make()
-        compiled.backbone = CompiledMobileNet(compiled.backbone, level)
-        compiled.embedding = nn.Sequential(CompiledEmbedding(*compiled.embedding, level))
+        kinds[INSTRUCTIONS[level]] = make()
+        compile_layers(kinds[INSTRUCTIONS[level]], level)
     size = checkpoint.config.preprocessing.size
     for count in (1, 4, 16):
         crops = torch.rand(count, 3, size, size) * 255

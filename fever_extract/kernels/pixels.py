@@ -28,7 +28,7 @@ def to_array(image: Image.Image) -> npt.NDArray[np.uint8]:
         ``(h, w, 3)`` uint8.
     """
     assert image.mode == "RGB"
-    if instructions() and hasattr(image, "__arrow_c_array__"):  # from Pillow 11.3 on
+    if instructions() and hasattr(image, "__arrow_c_array__"):  # from Pillow 11.2.1 on
         pixels = np.empty((image.height, image.width, 3), np.uint8)
         try:
             _, capsule = image.__arrow_c_array__()

@@ -20,17 +20,18 @@ if TYPE_CHECKING:
 _PANELS = {1: 16, 2: 64}  # outputs that a tile of a matrix product has, by instructions
 
 
-def compile_layers(network: FeverNet) -> None:
+def compile_layers(network: FeverNet, level: int | None = None) -> None:
     """Put compiled layers in the places of those on torch that there are some for.
 
     Args:
         network: on a CPU, in evaluation mode, as it was trained; changed in place.
+        level: of `fever_extract.kernels.library.instructions`, by default the best.
     """
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
             if type(child) is MobileNetV1:
-                setattr(module, name, CompiledMobileNet(child))
-    network.embedding = nn.Sequential(CompiledEmbedding(*network.embedding))
+                setattr(module, name, CompiledMobileNet(child, level))
+    network.embedding = nn.Sequential(CompiledEmbedding(network.embedding, level))
 
 
 class CompiledMobileNet(nn.Module):
@@ -38,7 +39,7 @@ class CompiledMobileNet(nn.Module):
 
     Args:
         network: on a CPU, in evaluation mode, its batch norms not yet folded.
-        level: of `fever_extract.kernels.library.instructions`, by default the best.
+        level: as of `compile_layers`.
     """
 
     def __init__(self, network: MobileNetV1, level: int | None = None) -> None:
@@ -89,15 +90,18 @@ class CompiledMobileNet(nn.Module):
 
 
 class CompiledEmbedding(nn.Module):
-    """The embedding: a linear layer without bias, and a batch norm, for inference on a CPU.
+    """`FeverNet.embedding`, for inference on a CPU.
 
     Args:
-        linear, norm: on a CPU, in evaluation mode.
-        level: as of `CompiledMobileNet`.
+        embedding: a linear layer without bias and a batch norm, on a CPU, in evaluation mode.
+        level: as of `compile_layers`.
     """
 
-    def __init__(self, linear: nn.Linear, norm: nn.BatchNorm1d, level: int | None = None) -> None:
+    def __init__(self, embedding: nn.Sequential, level: int | None = None) -> None:
         super().__init__()
+        linear, norm = embedding
+        assert isinstance(linear, nn.Linear)
+        assert isinstance(norm, nn.BatchNorm1d)
         self._level = instructions() if level is None else level
         scale, bias = _affine(norm)
         self._size = linear.out_features

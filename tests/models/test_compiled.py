@@ -71,7 +71,7 @@ def test_a_compiled_embedding_is_that_of_torch(level, half):
     network = network_of(Backbone("mobilenet_v1", (), (), ((5, 2),)), embedding_dim=77)
     if half:
         network.half().float()
-    compiled = CompiledEmbedding(*network.embedding, level)
+    compiled = CompiledEmbedding(network.embedding, level)
     assert compiled._half == half
     for count in (1, 3, 6, 19):
         features = torch.randn(count, network.embedding[0].in_features)
